@@ -1,0 +1,202 @@
+"""The values that travel between the parts of the engine.
+
+Owns: Time, Duration, Interval, TopicPartition, OffsetRange, Batch, OutputInfo, BatchInfo.
+Never: I/O, a clock, a thread.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+from typing import NamedTuple
+
+from engine.errors import ConfigurationError
+
+
+class Duration(int):
+    """A length of time in milliseconds.
+
+    Example:
+        >>> Duration.seconds(1.5)
+        Duration(1500)
+        >>> Duration(3000).is_multiple_of(Duration(1000))
+        True
+    """
+
+    __slots__ = ()
+
+    @classmethod
+    def seconds(cls, seconds: float) -> "Duration":
+        """The duration of that many seconds, rounded to whole milliseconds."""
+        return cls(round(seconds * 1_000))
+
+    def is_multiple_of(self, unit: "Duration") -> bool:
+        """Whether this duration is a whole multiple of the other."""
+        return self % unit == 0
+
+    def __repr__(self) -> str:
+        return f"Duration({int(self)})"
+
+
+class Time(int):
+    """A batch time: the end of the batch's interval, in milliseconds since the epoch, UTC.
+
+    Example:
+        >>> Time(1_500).floor(Duration(1_000))
+        Time(1000)
+    """
+
+    __slots__ = ()
+
+    def floor(self, unit: Duration) -> "Time":
+        """The newest multiple of the unit that is not after this time."""
+        return Time(self - self % unit)
+
+    def plus(self, duration: int) -> "Time":
+        """This time moved on by a duration, in milliseconds (negative moves it back)."""
+        return Time(self + duration)
+
+    def as_datetime(self) -> datetime:
+        """The naive local datetime that PySpark hands to the functions of transform and foreachRDD."""
+        return datetime.fromtimestamp(self / 1_000, tz=timezone.utc).astimezone().replace(tzinfo=None)
+
+    def __repr__(self) -> str:
+        return f"Time({int(self)})"
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """The times in (begin, end]: a batch or window at `end` covers what came after `begin`.
+
+    Example:
+        >>> Time(2_000) in Interval(Time(1_000), Time(2_000))
+        True
+        >>> Time(1_000) in Interval(Time(1_000), Time(2_000))
+        False
+    """
+
+    begin: Time
+    """Exclusive."""
+    end: Time
+    """Inclusive."""
+
+    def __contains__(self, time: object) -> bool:
+        return isinstance(time, int) and self.begin < time <= self.end
+
+
+class TopicPartition(NamedTuple):
+    """One partition of one topic."""
+
+    topic: str
+    partition: int
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class OffsetRange:
+    """The records [fromOffset, untilOffset) of one partition; the field names are Spark's.
+
+    1. fromOffset <= untilOffset. 2. Offsets may be sparse: count() is an upper bound of the records.
+
+    Example:
+        >>> OffsetRange("pages", 0, 10, 25).count()
+        15
+    """
+
+    topic: str
+    partition: int
+    fromOffset: int
+    """Inclusive."""
+    untilOffset: int
+    """Exclusive."""
+
+    def __post_init__(self) -> None:
+        if self.fromOffset > self.untilOffset:
+            raise ConfigurationError(
+                f"offset range of {self.topic}[{self.partition}] runs backwards, "
+                f"from {self.fromOffset} until {self.untilOffset}; swap the two"
+            )
+
+    def count(self) -> int:
+        """Number of offsets in the range, an upper bound of its records."""
+        return self.untilOffset - self.fromOffset
+
+    def topicPartition(self) -> TopicPartition:
+        """The partition that the range lies in."""
+        return TopicPartition(self.topic, self.partition)
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """What a batch is made of, the replay key: an equal Batch over an equal state version gives equal output."""
+
+    time: Time
+    """The end of the interval; no two batches of an app share it."""
+    ranges: Mapping[str, tuple[OffsetRange, ...]]
+    """For each input, by its name, the range of each of its partitions in partition order."""
+    attempt: int = 0
+    """0 for the first run, one more for each run after it; the newest attempt's writes win."""
+    watermarks: Mapping[str, int] = field(default_factory=dict)
+    """For each input with event time: the smallest of its partitions' largest event times as of the
+    last commit, milliseconds since the epoch; an input is absent until each partition has had a record."""
+
+    def count(self) -> int:
+        """Number of offsets over all inputs, an upper bound of the records."""
+        return sum(part.count() for parts in self.ranges.values() for part in parts)
+
+    @property
+    def write_timestamp(self) -> int:
+        """The timestamp of every write of this run, in microseconds: a newer attempt wins over an older one."""
+        return self.time * 1_000 + min(self.attempt, 999)
+
+
+@dataclass(frozen=True, slots=True)
+class OutputInfo:
+    """How one output operation of a batch went; times in milliseconds since the epoch."""
+
+    name: str
+    startTime: int
+    endTime: int
+    failureReason: str | None = None
+
+    @property
+    def duration(self) -> int:
+        """Milliseconds from start to end."""
+        return self.endTime - self.startTime
+
+
+@dataclass(frozen=True, slots=True)
+class BatchInfo:
+    """How a completed batch went; times in milliseconds since the epoch, the names are Spark's."""
+
+    batch: Batch
+    submissionTime: int
+    """When the batch was due."""
+    processingStartTime: int
+    processingEndTime: int
+    outputs: tuple[OutputInfo, ...] = ()
+    dead_letters: Mapping[str, int] = field(default_factory=dict)
+    """Records put aside in this batch, counted by reason (the part before the first colon)."""
+
+    @property
+    def batchTime(self) -> Time:
+        """The batch's time."""
+        return self.batch.time
+
+    @property
+    def numRecords(self) -> int:
+        """Number of offsets in the batch's ranges, an upper bound of its records."""
+        return self.batch.count()
+
+    @property
+    def schedulingDelay(self) -> int:
+        """Milliseconds from due to started."""
+        return self.processingStartTime - self.submissionTime
+
+    @property
+    def processingDelay(self) -> int:
+        """Milliseconds from started to ended."""
+        return self.processingEndTime - self.processingStartTime
+
+    @property
+    def totalDelay(self) -> int:
+        """Milliseconds from due to ended."""
+        return self.processingEndTime - self.submissionTime

@@ -1,0 +1,450 @@
+"""The four verbs over journal and snapshots: begin, commit, recover, purge.
+
+    <dir>/<app>/meta.json                                   format, app, batch interval, zero time, shards, partitioner
+    <dir>/<app>/lock                                        held by flock for the life of the process
+    <dir>/<app>/journal/<epoch>-<number>.log                see journal.py
+    <dir>/<app>/state/<operator>/<shard>/<version>-<epoch>.snap  see shards.py
+
+The commit record is the only truth: what it names is durable BEFORE it is, and what came before it in the batch is
+repeated after a crash. A batch is two appends. New files are made between batches.
+
+Owns: Checkpoint.
+Never: a shard's contents; those live in the executors.
+"""
+
+import fcntl
+import logging
+import os
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import msgspec
+
+from engine.batch import Batch, Duration, Time, TopicPartition
+from engine.checkpoint.files import checksum, make_folder, sync_folder, write_durably
+from engine.checkpoint.journal import Journal, read_segment, segment_names
+from engine.checkpoint.records import (
+    FORMAT_VERSION,
+    Begin,
+    BatchRecord,
+    Catalog,
+    Commit,
+    DeltaRecord,
+    Meta,
+    Open,
+    Record,
+    Snapshot,
+    SnapshotRecord,
+    decode,
+    encode,
+)
+from engine.checkpoint.shards import DeltaPlace, RestorePlan
+from engine.errors import CheckpointError, ConcurrentRunError, StateVersionError
+from engine.failpoints import fail_point
+
+log = logging.getLogger(__name__)
+
+SEGMENT_BYTES = 64 << 20
+PARTITIONER = "xxh3"
+_UNSAFE = re.compile(r"[^A-Za-z0-9._-]")
+
+Maxima = Mapping[str, Mapping[TopicPartition, int]]
+"""By input and partition the largest event time, milliseconds since the epoch."""
+
+
+class Delta(NamedTuple):
+    """What a batch changed in one shard."""
+
+    operator: str
+    shard: int
+    data: bytes
+    keys: int
+    """Keys in the shard after the batch."""
+
+
+class SnapshotTask(NamedTuple):
+    """A shard that is due for a snapshot, and the file it goes to."""
+
+    operator: str
+    shard: int
+    version: int
+    path: Path
+
+
+class Checkpoint:
+    """The checkpoint folder of one application, for the one process that holds its lock.
+
+    Args:
+        folder: the checkpoint directory given by the user; the app has a folder of its own in it.
+        app: name of the application.
+        batch: batch interval.
+        shards: number of shards of each stateful operator, fixed at the first start.
+    """
+
+    def __init__(self, folder: Path, app: str, batch: Duration, shards: int) -> None:
+        self.folder = folder / app
+        self._meta = Meta(
+            format=FORMAT_VERSION, app=app, batch_ms=int(batch), zero_ms=0, shards=shards, partitioner=PARTITIONER
+        )
+        self._lock = -1
+        self.catalog = Catalog()
+        self._keys: dict[tuple[str, int], int] = {}
+        self._grown: dict[tuple[str, int], list[int]] = {}
+        """By shard: bytes and number of the deltas since its newest snapshot."""
+        self._has_old_snapshots = True
+        self._journal: Journal | None = None
+        self._damaged = False
+
+    # Opening.
+
+    def open(self, zero: Time, *, takeover: bool = False, must_exist: bool = False) -> Time:
+        """Take the folder, read it, begin a new epoch; returns the zero time that the first start fixed.
+
+        Raises:
+            CheckpointError: it is missing though it must exist, or belongs to another app, format or shard count.
+            ConcurrentRunError: another process holds it and `takeover` is not set.
+            CorruptLogError: acknowledged bytes are damaged.
+        """
+        if not (self.folder / "meta.json").exists() and must_exist:
+            raise CheckpointError(
+                f"checkpoint folder {self.folder} is missing and was expected; "
+                "restore it, or allow a fresh start (the results would count everything again)"
+            )
+        make_folder(self.folder)
+        self._take_lock(takeover)
+        self._read_meta(zero)
+        folder = self.folder / "journal"
+        make_folder(folder)
+        names = segment_names(folder)
+        journal = Journal(folder, names[-1].epoch + 1 if names else 1)
+        # The new segment is durable FIRST, THEN the older ones are read: a process that was fenced sees it before its next task.
+        journal.begin_segment()
+        follows = self._read_journal(folder)
+        journal.append(encode(Open(journal.epoch, follows, self.catalog)))
+        self._journal = journal
+        return Time(self._meta.zero_ms)
+
+    def _take_lock(self, takeover: bool) -> None:
+        self._lock = os.open(self.folder / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as cause:
+            if not takeover:
+                raise ConcurrentRunError(
+                    f"checkpoint folder {self.folder} is in use by another process; stop it, or start with takeover"
+                ) from cause
+            log.warning("taking over %s from a process that still holds its lock", self.folder)
+
+    def _read_meta(self, zero: Time) -> None:
+        path = self.folder / "meta.json"
+        if not path.exists():
+            if (self.folder / "journal").exists():
+                raise CheckpointError(f"{path} is missing beside a journal; restore it from a copy")
+            self._meta.zero_ms = int(zero)
+            write_durably(path, msgspec.json.format(msgspec.json.encode(self._meta)))
+            return
+        try:
+            found = msgspec.json.decode(path.read_bytes(), type=Meta)
+        except msgspec.MsgspecError as cause:
+            raise StateVersionError(f"{path} cannot be read ({cause}); restore it from a copy") from cause
+        if found.format > FORMAT_VERSION:
+            raise StateVersionError(
+                f"{path} has format {found.format}, this version knows {FORMAT_VERSION}; run the version that wrote it"
+            )
+        for name, here, there in self._meta.differences(found):
+            raise StateVersionError(
+                f"{path} was written with {name}={there!r}, this process has {name}={here!r}; "
+                f"start with {there!r}, or use another checkpoint folder"
+            )
+        self._meta = found
+
+    def _read_journal(self, folder: Path) -> str:
+        """Read the newest segment that has a valid first frame into the catalog; returns its file name."""
+        for name in reversed(segment_names(folder)[:-1]):
+            frames = read_segment(folder / name.file)
+            if frames:
+                for frame in frames:
+                    self._apply(decode(frame.head, name.file), frame.segment, frame.body_offset)
+                return name.file
+        return ""
+
+    def _apply(self, record: Record, segment: str, body_offset: int) -> None:
+        match record:
+            case Open():
+                self.catalog = record.catalog
+                self._count_growth()
+            case Begin():
+                self.catalog.begun = record.batch
+            case Commit():
+                self._apply_commit(record, segment, body_offset)
+            case Snapshot():
+                self._apply_snapshot(record.snapshot)
+
+    def _count_growth(self) -> None:
+        newest = {(kept.operator, kept.shard): kept.version for kept in self.catalog.snapshots}
+        self._grown = {}
+        for delta in self.catalog.deltas:
+            if delta.version > newest.get((delta.operator, delta.shard), 0):
+                self._grow(delta)
+
+    def _grow(self, delta: DeltaRecord) -> None:
+        grown = self._grown.setdefault((delta.operator, delta.shard), [0, 0])
+        grown[0] += delta.length
+        grown[1] += 1
+
+    def _apply_commit(self, commit: Commit, segment: str, body_offset: int) -> None:
+        for delta in commit.deltas:
+            self._grow(delta)
+        self.catalog.deltas.extend(
+            msgspec.structs.replace(delta, segment=segment, offset=body_offset + delta.offset)
+            for delta in commit.deltas
+        )
+        self.catalog.history.append(commit.batch)
+        self.catalog.commit = msgspec.structs.replace(commit, deltas=[])
+
+    def _apply_snapshot(self, new: SnapshotRecord) -> None:
+        place = (new.operator, new.shard)
+        self._keys[place] = new.keys
+        self._grown.pop(place, None)
+        self._has_old_snapshots = True
+        older = [old for old in self.catalog.snapshots if (old.operator, old.shard) == place]
+        kept = older[-1:]
+        self.catalog.snapshots = [
+            old for old in self.catalog.snapshots if (old.operator, old.shard) != place or old in kept
+        ]
+        self.catalog.snapshots.append(new)
+        if kept:
+            before = len(self.catalog.deltas)
+            self.catalog.deltas = [
+                delta
+                for delta in self.catalog.deltas
+                if (delta.operator, delta.shard) != place or delta.version > kept[0].version
+            ]
+            if len(self.catalog.deltas) < before and place not in self.catalog.trimmed:
+                self.catalog.trimmed.append(place)
+
+    # What the journal says.
+
+    @property
+    def last_commit(self) -> Commit | None:
+        """The newest commit."""
+        return self.catalog.commit
+
+    def pending(self) -> Batch | None:
+        """The batch that was begun and not committed; it runs again with its own time and ranges."""
+        begun, commit = self.catalog.begun, self.catalog.commit
+        if begun is None or (commit is not None and begun.time <= commit.batch.time):
+            return None
+        return begun.batch()
+
+    def history(self) -> list[Batch]:
+        """Committed batches that a window may still need, oldest first."""
+        return [record.batch() for record in self.catalog.history]
+
+    def maxima(self) -> dict[str, dict[TopicPartition, int]]:
+        """By input and partition the largest event time as of the last commit."""
+        if self.catalog.commit is None:
+            return {}
+        return {
+            name: {TopicPartition(topic, partition): largest for topic, partition, largest in parts}
+            for name, parts in self.catalog.commit.maxima.items()
+        }
+
+    def restore_plan(self, operator: str, shard: int) -> RestorePlan:
+        """How the shard is rebuilt as of the last commit."""
+        commit, place = self.catalog.commit, (operator, shard)
+        version = commit.versions.get(operator, 0) if commit else 0
+        snapshots = [kept for kept in self.catalog.snapshots if (kept.operator, kept.shard) == place]
+        deltas = [delta for delta in self.catalog.deltas if (delta.operator, delta.shard) == place]
+        journal = self.folder / "journal"
+        return RestorePlan(
+            version,
+            tuple((str(self.folder / kept.file), kept.version) for kept in reversed(snapshots)),
+            tuple(
+                DeltaPlace(str(journal / delta.segment), delta.offset, delta.length, delta.checksum, delta.version)
+                for delta in deltas
+            ),
+            complete=place not in self.catalog.trimmed,
+        )
+
+    # A batch.
+
+    def begin(self, batch: Batch) -> None:
+        """Record the intent to run a batch, durable when this returns.
+
+        Raises:
+            ConcurrentRunError: a newer epoch has taken over.
+        """
+        fail_point("before_begin")
+        record = BatchRecord.of(batch)
+        self._append(Begin(record))
+        self.catalog.begun = record
+        self._open_journal().refuse_if_fenced()
+        fail_point("after_begin")
+
+    def commit(
+        self, batch: Batch, operators: Mapping[str, str], versions: Mapping[str, int], maxima: Maxima, deltas: Sequence[Delta]
+    ) -> int:
+        """Record that a batch is complete, with its deltas in the same frame; returns the bytes of the deltas.
+
+        Call it AFTER every output has been acknowledged: nothing is repeated once it returns.
+        """
+        fail_point("before_commit")
+        body = bytearray()
+        records: list[DeltaRecord] = []
+        for delta in deltas:
+            self._keys[delta.operator, delta.shard] = delta.keys
+            if delta.data:
+                place = DeltaRecord(
+                    delta.operator, delta.shard, len(body), len(delta.data), checksum(delta.data), versions[delta.operator]
+                )
+                records.append(place)
+                body += delta.data
+        record = Commit(
+            batch=BatchRecord.of(batch),
+            operators=dict(operators),
+            versions=dict(versions),
+            maxima={
+                name: [(place.topic, place.partition, largest) for place, largest in sorted(parts.items())]
+                for name, parts in maxima.items()
+            },
+            deltas=records,
+        )
+        segment, body_offset = self._append(record, bytes(body))
+        self._apply_commit(record, segment, body_offset)
+        fail_point("after_commit")
+        return len(body)
+
+    def _append(self, record: Record, body: bytes = b"") -> tuple[str, int]:
+        journal = self._open_journal()
+        if self._damaged:
+            # The end of the old segment is unknown after a failed append: it is given up.
+            self._begin_segment(journal)
+        try:
+            frame = journal.append(encode(record), body)
+        except OSError:
+            self._damaged = True
+            raise
+        return frame.segment, frame.body_offset
+
+    def _begin_segment(self, journal: Journal) -> None:
+        follows = journal.segment
+        journal.begin_segment()
+        journal.append(encode(Open(journal.epoch, follows, self.catalog)))
+        self._damaged = False
+
+    def _open_journal(self) -> Journal:
+        if self._journal is None:
+            raise CheckpointError(f"checkpoint folder {self.folder} is not open")
+        return self._journal
+
+    # Between batches.
+
+    def snapshots_due(self, executors: int) -> list[SnapshotTask]:
+        """Shards whose deltas have outgrown them, at most one for each executor, the most outgrown first."""
+        commit = self.catalog.commit
+        if commit is None:
+            return []
+        sizes = {(kept.operator, kept.shard): kept.size for kept in self.catalog.snapshots}
+        weight = {
+            place: max(size / (0.3 * sizes.get(place, 0) + 4096), count / 64)
+            for place, (size, count) in self._grown.items()
+        }
+        chosen: dict[int, tuple[str, int]] = {}
+        for place in sorted(weight, key=lambda place: (-weight[place], place)):
+            if weight[place] >= 1:
+                chosen.setdefault(place[1] % executors, place)
+        epoch = self._open_journal().epoch
+        return [
+            SnapshotTask(operator, shard, version, self._snapshot_path(operator, shard, version, epoch))
+            for operator, shard in chosen.values()
+            if (version := commit.versions[operator])
+        ]
+
+    def _snapshot_path(self, operator: str, shard: int, version: int, epoch: int) -> Path:
+        # A lineage can be longer than a file name may be.
+        name = f"{_UNSAFE.sub('_', operator)[:80]}-{checksum(operator.encode()):016x}"
+        return self.folder / "state" / name / f"{shard:04d}" / f"{version}-{epoch:06d}.snap"
+
+    def snapshotted(self, task: SnapshotTask, keys: int, size: int) -> None:
+        """Record that a snapshot's file is durable."""
+        fail_point("after_snapshot")
+        record = SnapshotRecord(
+            task.operator, task.shard, task.version, str(task.path.relative_to(self.folder)), keys, size
+        )
+        self._append(Snapshot(record))
+        self._apply_snapshot(record)
+
+    def purge(self, horizon: Time) -> None:
+        """Drop what no restart needs any more: batches at or before the horizon, old snapshots, old segments."""
+        fail_point("purge")
+        self.catalog.history = [record for record in self.catalog.history if record.time > horizon]
+        journal = self._open_journal()
+        if journal.size > SEGMENT_BYTES:
+            self._begin_segment(journal)
+        self._remove_segments(journal)
+        if self._has_old_snapshots:
+            self._remove_snapshots()
+        fail_point("after_purge")
+
+    def _remove_segments(self, journal: Journal) -> None:
+        needed = {delta.segment for delta in self.catalog.deltas} | {journal.segment}
+        folder = self.folder / "journal"
+        gone = [name for name in segment_names(folder) if name.file < journal.segment and name.file not in needed]
+        for name in gone:
+            (folder / name.file).unlink()
+        if gone:
+            sync_folder(folder)
+
+    def _remove_snapshots(self) -> None:
+        kept = {record.file for record in self.catalog.snapshots}
+        for shard in {(self.folder / record.file).parent for record in self.catalog.snapshots}:
+            files = [path for path in shard.iterdir() if path.suffix == ".snap"]
+            gone = [path for path in files if str(path.relative_to(self.folder)) not in kept]
+            for path in gone:
+                path.unlink()
+            if gone:
+                sync_folder(shard)
+        self._has_old_snapshots = False
+
+    def keys(self, operator: str) -> int:
+        """Keys of an operator over all shards, as far as this process has seen them."""
+        return sum(keys for (name, _), keys in self._keys.items() if name == operator)
+
+    def close(self) -> None:
+        """Close the journal and let go of the folder."""
+        if self._journal is not None:
+            self._journal.close()
+            self._journal = None
+        if self._lock >= 0:
+            os.close(self._lock)
+            self._lock = -1
+
+
+class VolatileCheckpoint(Checkpoint):
+    """The same verbs for an application without a checkpoint folder: it starts from nothing every time."""
+
+    def __init__(self, app: str, batch: Duration, shards: int) -> None:
+        super().__init__(Path(), app, batch, shards)
+
+    def open(self, zero: Time, *, takeover: bool = False, must_exist: bool = False) -> Time:  # noqa: ARG002  there is no folder
+        """The zero time as given."""
+        return zero
+
+    def begin(self, batch: Batch) -> None:
+        """Nothing is recorded."""
+
+    def commit(
+        self, batch: Batch, operators: Mapping[str, str], versions: Mapping[str, int], maxima: Maxima, deltas: Sequence[Delta]
+    ) -> int:
+        """Nothing is recorded; an application with state has a folder."""
+        return 0
+
+    def snapshots_due(self, executors: int) -> list[SnapshotTask]:  # noqa: ARG002  as above
+        """None."""
+        return []
+
+    def purge(self, horizon: Time) -> None:
+        """Nothing was kept."""

@@ -1,0 +1,196 @@
+"""The append-only record of what the engine means to do and has done.
+
+Layout: `<folder>/<epoch>-<number>.log`, both six digits; a segment is a row of frames:
+
+    field     bytes  meaning
+    magic     4      "DSJ1"; 1 is the format's version
+    head      4      length of the head, little endian, as all numbers here
+    body      4      length of the body
+    checksum  8      XXH3 of the 12 bytes before it, the head and the body
+    head             JSON: one record, tagged by its kind
+    body             bytes that the head describes
+
+The first frame of a segment is an `open` record: it holds everything that a reader needs of the segments before it, so those are
+read only at the places that it names.
+
+A frame is valid when its checksum is. A bad frame with no valid one behind it is the torn end of an append that was never
+acknowledged, and is void. A bad frame with a valid one behind it is damage to acknowledged bytes, and an error.
+
+Recovery: take the newest segment whose `open` is valid; read its frames to the first void one; begin a segment of a new epoch.
+Nobody appends to, or cuts, a segment of an older epoch. After a failed fsync the segment is given up and a new one begun.
+
+Owns: Frame, Journal, the frame format.
+Never: the meaning of a record; that is the checkpoint's.
+"""
+
+import os
+import re
+import struct
+from pathlib import Path
+from typing import NamedTuple
+
+from engine.checkpoint.files import checksum, make_folder, sync_folder
+from engine.errors import ConcurrentRunError, CorruptLogError
+
+MAGIC = b"DSJ1"
+_LENGTHS = struct.Struct("<4sII")
+_CHECKSUM = struct.Struct("<Q")
+_HEADER_BYTES = _LENGTHS.size + _CHECKSUM.size
+_SEGMENT = re.compile(r"(\d{6,})-(\d{6,})\.log")
+
+
+class SegmentName(NamedTuple):
+    """Which segment; they order by age."""
+
+    epoch: int
+    number: int
+
+    @property
+    def file(self) -> str:
+        """The segment's file name."""
+        return f"{self.epoch:06d}-{self.number:06d}.log"
+
+
+class Frame(NamedTuple):
+    """One valid frame."""
+
+    head: bytes
+    segment: str
+    """File name of its segment."""
+    body_offset: int
+    """Where its body begins in the segment, in bytes."""
+    body_length: int
+
+
+def segment_names(folder: Path) -> list[SegmentName]:
+    """The segments in a folder, oldest first."""
+    matches = [_SEGMENT.fullmatch(entry) for entry in os.listdir(folder)]
+    return sorted(SegmentName(int(match[1]), int(match[2])) for match in matches if match)
+
+
+def read_segment(path: Path) -> list[Frame]:
+    """The valid frames of a segment, up to its end or its torn end.
+
+    Raises:
+        CorruptLogError: a damaged frame has a valid one behind it.
+    """
+    content = path.read_bytes()
+    frames: list[Frame] = []
+    position = 0
+    while position < len(content):
+        frame = _frame_at(content, position, path.name)
+        if frame is None:
+            _refuse_damage(content, position, path)
+            break
+        frames.append(frame)
+        position = frame.body_offset + frame.body_length
+    return frames
+
+
+def _frame_at(content: bytes, position: int, segment: str) -> Frame | None:
+    begin = position + _HEADER_BYTES
+    if begin > len(content):
+        return None
+    magic, head_length, body_length = _LENGTHS.unpack_from(content, position)
+    body_offset = begin + head_length
+    if magic != MAGIC or body_offset + body_length > len(content):
+        return None
+    (expected,) = _CHECKSUM.unpack_from(content, position + _LENGTHS.size)
+    view = memoryview(content)
+    found = checksum(view[position : position + _LENGTHS.size], view[begin : body_offset + body_length])
+    if found != expected:
+        return None
+    return Frame(content[begin:body_offset], segment, body_offset, body_length)
+
+
+def _refuse_damage(content: bytes, position: int, path: Path) -> None:
+    candidate = content.find(MAGIC, position + 1)
+    while candidate >= 0:
+        if _frame_at(content, candidate, path.name) is not None:
+            raise CorruptLogError(
+                f"{path} is damaged at byte {position}: the frame there fails its checksum and a valid one follows at "
+                f"byte {candidate}; restore the file from a copy, or start with an empty checkpoint folder"
+            )
+        candidate = content.find(MAGIC, candidate + 1)
+
+
+class Journal:
+    """The open segment of one epoch; appends are durable when they return.
+
+    Args:
+        folder: where the segments are; made if missing.
+        epoch: of every segment that this writer begins; greater than that of any segment there is.
+    """
+
+    def __init__(self, folder: Path, epoch: int) -> None:
+        self._folder = folder
+        self._next = SegmentName(epoch, 0)
+        self._descriptor = -1
+        self._size = 0
+
+    @property
+    def epoch(self) -> int:
+        """The epoch of this writer."""
+        return self._next.epoch
+
+    @property
+    def segment(self) -> str:
+        """File name of the open segment."""
+        return SegmentName(self.epoch, self._next.number - 1).file
+
+    @property
+    def size(self) -> int:
+        """Bytes in the open segment."""
+        return self._size
+
+    def begin_segment(self) -> None:
+        """Begin a new segment, durable under its name; the next append is its first frame.
+
+        Raises:
+            ConcurrentRunError: another writer began this epoch.
+        """
+        make_folder(self._folder)
+        path = self._folder / self._next.file
+        try:
+            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o600)
+        except FileExistsError as cause:
+            raise ConcurrentRunError(f"{path} exists: another process began epoch {self.epoch}; start again") from cause
+        sync_folder(self._folder)
+        self.close()
+        self._descriptor, self._size = descriptor, 0
+        self._next = SegmentName(self.epoch, self._next.number + 1)
+
+    def append(self, head: bytes, body: bytes = b"") -> Frame:
+        """Append one frame, durable when this returns.
+
+        Raises:
+            OSError: the frame may or may not be there; begin a new segment before the next append.
+        """
+        lengths = _LENGTHS.pack(MAGIC, len(head), len(body))
+        payload = head + body
+        frame = lengths + _CHECKSUM.pack(checksum(lengths, payload)) + payload
+        written = 0
+        while written < len(frame):
+            written += os.write(self._descriptor, memoryview(frame)[written:])
+        os.fdatasync(self._descriptor)
+        body_offset = self._size + _HEADER_BYTES + len(head)
+        self._size += len(frame)
+        return Frame(head, self.segment, body_offset, len(body))
+
+    def refuse_if_fenced(self) -> None:
+        """Look for a newer epoch than this writer's.
+
+        Raises:
+            ConcurrentRunError: there is one; this process must not go on.
+        """
+        newest = segment_names(self._folder)[-1]
+        if newest.epoch > self.epoch:
+            raise ConcurrentRunError(
+                f"epoch {newest.epoch} has taken over {self._folder} from epoch {self.epoch}; this process stops"
+            )
+
+    def close(self) -> None:
+        """Close the open segment."""
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1

@@ -1,0 +1,237 @@
+"""The shards of keyed state that live in an executor: a dict as of a version, and the overlay of the batch that runs.
+
+A shard's version is that of the last batch that advanced its operator (`Batch.write_timestamp`, so a retry has a version of its
+own). A run opens the shard with the version it builds on: the overlay of exactly that run is folded in, any other is dropped.
+So a commit needs no message to the executors, and a failed attempt leaves no trace.
+
+Snapshot file: 4 bytes "DSS1", 8 bytes XXH3 of the rest, then the codec's bytes; little endian.
+
+Owns: Shard, Shards, RestorePlan, the snapshot format.
+Never: the choice when to snapshot; that is the checkpoint's.
+"""
+
+import logging
+import struct
+from collections.abc import Hashable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from engine.checkpoint.codec import StateCodec
+from engine.checkpoint.files import checksum, make_folder, write_durably
+from engine.errors import CorruptLogError, StateVersionError
+from engine.failpoints import fail_point
+
+log = logging.getLogger(__name__)
+
+_SNAPSHOT = struct.Struct("<4sQ")
+_SNAPSHOT_MAGIC = b"DSS1"
+
+
+class _Gone:
+    """In an overlay: the key was removed."""
+
+
+GONE = _Gone()
+
+
+class DeltaPlace(NamedTuple):
+    """Where a delta's bytes are."""
+
+    path: str
+    offset: int
+    length: int
+    checksum: int
+    version: int
+
+
+class RestorePlan(NamedTuple):
+    """How a shard is rebuilt: the newest snapshot that can be read, and the deltas after it."""
+
+    version: int
+    snapshots: tuple[tuple[str, int], ...]
+    """(path, version), newest first."""
+    deltas: tuple[DeltaPlace, ...]
+    """Oldest first; they reach back to the oldest snapshot."""
+    complete: bool
+    """Whether the deltas reach back to the very first batch, so that no snapshot is needed."""
+
+
+class Shard:
+    """The state of some keys of one operator.
+
+    1. `values` is the state as of `version`. 2. The overlay is what the run `overlay_version` changed.
+    """
+
+    def __init__(self, codec: StateCodec) -> None:
+        self._codec = codec
+        self.version = 0
+        self.values: dict[Hashable, Any] = {}
+        self.overlay: dict[Hashable, Any] = {}
+        self.overlay_version = 0
+        self.derived: Any = None
+        """What a window keeps beside its parts; dropped with the run that made it."""
+        self.derived_version = 0
+
+    def open(self, base: int, run: int) -> None:
+        """Begin a run over the state as of version `base`; what an unfinished run left is dropped.
+
+        Raises:
+            StateVersionError: this process does not have that version.
+        """
+        self.settle(base)
+        self.overlay = {}
+        self.overlay_version = run
+        if self.derived_version > self.version:
+            self.derived = None
+
+    def settle(self, committed: int) -> None:
+        """Be at the committed version: fold in the overlay if it is that of this version.
+
+        Raises:
+            StateVersionError: this process does not have that version.
+        """
+        if self.overlay_version == committed and committed:
+            self._fold()
+        if self.version != committed:
+            raise StateVersionError(
+                f"operator {self._codec.operator!r}: a shard is at version {self.version}, not at {committed}"
+            )
+
+    def _fold(self) -> None:
+        for key, state in self.overlay.items():
+            if state is GONE:
+                self.values.pop(key, None)
+            else:
+                self.values[key] = state
+        self.overlay = {}
+        self.version = self.overlay_version
+
+    def refuse_other_run(self, run: int) -> None:
+        """Prove that the overlay is that of this run.
+
+        Raises:
+            StateVersionError: it is not; the reader would see another batch's state.
+        """
+        if self.overlay_version != run:
+            raise StateVersionError(
+                f"operator {self._codec.operator!r}: state of run {run} was asked for in run {self.overlay_version}"
+            )
+
+    def get(self, key: Hashable) -> Any:
+        """The state of a key, None when it has none; the caller may change it in place."""
+        state = self.overlay[key] if key in self.overlay else self.values.get(key)
+        return None if state is GONE or state is None else self._codec.own(state)
+
+    def put(self, key: Hashable, state: Any) -> None:
+        """Set the state of a key in this run."""
+        self.overlay[key] = self._codec.own(state)
+
+    def remove(self, key: Hashable) -> None:
+        """Drop a key in this run."""
+        if key in self.values:
+            self.overlay[key] = GONE
+        else:
+            self.overlay.pop(key, None)
+
+    def items(self) -> Iterator[tuple[Any, Any]]:
+        """Every key with its state as this run sees it; states that can change in place are copies."""
+        own = self._codec.own
+        return ((key, own(state)) for key, state in self.peek())
+
+    def peek(self) -> Iterator[tuple[Any, Any]]:
+        """As `items`, without copies: for readers that change nothing and hand nothing on."""
+        overlay = self.overlay
+        for key, state in self.values.items():
+            seen = overlay.get(key, state) if overlay else state
+            if seen is not GONE:
+                yield key, seen
+        for key, state in overlay.items():
+            if key not in self.values and state is not GONE:
+                yield key, state
+
+    def count(self) -> int:
+        """Number of keys as this run sees it."""
+        change = 0
+        for key, state in self.overlay.items():
+            change += (state is not GONE) - (key in self.values)
+        return len(self.values) + change
+
+    def delta(self) -> bytes:
+        """What this run changed, as bytes; empty when nothing changed."""
+        if not self.overlay:
+            return b""
+        changed = [(key, state) for key, state in self.overlay.items() if state is not GONE]
+        return self._codec.encode(changed, [key for key, state in self.overlay.items() if state is GONE])
+
+    def restore(self, plan: RestorePlan) -> None:
+        """Rebuild the shard from the volume, unless it is at the plan's version already.
+
+        Raises:
+            CorruptLogError: no snapshot can be read, or a delta is damaged.
+        """
+        if self.overlay_version == plan.version and plan.version:
+            self._fold()
+        if self.version == plan.version:
+            return
+        self.values, self.version = self._read_snapshot(plan)
+        for place in plan.deltas:
+            if place.version > self.version:
+                pairs, gone = self._codec.decode(_read_delta(place))
+                self.values.update(pairs)
+                for key in gone:
+                    self.values.pop(key, None)
+        self.version = plan.version
+        self.overlay, self.overlay_version, self.derived = {}, 0, None
+
+    def _read_snapshot(self, plan: RestorePlan) -> tuple[dict[Hashable, Any], int]:
+        for path, version in plan.snapshots:
+            try:
+                content = Path(path).read_bytes()
+            except FileNotFoundError:
+                log.warning("snapshot %s is gone; falling back to an older generation", path)
+                continue
+            magic, expected = _SNAPSHOT.unpack_from(content) if len(content) >= _SNAPSHOT.size else (b"", 0)
+            body = memoryview(content)[_SNAPSHOT.size :]
+            if magic == _SNAPSHOT_MAGIC and checksum(body) == expected:
+                return dict(self._codec.decode(body)[0]), version
+            log.warning("snapshot %s fails its checksum; falling back to an older generation", path)
+        if plan.complete:
+            return {}, 0
+        raise CorruptLogError(
+            f"operator {self._codec.operator!r}: none of its snapshots {[path for path, _ in plan.snapshots]} can be read; "
+            "restore one from a copy, or start with an empty checkpoint folder"
+        )
+
+    def snapshot(self, path: Path) -> tuple[int, int]:
+        """Write the whole shard to a new file; returns its number of keys and bytes."""
+        body = self._codec.encode(self.values.items(), [])
+        make_folder(path.parent)
+        fail_point("in_snapshot")
+        write_durably(path, _SNAPSHOT.pack(_SNAPSHOT_MAGIC, checksum(body)), body)
+        return len(self.values), len(body)
+
+
+def _read_delta(place: DeltaPlace) -> bytes:
+    with Path(place.path).open("rb") as file:
+        file.seek(place.offset)
+        data = file.read(place.length)
+    if len(data) != place.length or checksum(data) != place.checksum:
+        raise CorruptLogError(
+            f"{place.path} is damaged: the delta at byte {place.offset} fails its checksum; "
+            "restore the file from a copy, or start with an empty checkpoint folder"
+        )
+    return data
+
+
+class Shards:
+    """The shards that an executor holds, by operator and shard number."""
+
+    def __init__(self) -> None:
+        self._shards: dict[tuple[str, int], Shard] = {}
+
+    def get(self, codec: StateCodec, shard: int) -> Shard:
+        """The shard, empty at version 0 when this executor has not had it yet."""
+        place = (codec.operator, shard)
+        if place not in self._shards:
+            self._shards[place] = Shard(codec)
+        return self._shards[place]

@@ -1,0 +1,213 @@
+"""The graph of one application's streams: what a batch asks of it, in the order in which it is asked.
+
+Owns: DStreamGraph.
+Never: I/O, a clock, a thread.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from engine.batch import Batch, Duration, Interval, Time
+from engine.checkpoint.checkpoint import Delta, Maxima
+from engine.dstream.nodes import ForEachDStream, InputDStream, Node, Observed, StatefulNode, naming_errors
+from engine.dstream.run import announce
+from engine.errors import ConfigurationError, LifecycleError, StateVersionError
+from engine.rdd.api import Context
+
+
+class DStreamGraph:
+    """Inputs, operators and outputs, and the batches that a window may still look back to.
+
+    Args:
+        context: makes RDDs and runs their jobs.
+        batch_duration: the batch interval.
+        shards: number of shards of each stateful operator.
+    """
+
+    def __init__(self, context: Context, batch_duration: Duration, shards: int) -> None:
+        self.context = context
+        self.batch_duration = batch_duration
+        self.shards = shards
+        self.zero_time = Time(0)
+        self.remember = Duration(0)
+        self._nodes: dict[str, Node] = {}
+        self._prefix: list[str] = []
+        self._is_fixed = False
+        self._history: dict[Time, Batch] = {}
+        self._versions: Mapping[str, int] = {}
+        self._running: Batch | None = None
+        self._deltas: list[Delta] = []
+
+    # Building.
+
+    @contextmanager
+    def naming(self, job: str) -> Iterator[None]:
+        """Names of nodes made inside begin with the job's."""
+        self._prefix.append(job)
+        yield
+        self._prefix.pop()
+
+    def add(self, node: Node) -> str:
+        """Register a node; returns its name, unique in the graph.
+
+        Raises:
+            LifecycleError: the graph runs already.
+            ConfigurationError: a node of this name is there.
+        """
+        if self._is_fixed:
+            raise LifecycleError(
+                "Adding new inputs, transformations, and output operations after starting a context is not supported"
+            )
+        name = ".".join([*self._prefix, node.given_name or node.lineage])
+        if name in self._nodes:
+            if node.given_name:
+                raise ConfigurationError(f"two operators are named {name!r}; give one of them another name=")
+            name = f"{name}#{sum(known.startswith(name) for known in self._nodes)}"
+        self._nodes[name] = node
+        return name
+
+    @property
+    def inputs(self) -> list[InputDStream]:
+        """The inputs, in the order in which they were made."""
+        return [node for node in self._nodes.values() if isinstance(node, InputDStream)]
+
+    @property
+    def outputs(self) -> list[ForEachDStream]:
+        """The outputs, in the order in which they were made."""
+        return [node for node in self._nodes.values() if isinstance(node, ForEachDStream)]
+
+    @property
+    def stateful(self) -> list[StatefulNode]:
+        """The nodes with shards of state; each comes after those it is made of."""
+        return [node for node in self._nodes.values() if isinstance(node, StatefulNode) and node.is_stateful]
+
+    def operators(self) -> dict[str, str]:
+        """Lineage of each stateful operator by name: what the checkpoint holds this graph against."""
+        return {node.name: node.lineage for node in self.stateful}
+
+    def reach(self) -> Duration:
+        """How far back any stream looks, in milliseconds."""
+        return max((self._reach_of(node) for node in self._nodes.values()), default=self.remember)
+
+    def _reach_of(self, node: Node) -> Duration:
+        return max(Duration(node.reach + max((self._reach_of(parent) for parent in node.parents), default=0)), self.remember)
+
+    def validate(self, has_checkpoint: bool) -> None:
+        """Prove before the start that the graph can run.
+
+        Raises:
+            ConfigurationError: there is no output, or state without a checkpoint folder.
+        """
+        if not self.outputs:
+            raise ConfigurationError("No output operations registered, so nothing to execute; add one, such as pprint()")
+        if self.stateful and not has_checkpoint:
+            raise ConfigurationError(
+                "The checkpoint directory has not been set. Please set it by StreamingContext.checkpoint(); "
+                f"{self.stateful[0].name!r} keeps state"
+            )
+
+    def refuse_lost_state(self, known: Mapping[str, str]) -> None:
+        """Prove that every operator that the checkpoint holds state of is still there.
+
+        Raises:
+            StateVersionError: one is gone, or its lineage changed and it has no name of its own.
+        """
+        mine = self.operators()
+        for name, lineage in known.items():
+            if name not in mine:
+                added = sorted(set(mine) - set(known))
+                raise StateVersionError(
+                    f"the checkpoint holds state of operator {name!r} (lineage {lineage}), which this job does not have; "
+                    f"it has {', '.join(f'{new!r} (lineage {mine[new]})' for new in added) or 'no other'}; "
+                    "give the operator its name back with name=, or use another checkpoint folder"
+                )
+
+    def start(self, zero_time: Time, history: Sequence[Batch], versions: Mapping[str, int]) -> None:
+        """Fix the graph; slides count from the zero time, windows may look back to these batches."""
+        self.zero_time = zero_time
+        self._history = {batch.time: batch for batch in history}
+        self._versions = versions
+        self._is_fixed = True
+
+    # A batch.
+
+    def plan(self, time: Time, maxima: Maxima) -> Batch:
+        """The batch of a time: the ranges of every input, and the watermarks as of the last commit."""
+        ranges = {stream.name: stream.plan(time) for stream in self.inputs}
+        watermarks = {}
+        for name, largest in maxima.items():
+            partitions = [part.topicPartition() for part in ranges.get(name, ())]
+            if partitions and all(partition in largest for partition in partitions):
+                watermarks[name] = min(largest[partition] for partition in partitions)
+        return Batch(time, ranges, 0, watermarks)
+
+    def begin(self, batch: Batch) -> None:
+        """A run of a batch begins; whatever an unfinished run of it left is dropped."""
+        self._running = batch
+        self._deltas = []
+        for node in self._nodes.values():
+            node.drop(batch.time)
+        announce(self.context, batch)
+        for stream in self.inputs:
+            stream.begin(batch)
+
+    def advance(self, batch: Batch) -> tuple[list[Delta], dict[str, int]]:
+        """Compute every shard of every stateful operator once; returns the deltas and the versions after this batch."""
+        versions = dict(self._versions)
+        for node in self.stateful:
+            if node.parents[0].is_due(batch.time):
+                with naming_errors(f"operator {node.name!r}", batch.time):
+                    node.advance_once(batch.time)
+                versions[node.name] = batch.write_timestamp
+        return self._deltas, versions
+
+    def finish(self, batch: Batch) -> dict[str, Observed]:
+        """What the records of each input showed, every range read to its end."""
+        return {stream.name: stream.finish(batch) for stream in self.inputs}
+
+    def committed(self, batch: Batch, versions: Mapping[str, int]) -> Time:
+        """The batch is done; returns the horizon, at or before which no batch is needed any more."""
+        self._versions = versions
+        self._running = None
+        self._history[batch.time] = batch
+        horizon = batch.time.plus(-self.reach())
+        self._history = {time: kept for time, kept in self._history.items() if time > horizon}
+        for node in self._nodes.values():
+            node.forget(horizon)
+        for stream in self.inputs:
+            stream.committed(batch)
+        return horizon
+
+    # What a node asks (the BatchScope protocol).
+
+    def batch(self, time: Time) -> Batch:
+        """The running batch, or a committed one that is still remembered."""
+        if self._running is not None and self._running.time == time:
+            return self._running
+        return self._history[time]
+
+    def batches_in(self, interval: Interval) -> list[Batch]:
+        """The remembered batches with a time in the interval, oldest first."""
+        batches = [*self._history.values(), *([self._running] if self._running else [])]
+        return sorted((batch for batch in batches if batch.time in interval), key=lambda batch: batch.time)
+
+    def base_version(self, operator: str) -> int:
+        """The version of an operator's state as of the last commit."""
+        return self._versions.get(operator, 0)
+
+    def advanced(self, operator: str, deltas: Iterable[Delta]) -> None:  # noqa: ARG002  each delta names its operator
+        """Take what the running batch changed in the operator's shards."""
+        self._deltas.extend(deltas)
+
+    def describe(self) -> list[dict[str, Any]]:
+        """Every node with its kind, slide and parents, for people and pages."""
+        return [
+            {
+                "name": node.name,
+                "kind": type(node).__name__,
+                "slide_ms": int(node.slide),
+                "parents": [parent.name for parent in node.parents],
+            }
+            for node in self._nodes.values()
+        ]

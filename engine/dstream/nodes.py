@@ -1,0 +1,387 @@
+"""The six kinds of node in a graph of streams; every operator is one of them or composed from them.
+
+    InputDStream            ranges of a source
+    TransformedDStream      a function of its parents' RDDs of the same batch
+    WindowedDStream         its parent over several batches
+    ReducedWindowedDStream  its parent reduced by key over several batches
+    StateDStream            keyed state, updated by each batch
+    ForEachDStream          an output operation
+
+A node is asked for its RDD of a batch time and remembers it until the batch is over. A stateful node runs a job when it is first
+asked in a batch: it computes every shard once and hands the deltas to the graph, whether an output asks or not.
+
+Owns: Node and its kinds, BatchScope.
+Never: I/O, a clock, a thread.
+"""
+
+import traceback
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, NamedTuple, Protocol
+
+from engine.batch import Batch, Duration, Interval, OffsetRange, Time, TopicPartition
+from engine.checkpoint.checkpoint import Delta
+from engine.checkpoint.codec import StateCodec
+from engine.dstream.run import announce_base
+from engine.dstream.state import (
+    PutPart,
+    ReadParts,
+    ReadState,
+    Reduce,
+    ReduceWindow,
+    ShardResult,
+    StateFunction,
+    Tagged,
+    Update,
+    UpdateState,
+)
+from engine.errors import ConfigurationError, StreamingError, UserFunctionError
+from engine.rdd.api import RDD, Context
+
+Transform = Callable[[Time, Sequence[RDD[Any]]], RDD[Any]]
+
+
+class BatchScope(Protocol):
+    """What a node asks of the graph that it stands in."""
+
+    @property
+    def context(self) -> Context:
+        """What makes RDDs."""
+
+    @property
+    def zero_time(self) -> Time:
+        """The time that slides are counted from."""
+
+    @property
+    def shards(self) -> int:
+        """Number of shards of each stateful operator."""
+
+    @property
+    def batch_duration(self) -> Duration:
+        """The batch interval."""
+
+    def batch(self, time: Time) -> Batch:
+        """The running batch, or a committed one that is still remembered."""
+
+    def batches_in(self, interval: Interval) -> list[Batch]:
+        """The remembered batches with a time in the interval, oldest first."""
+
+    def base_version(self, operator: str) -> int:
+        """The version of an operator's state as of the last commit."""
+
+    def advanced(self, operator: str, deltas: Iterable[Delta]) -> None:
+        """Take what the running batch changed in the operator's shards."""
+
+    def add(self, node: "Node") -> str:
+        """Register a node; returns its name, unique in the graph."""
+
+
+class Node(ABC):
+    """One stream in the graph: when it has an RDD, and which.
+
+    Args:
+        scope: the graph.
+        parents: the streams that it is made of.
+        slide: how often it has an RDD; a multiple of the batch interval.
+        label: the operator's name in the lineage.
+        name: given by the user; None takes the lineage.
+    """
+
+    is_stateful = False
+
+    def __init__(
+        self, scope: BatchScope, parents: Sequence["Node"], slide: Duration, label: str, name: str | None = None
+    ) -> None:
+        self.scope = scope
+        self.parents = tuple(parents)
+        self.slide = slide
+        self.lineage = f"{label}({', '.join(parent.lineage for parent in parents)})" if parents else label
+        self.given_name = name
+        self.is_cached = False
+        self.name = scope.add(self)
+        self._computed: dict[Time, RDD[Any] | None] = {}
+
+    @abstractmethod
+    def compute(self, time: Time) -> RDD[Any] | None:
+        """The RDD of a batch time at which the node is due."""
+
+    def is_due(self, time: Time) -> bool:
+        """Whether the node has an RDD at this batch time: every `slide` since the zero time."""
+        return Duration(time - self.scope.zero_time).is_multiple_of(self.slide)
+
+    def rdd(self, time: Time) -> RDD[Any] | None:
+        """The RDD of a batch time, computed once; None when the node is not due."""
+        if not self.is_due(time):
+            return None
+        if time not in self._computed:
+            made = self.compute(time)
+            self._computed[time] = made.cache() if made is not None and self.is_cached else made
+        return self._computed[time]
+
+    def drop(self, time: Time) -> None:
+        """Drop the RDD of a batch time, which runs again."""
+        self._computed.pop(time, None)
+
+    def forget(self, horizon: Time) -> None:
+        """Drop the RDDs up to and including the horizon; those not cached go with their batch."""
+        self._computed = {time: kept for time, kept in self._computed.items() if time > horizon and self.is_cached}
+
+    def has_state_upstream(self) -> bool:
+        """Whether this node or one that it is made of keeps state, so that its RDDs cannot be computed again."""
+        return self.is_stateful or any(parent.has_state_upstream() for parent in self.parents)
+
+    @property
+    def reach(self) -> Duration:
+        """How far back this node looks, in milliseconds, beside what its parents look."""
+        return Duration(0)
+
+
+@contextmanager
+def naming_errors(what: str, time: Time) -> Iterator[None]:
+    """Whatever the user's functions raise inside leaves as a UserFunctionError that names the stream and the batch.
+
+    Raises:
+        UserFunctionError: a function of the user raised, here or in a task.
+    """
+    try:
+        yield
+    except UserFunctionError as error:
+        raise UserFunctionError(f"{what}, batch {int(time)}: {error}", error.user_traceback) from error.__cause__
+    except StreamingError:
+        raise
+    except Exception as cause:  # the job boundary: a user's function may raise anything
+        raise UserFunctionError(
+            f"{what}, batch {int(time)}: {type(cause).__name__}: {cause}", traceback.format_exc()
+        ) from cause
+
+
+class DeadLetter(NamedTuple):
+    """A record that was put aside: it counts nowhere, and is kept with its reason."""
+
+    topic: str
+    partition: int
+    offset: int
+    reason: str
+    value: bytes | None
+
+
+class Observed(NamedTuple):
+    """What the records of one batch showed beside their values."""
+
+    dead_letters: list[DeadLetter]
+    maxima: dict[TopicPartition, int]
+    """The largest event time of each partition, milliseconds since the epoch; empty without event time."""
+
+
+class InputDStream(Node):
+    """A source: it plans the ranges of a batch, and makes an RDD of ranges."""
+
+    @abstractmethod
+    def plan(self, time: Time) -> tuple[OffsetRange, ...]:
+        """The ranges of the next batch, one for every partition of the input; cheap, reads no record."""
+
+    @abstractmethod
+    def range_rdd(self, batch: Batch, ranges: Sequence[OffsetRange]) -> RDD[Any]:
+        """The records of the ranges, one partition each."""
+
+    def resume(self, ranges: Sequence[OffsetRange]) -> None:  # noqa: B027  an input that does not resume needs nothing
+        """Go on after the last committed ranges; called once, before the first plan."""
+
+    def begin(self, batch: Batch) -> None:  # noqa: B027
+        """A run of a batch begins: forget what an unfinished run of it observed."""
+
+    def finish(self, batch: Batch) -> Observed:  # noqa: ARG002  an input without records of its own observes nothing
+        """The outputs are done: see to it that every range was read to its end, and tell what was seen in them."""
+        return Observed([], {})
+
+    def committed(self, batch: Batch) -> None:  # noqa: B027
+        """The batch is committed; a hint for the source."""
+
+    def close(self) -> None:  # noqa: B027
+        """Let go of clients."""
+
+    def compute(self, time: Time) -> RDD[Any] | None:
+        """The records of the batch's ranges."""
+        batch = self.scope.batch(time)
+        ranges = batch.ranges.get(self.name, ())
+        return self.range_rdd(batch, ranges) if ranges else self.scope.context.emptyRDD()
+
+
+class TransformedDStream(Node):
+    """A function of its parents' RDDs of the same batch."""
+
+    def __init__(
+        self, scope: BatchScope, parents: Sequence[Node], function: Transform, label: str, name: str | None = None
+    ) -> None:
+        slides = {parent.slide for parent in parents}
+        if len(slides) != 1:
+            raise ConfigurationError(
+                f"{label}: its streams have different slide durations {sorted(slides)} ms; window them to one slide"
+            )
+        super().__init__(scope, parents, parents[0].slide, label, name)
+        self._function = function
+
+    def compute(self, time: Time) -> RDD[Any] | None:
+        """The function of the parents' RDDs."""
+        rdds = [parent.rdd(time) for parent in self.parents]
+        return self._function(time, [rdd for rdd in rdds if rdd is not None])
+
+
+class StatefulNode(Node):
+    """A node with shards of state: it runs one job in each batch that advances every shard.
+
+    State: per shard a dict, as of the last commit, and the overlay of the batch that runs.
+    Replay: a batch that runs again builds on the same version and gives the same shards.
+    """
+
+    is_stateful = True
+
+    def __init__(
+        self, scope: BatchScope, parent: Node, slide: Duration, label: str, name: str | None, types: tuple[Any, Any]
+    ) -> None:
+        super().__init__(scope, [parent], slide, label, name)
+        self.codec = StateCodec(self.name, *types)
+        self._advanced = 0
+        """The run in which the shards were last computed."""
+
+    def advance_once(self, time: Time) -> None:
+        """Compute every shard of the running batch, unless this run has done so."""
+        run = self.scope.batch(time).write_timestamp
+        if self._advanced != run:
+            self.advance(time)
+            self._advanced = run
+
+    @abstractmethod
+    def advance(self, time: Time) -> None:
+        """Compute every shard of a batch."""
+
+    def _advance_with(self, rdd: RDD[Any], function: StateFunction) -> None:
+        announce_base(self.scope.context, self.scope.base_version(self.name))
+        results: list[ShardResult] = rdd.mapPartitionsWithIndex(function, preservesPartitioning=True).collect()  # type: ignore[arg-type]  # the protocol cannot name a callable class
+        self.scope.advanced(self.name, [Delta(self.name, *result) for result in results])
+
+    def _read_with(self, function: StateFunction) -> RDD[Any]:
+        shards = self.scope.shards
+        return self.scope.context.parallelize(range(shards), shards).mapPartitionsWithIndex(function)  # type: ignore[arg-type]  # as above
+
+
+class StateDStream(StatefulNode):
+    """Keyed state, updated by each batch; its RDD is every key with its state."""
+
+    def __init__(
+        self, scope: BatchScope, parent: Node, update: Update, name: str | None, types: tuple[Any, Any]
+    ) -> None:
+        super().__init__(scope, parent, parent.slide, "updateStateByKey", name, types)
+        self._update = UpdateState(self.codec, update)
+        self._read = ReadState(self.codec)
+
+    def advance(self, time: Time) -> None:
+        """Update every key that has a state or new values."""
+        parent = self.parents[0].rdd(time)
+        if parent is not None:
+            self._advance_with(parent.groupByKey(self.scope.shards), self._update)
+
+    def compute(self, time: Time) -> RDD[Any] | None:
+        """Every key with its state after this batch."""
+        self.advance_once(time)
+        return self._read_with(self._read)
+
+
+class WindowedDStream(StatefulNode):
+    """The parent's elements over the batches with a time in (t - length, t].
+
+    Where the parent can be computed again the window keeps ranges and reads them again; where state stands before it, each batch's
+    elements are kept as state.
+    """
+
+    def __init__(
+        self, scope: BatchScope, parent: Node, length: Duration, slide: Duration, name: str | None
+    ) -> None:
+        self.is_stateful = parent.has_state_upstream()
+        self._length = length
+        super().__init__(scope, parent, slide, f"window[{int(length)},{int(slide)}]", name, (int, None))
+        self._put = PutPart(self.codec, length + slide, pairs=False)
+        self._read = ReadParts(self.codec, length)
+        self._tag = Tagged()
+
+    @property
+    def reach(self) -> Duration:
+        """The window's length."""
+        return self._length
+
+    def advance(self, time: Time) -> None:
+        """Keep the parent's elements of this batch."""
+        parent = self.parents[0].rdd(time)
+        if parent is not None:
+            tagged = parent.mapPartitionsWithIndex(self._tag).partitionBy(self.scope.shards)
+            self._advance_with(tagged.map(_value), self._put)
+
+    def compute(self, time: Time) -> RDD[Any] | None:
+        """The union of the window's batches."""
+        if self.is_stateful:
+            self.advance_once(time)
+            return self._read_with(self._read)
+        batches = self.scope.batches_in(Interval(time.plus(-self._length), time))
+        rdds = [self.parents[0].rdd(batch.time) for batch in batches]
+        return self.scope.context.union([rdd for rdd in rdds if rdd is not None])
+
+
+class ReducedWindowedDStream(StatefulNode):
+    """The parent reduced by key over the batches with a time in (t - length, t]."""
+
+    def __init__(
+        self,
+        scope: BatchScope,
+        parent: Node,
+        functions: tuple[Reduce, Reduce | None, Callable[[tuple[Any, Any]], bool] | None],
+        durations: tuple[Duration, Duration],
+        name: str | None,
+        types: tuple[Any, Any],
+    ) -> None:
+        length, slide = durations
+        key_type, value_type = types
+        part_type = None if key_type is None or value_type is None else dict[key_type, value_type]
+        label = f"reduceByKeyAndWindow[{int(length)},{int(slide)}]"
+        super().__init__(scope, parent, slide, label, name, (int, part_type))
+        self._reduce = functions[0]
+        self._put = PutPart(self.codec, length + slide, pairs=True)
+        self._read = ReduceWindow(self.codec, length, slide, functions)
+
+    def advance(self, time: Time) -> None:
+        """Keep the batch's reduced values."""
+        parent = self.parents[0].rdd(time)
+        if parent is not None:
+            self._advance_with(parent.reduceByKey(self._reduce, self.scope.shards), self._put)
+
+    def compute(self, time: Time) -> RDD[Any] | None:
+        """Each key of the window with its reduced value."""
+        self.advance_once(time)
+        return self._read_with(self._read)
+
+
+class ForEachDStream(Node):
+    """An output operation: a function of the RDD of each batch."""
+
+    def __init__(
+        self, scope: BatchScope, parent: Node, function: Callable[[Time, RDD[Any]], object], label: str, name: str | None
+    ) -> None:
+        super().__init__(scope, [parent], parent.slide, label, name)
+        self._function = function
+
+    def compute(self, time: Time) -> RDD[Any] | None:
+        """An output has no RDD."""
+        raise ConfigurationError(f"output {self.name!r} at {time!r} has no RDD; ask its parent")
+
+    def run(self, time: Time) -> None:
+        """Call the function with the parent's RDD, if the parent is due."""
+        rdd = self.parents[0].rdd(time)
+        if rdd is not None:
+            self._function(time, rdd)
+
+
+def _value(pair: tuple[Any, Any]) -> Any:
+    return pair[1]
+
+
+

@@ -1,0 +1,60 @@
+"""What the functions of a task may know of the batch that they run for; it travels as local properties of the job.
+
+Owns: announce, batch_time, run_version, base_version, watermark.
+Never: a clock.
+"""
+
+import json
+
+from engine.batch import Batch, Time
+from engine.rdd.api import Context
+from engine.rdd.task import TaskContext
+
+_TIME = "engine.time"
+_VERSION = "engine.version"
+_BASE = "engine.base"
+_WATERMARKS = "engine.watermarks"
+
+
+def announce(context: Context, batch: Batch) -> None:
+    """Tell the tasks of later jobs which batch they run for."""
+    context.setLocalProperty(_TIME, str(int(batch.time)))
+    context.setLocalProperty(_VERSION, str(batch.write_timestamp))
+    context.setLocalProperty(_WATERMARKS, json.dumps(dict(batch.watermarks)))
+
+
+def announce_base(context: Context, version: int) -> None:
+    """Tell the tasks of the next job on which state version they build."""
+    context.setLocalProperty(_BASE, str(version))
+
+
+def _property(key: str) -> str:
+    value = TaskContext.current().getLocalProperty(key)
+    if value is None:
+        raise RuntimeError(f"{key} is known only while a batch runs")
+    return value
+
+
+def batch_time() -> Time:
+    """The time of the batch that this task runs for; for functions that run in tasks."""
+    return Time(_property(_TIME))
+
+
+def run_version() -> int:
+    """The batch's write timestamp in microseconds, which no other run of it has."""
+    return int(_property(_VERSION))
+
+
+def base_version() -> int:
+    """The version of the state that this job builds on."""
+    return int(_property(_BASE))
+
+
+def watermark(stream: str) -> int | None:
+    """The event-time watermark of an input: the smallest of its partitions' largest event times before this batch.
+
+    Time: milliseconds since the epoch; None until each partition has had a record.
+    Replay: equal in every run of the batch, as it comes from the journal.
+    """
+    marks: dict[str, int] = json.loads(_property(_WATERMARKS))
+    return marks.get(stream)

@@ -1,0 +1,246 @@
+"""What executors do with a shard of keyed state: update it, read it, keep and reduce the parts of a window.
+
+Each class here is a function that is shipped once; what changes from batch to batch it asks of `engine.dstream.run`.
+
+Owns: StateFunction and its kinds, ShardResult.
+Never: the volume; a delta goes to the driver, which commits it.
+"""
+
+from collections.abc import Callable, Hashable, Iterable, Iterator
+from operator import itemgetter
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from engine.batch import Time
+from engine.checkpoint.codec import StateCodec
+from engine.checkpoint.shards import RestorePlan, Shard, Shards
+from engine.dstream.run import base_version, batch_time, run_version
+from engine.rdd.task import SCALARS, TaskContext
+
+Update = Callable[[Time, Any, list[Any], Any], Any]
+"""(time, key, new values, state or None) -> state, or None to drop the key."""
+Reduce = Callable[[Any, Any], Any]
+_TIME = itemgetter(0)
+
+
+class ShardResult(NamedTuple):
+    """What a batch changed in one shard, on its way to the driver."""
+
+    shard: int
+    delta: bytes
+    keys: int
+
+
+class StateFunction:
+    """A function of a partition that works on the shard of the same index."""
+
+    def __init__(self, codec: StateCodec) -> None:
+        self._codec = codec
+
+    def _shard(self, index: int) -> Shard:
+        return TaskContext.current().resource(Shards).get(self._codec, index)
+
+    def _opened(self, index: int) -> Shard:
+        shard = self._shard(index)
+        shard.open(base_version(), run_version())
+        return shard
+
+    def _seen(self, index: int) -> Shard:
+        shard = self._shard(index)
+        shard.refuse_other_run(run_version())
+        return shard
+
+
+class Restore(StateFunction):
+    """Brings shards to the version of the last commit, from the volume where memory does not have it."""
+
+    def __call__(self, index: int, plans: Iterator[RestorePlan]) -> Iterable[int]:
+        """The shard's keys after the restore."""
+        shard = self._shard(index)
+        for plan in plans:
+            shard.restore(plan)
+        return [len(shard.values)]
+
+
+class WriteSnapshot(StateFunction):
+    """Writes a shard as of a committed version to a file."""
+
+    def __init__(self, codec: StateCodec, version: int, path: Path) -> None:
+        super().__init__(codec)
+        self._version = version
+        self._path = path
+
+    def __call__(self, shards: Iterator[int]) -> Iterable[tuple[int, int]]:
+        """The snapshot's keys and bytes."""
+        for index in shards:
+            shard = self._shard(index)
+            shard.settle(self._version)
+            yield shard.snapshot(self._path)
+
+
+class UpdateState(StateFunction):
+    """updateStateByKey: calls the update for every key that has a state or new values."""
+
+    def __init__(self, codec: StateCodec, update: Update) -> None:
+        super().__init__(codec)
+        self._update = update
+
+    def __call__(self, index: int, groups: Iterator[tuple[Hashable, list[Any]]]) -> Iterable[ShardResult]:
+        """The shard's delta."""
+        shard, time, update = self._opened(index), batch_time(), self._update
+        new = dict(groups)
+        # The states before this run; the overlay that the loop fills must not be seen by it.
+        for key, old in shard.values.items():
+            if key not in new:
+                self._apply(shard, key, old, update(time, key, [], shard.get(key)))
+        for key, values in new.items():
+            self._apply(shard, key, shard.values.get(key), update(time, key, values, shard.get(key)))
+        return [ShardResult(index, shard.delta(), shard.count())]
+
+    @staticmethod
+    def _apply(shard: Shard, key: Hashable, old: Any, state: Any) -> None:
+        if state is None:
+            shard.remove(key)
+        elif old is None or state != old or type(state) is not type(old):
+            shard.put(key, state)
+
+
+class ReadState(StateFunction):
+    """Every key of a shard with its state as the running batch left it."""
+
+    def __call__(self, index: int, _nothing: Iterator[Any]) -> Iterable[tuple[Any, Any]]:
+        """The pairs."""
+        return self._seen(index).items()
+
+
+class PutPart(StateFunction):
+    """Keeps what a batch adds to a window, and drops the parts that no later window can need."""
+
+    def __init__(self, codec: StateCodec, retention_ms: int, *, pairs: bool) -> None:
+        super().__init__(codec)
+        self._retention_ms = retention_ms
+        self._collect: Callable[[Iterable[Any]], Any] = dict if pairs else list
+
+    def __call__(self, index: int, elements: Iterator[Any]) -> Iterable[ShardResult]:
+        """The shard's delta."""
+        shard, time = self._opened(index), batch_time()
+        for part_time in shard.values:
+            if isinstance(part_time, int) and part_time <= time - self._retention_ms:
+                shard.remove(part_time)
+        part = self._collect(elements)
+        if part:
+            shard.put(int(time), part)
+        return [ShardResult(index, shard.delta(), shard.count())]
+
+
+class ReadParts(StateFunction):
+    """The elements of a window's parts, oldest part first."""
+
+    def __init__(self, codec: StateCodec, length_ms: int) -> None:
+        super().__init__(codec)
+        self._length_ms = length_ms
+
+    def __call__(self, index: int, _nothing: Iterator[Any]) -> Iterable[Any]:
+        """The elements."""
+        begin = batch_time() - self._length_ms
+        parts = sorted((time, part) for time, part in self._seen(index).items() if time > begin)
+        return (element for _, part in parts for element in part)
+
+
+class Tagged:
+    """Keys elements by the index of their partition, so that they can be spread over shards."""
+
+    def __call__(self, index: int, elements: Iterator[Any]) -> Iterable[tuple[int, Any]]:
+        """(index, element) for each element."""
+        return ((index, element) for element in elements)
+
+
+class Running(NamedTuple):
+    """The value of a window as of the last evaluation, for the inverse form."""
+
+    time: int
+    totals: dict[Hashable, Any]
+    parts: dict[Hashable, int]
+    """By key, in how many of the window's parts it is: at 0 the key leaves."""
+
+
+class ReduceWindow(StateFunction):
+    """The reduced value of each key that is in a window, once a run.
+
+        parts      |--1--|--2--|--3--|--4--|--5--|
+        last time   (..... window ....]
+        this time               (..... window ....]
+        leave       1     2
+        enter                         4     5
+
+    With an inverse the parts that left are taken out and those that entered are put in, when the last evaluation is
+    near enough that all of them are still kept; else the parts of the whole window are reduced. Both give the same: a
+    key is there when a part of the window has it, and a filter may drop it.
+    """
+
+    def __init__(
+        self,
+        codec: StateCodec,
+        length_ms: int,
+        slide_ms: int,
+        functions: tuple[Reduce, Reduce | None, Callable[[tuple[Any, Any]], bool] | None],
+    ) -> None:
+        super().__init__(codec)
+        self._length_ms = length_ms
+        self._slide_ms = slide_ms
+        self._functions = functions
+
+    def __call__(self, index: int, _nothing: Iterator[Any]) -> Iterable[tuple[Any, Any]]:
+        """The pairs."""
+        shard, own, keep = self._seen(index), self._codec.own, self._functions[2]
+        for key, total in self._running(shard).totals.items():
+            if keep is None or keep((key, own(total))):
+                yield key, own(total)
+
+    def _running(self, shard: Shard) -> Running:
+        if shard.derived is None or shard.derived_version != run_version():
+            time = batch_time()
+            last: Running | None = shard.derived
+            if self._functions[1] is not None and last is not None and time - last.time <= self._slide_ms:
+                shard.derived = self._moved(shard, last, time)
+            else:
+                shard.derived = self._reduced(shard, time)
+            shard.derived_version = run_version()
+        running: Running = shard.derived
+        return running
+
+    def _reduced(self, shard: Shard, time: int) -> Running:
+        running = Running(time, {}, {})
+        for part_time, part in sorted(shard.peek(), key=_TIME):
+            if part_time > time - self._length_ms:
+                self._enter(running, part)
+        return running
+
+    def _moved(self, shard: Shard, last: Running, time: int) -> Running:
+        running = last._replace(time=time)
+        for part_time, part in sorted(shard.peek(), key=_TIME):
+            is_in, was_in = part_time > time - self._length_ms, last.time - self._length_ms < part_time <= last.time
+            if is_in and not was_in:
+                self._enter(running, part)
+            elif was_in and not is_in:
+                self._leave(running, part)
+        return running
+
+    def _enter(self, running: Running, part: dict[Hashable, Any]) -> None:
+        reduce, totals, own = self._functions[0], running.totals, self._codec.own
+        for key, value in part.items():
+            # The part stays as it is, whatever the user's function does to its arguments.
+            mine = value if type(value) in SCALARS else own(value)
+            totals[key] = reduce(totals[key], mine) if key in totals else mine
+            running.parts[key] = running.parts.get(key, 0) + 1
+
+    def _leave(self, running: Running, part: dict[Hashable, Any]) -> None:
+        invert = self._functions[1]
+        if invert is None:
+            raise TypeError("a window without an inverse is reduced as a whole")
+        for key, value in part.items():
+            running.parts[key] -= 1
+            if running.parts[key] == 0:
+                del running.parts[key], running.totals[key]
+            else:
+                running.totals[key] = invert(running.totals[key], self._codec.own(value))

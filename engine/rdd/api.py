@@ -1,0 +1,154 @@
+"""The part of PySpark's RDD protocol that discretized streams stand on.
+
+`StreamingContext` takes any context with these methods: `LocalContext`, ours, or a `pyspark.SparkContext`. Nothing below
+this protocol is used, so a job moves between the two without a change.
+
+Owns: the type variables, RDD, Context.
+Never: an implementation.
+"""
+
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from typing import Any, Protocol, TypeVar
+
+T = TypeVar("T")
+"""An element."""
+U = TypeVar("U")
+"""A result."""
+K = TypeVar("K", bound=Hashable)
+"""A key: None, a number, str, bytes, or a tuple of keys (see `partitioner.portable_hash`)."""
+V = TypeVar("V")
+"""A value."""
+W = TypeVar("W")
+"""The value of another stream."""
+S = TypeVar("S")
+"""A state."""
+T_co = TypeVar("T_co", covariant=True)
+
+
+class RDD(Protocol[T_co]):
+    """A lazily evaluated, partitioned collection; the methods and their meaning are PySpark's.
+
+    A pair operation asks for elements (key, value); Python's type system cannot say so on a method, hence the Any.
+    """
+
+    def map(self, f: Callable[[Any], U]) -> "RDD[U]":
+        """The function of each element."""
+
+    def flatMap(self, f: Callable[[Any], Iterable[U]]) -> "RDD[U]":
+        """All elements of the function of each element."""
+
+    def filter(self, f: Callable[[Any], bool]) -> "RDD[T_co]":
+        """The elements for which the function is true."""
+
+    def mapPartitions(
+        self, f: Callable[[Iterator[Any]], Iterable[U]], preservesPartitioning: bool = False
+    ) -> "RDD[U]":
+        """The function of each whole partition."""
+
+    def mapPartitionsWithIndex(
+        self, f: Callable[[int, Iterator[Any]], Iterable[U]], preservesPartitioning: bool = False
+    ) -> "RDD[U]":
+        """The function of each partition's index and the partition."""
+
+    def mapValues(self, f: Callable[[Any], U]) -> "RDD[tuple[Any, U]]":
+        """The pairs with the function of each value."""
+
+    def flatMapValues(self, f: Callable[[Any], Iterable[U]]) -> "RDD[tuple[Any, U]]":
+        """A pair for each element of the function of each value."""
+
+    def glom(self) -> "RDD[list[T_co]]":
+        """Each partition as one list."""
+
+    def union(self, other: "RDD[Any]") -> "RDD[Any]":
+        """The partitions of both."""
+
+    def partitionBy(self, numPartitions: int | None) -> "RDD[tuple[Any, Any]]":
+        """The pairs, those of one key in one partition."""
+
+    def combineByKey(
+        self,
+        createCombiner: Callable[[Any], Any],
+        mergeValue: Callable[[Any, Any], Any],
+        mergeCombiners: Callable[[Any, Any], Any],
+        numPartitions: int | None = None,
+    ) -> "RDD[tuple[Any, Any]]":
+        """One pair a key with its combined values."""
+
+    def reduceByKey(
+        self, func: Callable[[Any, Any], Any], numPartitions: int | None = None
+    ) -> "RDD[tuple[Any, Any]]":
+        """One pair a key with its reduced values."""
+
+    def groupByKey(self, numPartitions: int | None = None) -> "RDD[tuple[Any, Iterable[Any]]]":
+        """One pair a key with all of its values."""
+
+    def join(self, other: "RDD[Any]", numPartitions: int | None = None) -> "RDD[tuple[Any, tuple[Any, Any]]]":
+        """A pair for each two pairs of one key."""
+
+    def cogroup(self, other: "RDD[Any]", numPartitions: int | None = None) -> "RDD[tuple[Any, Any]]":
+        """One pair a key with the values of each side."""
+
+    def reduce(self, f: Callable[[Any, Any], Any]) -> Any:
+        """All elements reduced to one; ValueError when there is none."""
+
+    def count(self) -> int:
+        """Number of elements."""
+
+    def collect(self) -> list[T_co]:
+        """All elements, in partition order."""
+
+    def take(self, num: int) -> list[T_co]:
+        """The first elements, from as few partitions as it takes."""
+
+    def isEmpty(self) -> bool:
+        """Whether there is no element."""
+
+    def foreach(self, f: Callable[[Any], object]) -> None:
+        """Call the function on each element, in the executors."""
+
+    def foreachPartition(self, f: Callable[[Iterator[Any]], object]) -> None:
+        """Call the function on each partition, in the executors."""
+
+    def cache(self) -> "RDD[T_co]":
+        """Keep the partitions in the executors' memory once computed."""
+
+    def unpersist(self) -> "RDD[T_co]":
+        """Let go of the kept partitions."""
+
+    def getNumPartitions(self) -> int:
+        """Number of partitions."""
+
+
+class Context(Protocol):
+    """What makes RDDs and runs their jobs; the methods and their meaning are PySpark's."""
+
+    @property
+    def defaultParallelism(self) -> int:
+        """Number of tasks that run at the same time."""
+
+    @property
+    def appName(self) -> str:
+        """Name of the application."""
+
+    def parallelize(self, c: Iterable[T], numSlices: int | None = None) -> RDD[T]:
+        """The elements as an RDD of that many partitions."""
+
+    def union(self, rdds: Sequence[RDD[Any]]) -> RDD[Any]:
+        """The partitions of all of them."""
+
+    def emptyRDD(self) -> RDD[Any]:
+        """An RDD without a partition."""
+
+    def setLocalProperty(self, key: str, value: str) -> None:
+        """Set what `TaskContext.getLocalProperty` gives in the tasks of later jobs."""
+
+    def accumulator(self, value: Any, accum_param: Any = None) -> Any:
+        """A variable that tasks add to and the driver reads."""
+
+    def runJob(
+        self, rdd: Any, partitionFunc: Callable[[Iterator[Any]], Iterable[T]], partitions: Sequence[int]
+    ) -> list[T]:
+        """The elements that the function gives for each of these partitions."""
+
+    def stop(self) -> None:
+        """End the executors."""

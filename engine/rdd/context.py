@@ -1,0 +1,286 @@
+"""The embedded backend: `LocalContext("local")` in this process, `LocalContext("local[N]")` over N executor processes.
+
+Partition i of every stage is computed by executor i modulo N, so whatever a process keeps for a partition (a Kafka
+consumer, a shard of state, cached elements) is there in the next batch. A stage is one message to each executor.
+
+Owns: LocalContext, Accumulator, Broadcast.
+Never: a record; what passes through the driver is offset ranges, pickled buckets and results.
+"""
+
+import itertools
+import os
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, Generic
+
+from engine.errors import ConfigurationError, ExecutorLostError, LifecycleError, StreamingError
+from engine.rdd.api import T
+from engine.rdd.executor import ExecutorProcess, InProcessExecutor, Outcome, Stage
+from engine.rdd.functions import Function, FunctionTable
+from engine.rdd.local import LocalRDD, ParallelizedRDD, PlanBuilder, UnionRDD
+from engine.rdd.task import Collect, ShuffleWrite, Task, TaskContext
+
+_MASTER = re.compile(r"local(?:\[(\d+|\*)\])?")
+
+
+class Accumulator(Generic[T]):
+    """A variable that tasks add to and only the driver reads; what a failed task added does not count.
+
+    Example:
+        >>> with LocalContext("local") as sc:
+        ...     seen = sc.accumulator(0)
+        ...     sc.parallelize([1, 2, 3]).foreach(seen.add)
+        ...     seen.value
+        6
+    """
+
+    def __init__(self, number: int, value: T, add: Callable[[T, Any], T]) -> None:
+        self.number = number
+        self.value = value
+        """What was added so far; only the driver's copy moves."""
+        self._add = add
+
+    def add(self, term: Any) -> None:
+        """Add to the variable, in a task or in the driver."""
+        context = TaskContext.get()
+        if context is None:
+            self.merge(term)
+        else:
+            context.updates.setdefault(self.number, []).append(term)
+
+    def merge(self, term: Any) -> None:
+        """Add to the driver's value."""
+        self.value = self._add(self.value, term)
+
+
+class Broadcast(Generic[T]):
+    """A value that is shipped once to each executor with the functions that use it.
+
+    Example:
+        >>> with LocalContext("local") as sc:
+        ...     names = sc.broadcast({1: "one"})
+        ...     sc.parallelize([1]).map(lambda number: names.value[number]).collect()
+        ['one']
+    """
+
+    def __init__(self, value: T) -> None:
+        self.value = value
+
+
+class _Listed(Generic[T]):
+    """The function's elements as a list, which can travel."""
+
+    def __init__(self, function: Callable[[Iterator[Any]], Iterable[T]]) -> None:
+        self._function = function
+
+    def __call__(self, elements: Iterator[Any]) -> list[T]:
+        return list(self._function(elements))
+
+
+def _plus(value: Any, term: Any) -> Any:
+    return value + term
+
+
+class LocalContext:
+    """Makes RDDs and runs their jobs on this machine; PySpark's SparkContext as far as streams need it.
+
+    Args:
+        master: "local" runs tasks in this process; "local[N]" on N processes; "local[*]" one for each core.
+        appName: name of the application; its checkpoint folder is named after it.
+
+    Raises:
+        ConfigurationError: the master is none of these.
+
+    Example:
+        >>> with LocalContext("local") as sc:
+        ...     sc.parallelize(range(4), 2).map(lambda n: n * n).collect()
+        [0, 1, 4, 9]
+    """
+
+    def __init__(self, master: str = "local", appName: str = "app") -> None:
+        match = _MASTER.fullmatch(master)
+        cores = match.group(1) if match else None
+        if match is None or cores == "0":
+            raise ConfigurationError(f"master is {master!r}; use local, local[N] with N of at least 1, or local[*]")
+        self.master = master
+        self._app_name = appName
+        self._parallelism = (os.cpu_count() or 1) if cores == "*" else int(cores or 1)
+        self._in_process = InProcessExecutor() if cores is None else None
+        self._functions = FunctionTable()
+        self._numbers = itertools.count()
+        self._accumulators: dict[int, Accumulator[Any]] = {}
+        self._properties: dict[str, str] = {}
+        self._released_rdds: list[int] = []
+        self._stopped = False
+        self._executors = [] if self._in_process else [ExecutorProcess(index) for index in range(self._parallelism)]
+        self._forgotten: list[list[int]] = [[] for _ in self._executors]
+
+    def __enter__(self) -> "LocalContext":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    @property
+    def defaultParallelism(self) -> int:
+        """Number of tasks that run at the same time."""
+        return self._parallelism
+
+    @property
+    def appName(self) -> str:
+        """Name of the application."""
+        return self._app_name
+
+    @property
+    def executor_pids(self) -> list[int]:
+        """Process ids of the executors; empty for `local`."""
+        return [executor.pid for executor in self._executors]
+
+    def parallelize(self, c: Iterable[T], numSlices: int | None = None) -> LocalRDD[T]:
+        """The elements as an RDD of that many partitions, as equal in size as can be."""
+        elements = list(c)
+        count = self._parallelism if numSlices is None else numSlices
+        if count < 1:
+            raise ConfigurationError(f"numSlices is {count}; give a number of at least 1")
+        edges = [index * len(elements) // count for index in range(count + 1)]
+        return ParallelizedRDD(self, [elements[begin:end] for begin, end in itertools.pairwise(edges)])
+
+    def emptyRDD(self) -> LocalRDD[Any]:
+        """An RDD without a partition."""
+        return ParallelizedRDD(self, [])
+
+    def union(self, rdds: Sequence[LocalRDD[Any]]) -> LocalRDD[Any]:
+        """The partitions of all of them."""
+        return UnionRDD(self, rdds)
+
+    def broadcast(self, value: T) -> Broadcast[T]:
+        """A value for tasks to read, shipped once to each executor."""
+        return Broadcast(value)
+
+    def accumulator(self, value: Any, accum_param: Any = None) -> Accumulator[Any]:
+        """A variable that tasks add to; `accum_param.addInPlace(value, term)` in place of + when it is given."""
+        made = Accumulator(next(self._numbers), value, _plus if accum_param is None else accum_param.addInPlace)
+        self._accumulators[made.number] = made
+        return made
+
+    def setLocalProperty(self, key: str, value: str) -> None:
+        """Set what `TaskContext.getLocalProperty` gives in the tasks of later jobs."""
+        self._properties[key] = value
+
+    def runJob(
+        self, rdd: LocalRDD[Any], partitionFunc: Callable[[Iterator[Any]], Iterable[T]], partitions: Sequence[int]
+    ) -> list[T]:
+        """The elements that the function gives for each of these partitions."""
+        return list(itertools.chain.from_iterable(rdd.run(_Listed(partitionFunc), partitions)))
+
+    def stop(self) -> None:
+        """End the executors; a second call does nothing."""
+        if not self._stopped:
+            self._stopped = True
+            for executor in self._executors:
+                executor.stop()
+
+    # What an RDD asks for (the Backend protocol).
+
+    def reference(self, function: Function) -> int:
+        """The number of a function; in `local` functions are not serialised, and the number is its identity."""
+        return id(function) if self._in_process else self._functions.reference(function)
+
+    def next_rdd_id(self) -> int:
+        """A number that no other RDD of this context has."""
+        return next(self._numbers)
+
+    def release_rdd(self, rdd: int) -> None:
+        """Let executors drop the RDD's kept partitions, with the next stage."""
+        self._released_rdds.append(rdd)
+
+    def run_stage(
+        self,
+        rdd: LocalRDD[Any],
+        end: Callable[[PlanBuilder], Collect | ShuffleWrite],
+        partitions: Sequence[int],
+    ) -> list[Any]:
+        """The result of each of the partitions, in the order given.
+
+        Raises:
+            LifecycleError: the context was stopped.
+            ExecutorLostError: an executor died; it has been replaced, and the job can be run again.
+            UserFunctionError: a function of the user raised.
+        """
+        if self._stopped:
+            raise LifecycleError("the context was stopped; make a new LocalContext")
+        tasks: list[list[Task]] = [[] for _ in range(self._parallelism)]
+        functions: list[dict[int, Function]] = [{} for _ in range(self._parallelism)]
+        for index in partitions:
+            builder = PlanBuilder(self)
+            plan, finish = rdd.plan(builder, index), end(builder)
+            place = rdd.place(index) % self._parallelism
+            tasks[place].append(Task(plan, index, builder.inputs, finish))
+            functions[place].update(builder.functions)
+        outcomes = self._run_tasks(tasks, functions)
+        return self._in_order(partitions, tasks, outcomes)
+
+    def _in_order(self, partitions: Sequence[int], tasks: list[list[Task]], outcomes: list[Outcome]) -> list[Any]:
+        results: dict[int, Any] = {}
+        updates: dict[int, dict[int, list[Any]]] = {}
+        for own_tasks, outcome in zip(tasks, outcomes, strict=True):
+            for task, (result, added) in zip(own_tasks, outcome, strict=True):
+                results[task.index], updates[task.index] = result, added
+        for index in partitions:
+            for number, terms in updates[index].items():
+                for term in terms:
+                    self._accumulators[number].merge(term)
+        return [results[index] for index in partitions]
+
+    def _run_tasks(self, tasks: list[list[Task]], functions: list[dict[int, Function]]) -> list[Outcome]:
+        released_rdds, self._released_rdds = self._released_rdds, []
+        if self._in_process:
+            stage = Stage({}, (), released_rdds, dict(self._properties), tasks[0])
+            return [self._in_process.run(functions[0], stage)]
+        released = self._functions.take_released()
+        for forgotten in self._forgotten:
+            forgotten.extend(released)
+        outcomes: list[Outcome] = [[] for _ in tasks]
+        errors: list[StreamingError] = []
+        busy: list[ExecutorProcess] = []
+        for executor in self._executors:
+            if tasks[executor.index] or released_rdds:
+                try:
+                    executor.send(self._stage(executor, tasks[executor.index], functions, released_rdds))
+                    busy.append(executor)
+                except ExecutorLostError as error:
+                    errors.append(error)
+                    self._replace(executor)
+        # Every executor's answer is taken, also after an error, so that each is idle when the next stage comes.
+        for executor in busy:
+            try:
+                outcomes[executor.index] = executor.receive()
+            except ExecutorLostError as error:
+                errors.append(error)
+                self._replace(executor)
+            except StreamingError as error:
+                errors.append(error)
+        if errors:
+            # A lost executor is retried; what a user's function raises is not, and must not hide behind it.
+            raise min(errors, key=lambda error: isinstance(error, ExecutorLostError))
+        return outcomes
+
+    def _stage(
+        self,
+        executor: ExecutorProcess,
+        tasks: list[Task],
+        functions: list[dict[int, Function]],
+        released_rdds: list[int],
+    ) -> Stage:
+        new = {
+            number: self._functions.payload(number)
+            for number in functions[executor.index]
+            if number not in executor.shipped
+        }
+        forget, self._forgotten[executor.index] = self._forgotten[executor.index], []
+        return Stage(new, forget, released_rdds, dict(self._properties), tasks)
+
+    def _replace(self, executor: ExecutorProcess) -> None:
+        executor.stop()
+        self._executors[executor.index] = ExecutorProcess(executor.index)
+        self._forgotten[executor.index] = []

@@ -1,0 +1,183 @@
+"""The processes that compute tasks, and the driver's ends of their pipes.
+
+An executor is a fresh interpreter (never a fork: client libraries do not survive one). It reads stages from a socket, runs
+their tasks one after another and answers once a stage. It ends by itself when its driver is gone, even in the
+middle of a task: a thread waits for the end of a pipe that only the driver holds open.
+
+Owns: Stage, InProcessExecutor, ExecutorProcess, the executor's main loop.
+Never: a decision which task runs where.
+"""
+
+import os
+import pickle
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import traceback
+from collections.abc import Mapping, Sequence
+from multiprocessing.connection import Connection
+from typing import Any, NamedTuple
+
+import cloudpickle
+
+from engine.errors import ExecutorLostError, StreamingError, UserFunctionError
+from engine.rdd.functions import Function
+from engine.rdd.task import Runtime, Task
+
+
+class Stage(NamedTuple):
+    """What one executor gets for one stage: everything in one message, answered by one."""
+
+    functions: Mapping[int, bytes]
+    """Functions that this executor has not had yet."""
+    forget_functions: Sequence[int]
+    forget_rdds: Sequence[int]
+    properties: Mapping[str, str]
+    tasks: Sequence[Task]
+
+
+Outcome = list[tuple[Any, dict[int, list[Any]]]]
+"""For each task its result and what it added to accumulators."""
+
+_BOOT = "import sys; from engine.rdd.executor import main; main(int(sys.argv[1]), int(sys.argv[2]))"
+
+
+class InProcessExecutor:
+    """The executor of `local`: tasks run in the driver's own thread, functions are not copied."""
+
+    def __init__(self) -> None:
+        self.runtime = Runtime()
+
+    def run(self, functions: Mapping[int, Function], stage: Stage) -> Outcome:
+        """Run the tasks of a stage with these functions."""
+        self.runtime.forget((), stage.forget_rdds)
+        self.runtime.functions = dict(functions)
+        try:
+            return _run_tasks(self.runtime, stage)
+        finally:
+            self.runtime.functions = {}
+
+
+class ExecutorProcess:
+    """The driver's end of one executor process."""
+
+    def __init__(self, index: int) -> None:
+        self.index = index
+        self.shipped: set[int] = set()
+        """Numbers of the functions that the process has."""
+        ours, theirs = socket.socketpair()
+        # The process watches the read end of this pipe; the write end is open in the driver alone.
+        watched, self._alive = os.pipe()
+        environment = {**os.environ, "PYTHONHASHSEED": "0", "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+        self._process = subprocess.Popen(
+            [sys.executable, "-c", _BOOT, str(theirs.fileno()), str(watched)],
+            pass_fds=(theirs.fileno(), watched),
+            env=environment,
+        )
+        theirs.close()
+        os.close(watched)
+        self.connection = Connection(ours.detach())
+
+    @property
+    def pid(self) -> int:
+        """The process id."""
+        return self._process.pid
+
+    def send(self, stage: Stage) -> None:
+        """Hand the process a stage.
+
+        Raises:
+            ExecutorLostError: the process is dead.
+        """
+        try:
+            self.connection.send_bytes(cloudpickle.dumps(stage))
+        except OSError as cause:
+            raise self._lost() from cause
+        self.shipped |= stage.functions.keys()
+        self.shipped -= set(stage.forget_functions)
+
+    def receive(self) -> Outcome:
+        """Wait for the outcome of the stage that was sent.
+
+        Raises:
+            ExecutorLostError: the process died.
+            UserFunctionError: a function of the user raised.
+            StreamingError: any other error of the engine in the task.
+        """
+        try:
+            answer = pickle.loads(self.connection.recv_bytes())  # noqa: S301  from our own child, through our socket
+        except (EOFError, OSError) as cause:
+            raise self._lost() from cause
+        if isinstance(answer, Exception):
+            raise answer
+        outcome: Outcome = answer
+        return outcome
+
+    def stop(self) -> None:
+        """End the process and wait until it is gone."""
+        self.connection.close()
+        os.close(self._alive)
+        self._process.wait()
+
+    def _lost(self) -> ExecutorLostError:
+        return ExecutorLostError(
+            f"executor {self.index} (pid {self.pid}) died with status {self._process.wait()}; it is replaced"
+        )
+
+
+def _run_tasks(runtime: Runtime, stage: Stage) -> Outcome:
+    """Run the tasks; whatever a user's function raises leaves as a UserFunctionError with its traceback."""
+    try:
+        return [runtime.run(task, stage.properties) for task in stage.tasks]
+    except StreamingError:
+        raise
+    except Exception as cause:  # the job boundary: a user's function may raise anything
+        raise UserFunctionError(f"{type(cause).__name__}: {cause}", traceback.format_exc()) from cause
+
+
+def _answer(runtime: Runtime, stage: Stage) -> Outcome | StreamingError:
+    runtime.forget(stage.forget_functions, stage.forget_rdds)
+    try:
+        for number, payload in stage.functions.items():
+            runtime.functions[number] = pickle.loads(payload)  # noqa: S301  from our own driver, through its socket
+        return _run_tasks(runtime, stage)
+    except StreamingError as error:
+        return error
+    except Exception as cause:  # a function that cannot be loaded here: its module raises on import, say
+        return UserFunctionError(f"{type(cause).__name__}: {cause}", traceback.format_exc())
+
+
+def _dump(answer: Outcome | StreamingError) -> bytes:
+    try:
+        return pickle.dumps(answer, 5)
+    except (pickle.PicklingError, AttributeError, TypeError):
+        # Results of classes that live in the driver's __main__ travel by value.
+        payload: bytes = cloudpickle.dumps(answer)
+        return payload
+
+
+def _exit_with_driver(watched: int) -> None:
+    os.read(watched, 1)  # returns when the driver's end closes, however the driver ended
+    os._exit(1)
+
+
+def main(connection_fd: int, watched_fd: int) -> None:
+    """Serve stages until the driver closes the socket or dies."""
+    # Ctrl-C and SIGTERM go to the driver, which drains; the executors leave when it closes their sockets.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    threading.Thread(target=_exit_with_driver, args=(watched_fd,), daemon=True).start()
+    runtime = Runtime()
+    connection = Connection(connection_fd)
+    while True:
+        try:
+            stage: Stage = pickle.loads(connection.recv_bytes())  # noqa: S301  from our own driver
+        except (EOFError, OSError):
+            return
+        try:
+            connection.send_bytes(_dump(_answer(runtime, stage)))
+        except OSError:
+            return
+

@@ -1,0 +1,47 @@
+"""Which batch times are due: pure arithmetic over the two clocks.
+
+Owns: JobGenerator.
+Never: a clock, a thread; both times are arguments.
+"""
+
+from engine.batch import Duration, Time
+
+
+class JobGenerator:
+    """The batch times of one application, each later than the one before it.
+
+    A batch is due one interval after the last one was, on the grid of the epoch. Behind schedule, one catch-up batch takes over all
+    missed times and has the newest of them. A wall clock that jumps ahead and returns neither stalls nor reorders:
+    the wait is at most one interval, and the time is at least one interval after the last.
+
+    Args:
+        interval: batch interval.
+        last: time of the last batch.
+        every_interval: run every missed time one by one, as Spark does.
+
+    Example:
+        >>> generator = JobGenerator(Duration(1_000), Time(5_000))
+        >>> generator.wait_ms(wall_ms=5_400), generator.due(wall_ms=6_010), generator.due(wall_ms=9_700)
+        (600, Time(6000), Time(9000))
+    """
+
+    def __init__(self, interval: Duration, last: Time, *, every_interval: bool = False) -> None:
+        self._interval = interval
+        self._last = last
+        self._every_interval = every_interval
+
+    def wait_ms(self, wall_ms: int) -> int:
+        """Milliseconds until the next batch is due, at most one interval."""
+        return max(0, min(self._last + self._interval - wall_ms, self._interval))
+
+    def due(self, wall_ms: int) -> Time:
+        """The time of the batch that is to run now."""
+        following = self._last.plus(self._interval)
+        if not self._every_interval:
+            following = max(following, Time(wall_ms).floor(self._interval))
+        self.took(following)
+        return following
+
+    def took(self, time: Time) -> None:
+        """A batch of this time runs; the next is due after it."""
+        self._last = time

@@ -1,0 +1,127 @@
+"""A bounded window of requests on their way to a store; the caller's own thread sends and collects them.
+
+A window of futures drained by the caller costs a half to a third of callbacks on the driver's event loop.
+
+Owns: Window, Flight.
+Never: a driver of a database, a retry.
+"""
+
+from collections import deque
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any, Generic, Protocol, TypeVar
+
+ErrorTypes = tuple[type[Exception], ...]
+"""As an except clause takes them."""
+
+_LEAST_IN_FLIGHT = 8
+
+
+class Sized(Protocol):
+    """A request as a flight sees it."""
+
+    @property
+    def size_bytes(self) -> int:
+        """How much it adds to the bytes in flight."""
+
+
+class Future(Protocol):
+    """The answer to a request, which comes later."""
+
+    def result(self) -> Any:
+        """Wait for the answer, and raise it when it is an error."""
+
+
+R = TypeVar("R", bound=Sized)
+"""What a flight sends."""
+
+
+@dataclass(slots=True)
+class Window:
+    """How much may be in flight: halved by trouble, one request more by each acknowledgement.
+
+    Example:
+        >>> window = Window(requests=200, size_bytes=1_000_000)
+        >>> window.shrink()
+        >>> window.requests
+        100
+    """
+
+    requests: int
+    """Requests that may wait for an answer now."""
+    size_bytes: int
+    """Bytes of these requests; a larger request goes alone."""
+    most_requests: int = 0
+    """What `requests` grows back to; its first value."""
+
+    def __post_init__(self) -> None:
+        self.most_requests = self.most_requests or self.requests
+
+    def grow(self) -> None:
+        """Let one request more be in flight, up to the most."""
+        self.requests = min(self.requests + 1, self.most_requests)
+
+    def shrink(self) -> None:
+        """Let half as many requests be in flight, but not fewer than 8."""
+        self.requests = max(self.requests // 2, min(_LEAST_IN_FLIGHT, self.most_requests))
+
+
+class Flight(Generic[R]):
+    """One round of requests; after the first error the rest is not sent.
+
+    Args:
+        execute: sends a request and returns its answer to come.
+        window: how much may be in flight.
+        permanent: errors that no retry heals; looked at before the transient ones.
+        transient: errors that leave a request unacknowledged.
+    """
+
+    def __init__(
+        self, execute: Callable[[R], Future], window: Window, permanent: ErrorTypes, transient: ErrorTypes
+    ) -> None:
+        self._execute = execute
+        self._window = window
+        self._permanent = permanent
+        self._transient = transient
+        self._flying: deque[tuple[R, Future]] = deque()
+        self._flying_bytes = 0
+        self.acknowledged = 0
+        """Number of requests."""
+        self.unacknowledged: list[R] = []
+        """Those that failed for a while, and those that were not sent after it."""
+        self.trouble: Exception | None = None
+        """The first transient error."""
+        self.refusal: tuple[R, Exception] | None = None
+        """The first permanent error, and whose it is."""
+
+    def fly(self, requests: Iterable[R]) -> None:
+        """Send the requests and wait for every answer."""
+        for request in requests:
+            self._make_room(request.size_bytes)
+            if self.trouble or self.refusal:
+                self.unacknowledged.append(request)
+            else:
+                self._flying.append((request, self._execute(request)))
+                self._flying_bytes += request.size_bytes
+        while self._flying:
+            self._collect()
+
+    def _make_room(self, size_bytes: int) -> None:
+        while len(self._flying) >= self._window.requests or (
+            self._flying and self._flying_bytes + size_bytes > self._window.size_bytes
+        ):
+            self._collect()
+
+    def _collect(self) -> None:
+        request, future = self._flying.popleft()
+        self._flying_bytes -= request.size_bytes
+        try:
+            future.result()
+        except self._permanent as error:
+            self.refusal = self.refusal or (request, error)
+        except self._transient as error:
+            self.unacknowledged.append(request)
+            self.trouble = self.trouble or error
+        else:
+            self.acknowledged += 1
+            self._window.grow()

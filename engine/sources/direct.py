@@ -1,0 +1,298 @@
+"""The direct stream: the driver plans ranges of offsets, tasks read, decode and account for them where they compute.
+
+What passes through the driver for a partition is its range and, when it was read to its end, one report: the largest event
+time and the records that were put aside. A range read twice reports the same.
+
+Owns: EventTime, DirectInputDStream, create_direct_stream.
+Never: a client library; the source brings it.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import chain
+from typing import Any, NamedTuple
+
+from engine.batch import Batch, Duration, OffsetRange, Time, TopicPartition
+from engine.context import StreamingContext
+from engine.dstream.dstream import DStream
+from engine.dstream.nodes import BatchScope, DeadLetter, InputDStream, Observed
+from engine.errors import ConfigurationError, OffsetOutOfRangeError
+from engine.failpoints import fail_point
+from engine.rdd.api import RDD
+from engine.sources.api import ConsumerRecord, RecordSlice, Source
+
+
+@dataclass(frozen=True, slots=True)
+class EventTime:
+    """When the records of an input happened, and when it is too late for one of them.
+
+    A record is late when the watermark has passed the end of its fixed window by the grace; it is then a dead letter with
+    reason "late" and counts nowhere. The watermark is that of the batch: the smallest of the partitions' largest
+    event times before it.
+
+    Example:
+        >>> EventTime(of=lambda record: record, window=10, grace=60).late_before(watermark=85_000)
+        20000
+    """
+
+    of: Callable[[Any], int]
+    """Event time of a decoded record, milliseconds since the epoch."""
+    window: float
+    """Length of the fixed windows, seconds."""
+    grace: float
+    """How long after its end a window still takes records, seconds of event time."""
+
+    def late_before(self, watermark: int | None) -> int | None:
+        """Records with an event time before this are late; None when none can be."""
+        if watermark is None:
+            return None
+        length = Duration.seconds(self.window)
+        # [start, start + length) is closed when start + length + grace <= watermark.
+        return (watermark - Duration.seconds(self.grace)) // length * length
+
+
+class RangeRead(NamedTuple):
+    """What the driver ships for one partition."""
+
+    offsets: OffsetRange
+    late_before: int | None
+    reports: bool
+    """Whether the range is of the running batch; a window that reads older ones again accounts for nothing."""
+
+
+class RangeReport(NamedTuple):
+    """What a task saw in a range that it read to its end."""
+
+    offsets: OffsetRange
+    largest: int | None
+    dead_letters: list[DeadLetter]
+
+
+class _ByRange:
+    """Merges reports: equal ranges give equal reports, so the newest stands for all."""
+
+    def addInPlace(
+        self, reports: dict[OffsetRange, RangeReport], report: RangeReport
+    ) -> dict[OffsetRange, RangeReport]:
+        """The reports with one more."""
+        reports[report.offsets] = report
+        return reports
+
+    def zero(self, value: dict[OffsetRange, RangeReport]) -> dict[OffsetRange, RangeReport]:
+        """No report."""
+        return type(value)()
+
+
+class ReadRanges:
+    """The function of a partition that reads its ranges; shipped once."""
+
+    def __init__(
+        self, source: Source, decoder: Callable[[bytes], Any] | None, event_time: EventTime | None, report: Callable[[RangeReport], None]
+    ) -> None:
+        self._source = source
+        self._decoder = decoder
+        self._event_time = event_time
+        self._report = report
+
+    def __call__(self, reads: Iterator[RangeRead]) -> Iterator[Any]:
+        """The decoded records."""
+        return chain.from_iterable(chain.from_iterable(self._slices(read) for read in reads))
+
+    def _slices(self, read: RangeRead) -> Iterator[Sequence[Any]]:
+        make = getattr(self._decoder, "function", None)
+        decode = make() if make is not None else self._decoder
+        dead: list[DeadLetter] = []
+        largest: int | None = None
+        for piece in self._source.read(read.offsets):
+            records = _decoded(piece, decode, dead)
+            if self._event_time is not None and records:
+                times = list(map(self._event_time.of, records))
+                newest = max(times)
+                largest = newest if largest is None else max(largest, newest)
+                if read.late_before is not None and min(times) < read.late_before:
+                    records = self._without_late(piece, decode, read.late_before, dead)
+            yield records
+        fail_point("run")
+        if read.reports:
+            self._report(RangeReport(read.offsets, largest, dead))
+
+    def _without_late(
+        self, piece: RecordSlice, decode: Callable[[bytes], Any] | None, late_before: int, dead: list[DeadLetter]
+    ) -> list[Any]:
+        """The slice's records without the late ones, which are put aside."""
+        kept = []
+        known = {letter.offset for letter in dead}
+        for index in range(len(piece.values)):
+            record = piece.record(index)
+            if record.offset not in known:
+                value = record if decode is None else decode(record.value or b"")
+                if self._event_time is not None and self._event_time.of(value) < late_before:
+                    dead.append(_letter(record, "late"))
+                else:
+                    kept.append(value)
+        return kept
+
+
+def _decoded(piece: RecordSlice, decode: Callable[[bytes], Any] | None, dead: list[DeadLetter]) -> list[Any]:
+    """The slice's records; one that does not decode is put aside and the others go on."""
+    if decode is None:
+        return [piece.record(index) for index in range(len(piece.values))]
+    try:
+        records = list(map(decode, piece.values))  # type: ignore[arg-type]  a null value fails to decode
+        if len(records) == len(piece.values):
+            return records
+    except Exception:  # noqa: BLE001, S110  a decoder may raise anything; the loop below finds out which record
+        pass
+    records = []
+    for index, value in enumerate(piece.values):
+        try:
+            records.append(_decode_one(decode, value))
+        except Exception as cause:  # noqa: BLE001  as above: the record is put aside with the reason
+            dead.append(_letter(piece.record(index), f"undecodable: {type(cause).__name__}: {cause}"))
+    return records
+
+
+def _decode_one(decode: Callable[[bytes], Any], value: bytes | None) -> Any:
+    if value is None:
+        raise ValueError("the value is null")
+    return decode(value)
+
+
+def _letter(record: ConsumerRecord, reason: str) -> DeadLetter:
+    return DeadLetter(record.topic, record.partition, record.offset, reason, record.value)
+
+
+def _exhaust(records: Iterator[Any]) -> None:
+    for _ in records:
+        pass
+
+
+class DirectInputDStream(InputDStream):
+    """The records of a source's partitions, one RDD partition for each.
+
+    Replay: a batch that runs again reads the ranges that its begin record has.
+    """
+
+    def __init__(
+        self, scope: BatchScope, source: Source, name: str, reader: tuple[Callable[[bytes], Any] | None, EventTime | None]
+    ) -> None:
+        super().__init__(scope, [], scope.batch_duration, name, name)
+        self._source = source
+        self._decoder, self._event_time = reader
+        self._reports: Any = scope.context.accumulator({}, _ByRange())
+        self._read = ReadRanges(source, *reader, self._reports.add)
+        self._positions: dict[TopicPartition, int] = {}
+        self._is_fresh = True
+        self.starting_offsets: Mapping[TopicPartition, int] = {}
+        self.starts_at_end = False
+        self.max_rate_per_partition: float | None = None
+
+    def resume(self, ranges: Sequence[OffsetRange]) -> None:
+        """Go on after these ranges."""
+        self._is_fresh = False
+        self._positions = {part.topicPartition(): part.untilOffset for part in ranges}
+
+    def plan(self, time: Time) -> tuple[OffsetRange, ...]:  # noqa: ARG002  the end of the log is now, whatever the time
+        """From where the last batch ended to the end of the log, at most the rate times the batch interval."""
+        ranges = tuple(
+            self._plan_partition(place, earliest, end) for place, (earliest, end) in sorted(self._source.bounds().items())
+        )
+        self._is_fresh = False
+        fail_point("plan")
+        return ranges
+
+    def _plan_partition(self, place: TopicPartition, earliest: int, end: int) -> OffsetRange:
+        begin = self._positions.get(place)
+        if begin is None:
+            begin = self._start(place, earliest, end)
+        if not earliest <= begin <= end:
+            raise OffsetOutOfRangeError(
+                f"{place.topic}[{place.partition}]: the next offset to read is {begin}, the log holds [{earliest}, {end}); "
+                "records are lost or the topic was made again: restore it, or start with an empty checkpoint folder"
+            )
+        until = end
+        if self.max_rate_per_partition is not None:
+            most = max(1, int(self.max_rate_per_partition * self.scope.batch_duration / 1_000))
+            until = min(end, begin + most)
+        return OffsetRange(place.topic, place.partition, begin, until)
+
+    def _start(self, place: TopicPartition, earliest: int, end: int) -> int:
+        if self._is_fresh and place in self.starting_offsets:
+            return self.starting_offsets[place]
+        # A partition that was added while the application ran is read from its first record.
+        return end if self._is_fresh and self.starts_at_end else earliest
+
+    def range_rdd(self, batch: Batch, ranges: Sequence[OffsetRange]) -> RDD[Any]:
+        """The decoded records of the ranges, one partition each."""
+        late = None if self._event_time is None else self._event_time.late_before(batch.watermarks.get(self.name))
+        is_running = batch.ranges.get(self.name) is not None and batch.time == self._running
+        reads = [RangeRead(part, late, is_running) for part in ranges]
+        rdd: RDD[Any] = self.scope.context.parallelize(reads, len(reads)).mapPartitions(self._read)
+        return rdd
+
+    _running: Time | None = None
+
+    def begin(self, batch: Batch) -> None:
+        """Forget what an unfinished run observed, and go on after this batch's ranges next time."""
+        self._running = batch.time
+        self._reports.value = {}
+
+    def finish(self, batch: Batch) -> Observed:
+        """Read what no output has read to its end, and collect the reports."""
+        ranges = [part for part in batch.ranges.get(self.name, ()) if part.count()]
+        unread = [part for part in ranges if part not in self._reports.value]
+        if unread:
+            self.range_rdd(batch, unread).foreachPartition(_exhaust)
+        reports: list[RangeReport] = [self._reports.value[part] for part in ranges]
+        return Observed(
+            [letter for report in reports for letter in report.dead_letters],
+            {report.offsets.topicPartition(): report.largest for report in reports if report.largest is not None},
+        )
+
+    def committed(self, batch: Batch) -> None:
+        """Go on after the batch, and tell the source as a hint."""
+        ranges = batch.ranges.get(self.name, ())
+        self._positions.update({part.topicPartition(): part.untilOffset for part in ranges})
+        self._source.commit(ranges)
+
+    def close(self) -> None:
+        """Let go of the driver's client."""
+        self._source.close()
+
+
+def create_direct_stream(
+    ssc: StreamingContext,
+    source: Source,
+    *,
+    name: str,
+    decoder: Callable[[bytes], Any] | None = None,
+    event_time: EventTime | None = None,
+    starting_offsets: Mapping[TopicPartition, int] | None = None,
+    reset: str = "latest",
+    max_rate_per_partition: float | None = None,
+) -> DStream[Any]:
+    """The stream of a source's records, decoded; ConsumerRecords without a decoder.
+
+    Args:
+        ssc: the context.
+        source: what to read.
+        name: of the stream, in the checkpoint and in metrics.
+        decoder: bytes -> value; a record on which it raises is a dead letter. An object with a method `function()`
+            gives the callable in the executor.
+        event_time: when records happened, and when they are late.
+        starting_offsets: where a fresh application starts.
+        reset: where it starts in the other partitions, "earliest" or "latest".
+        max_rate_per_partition: records a second, None for no limit.
+
+    Raises:
+        ConfigurationError: reset or the rate is not valid.
+    """
+    if reset not in {"earliest", "latest"}:
+        raise ConfigurationError(f"auto.offset.reset is {reset!r}; use earliest or latest")
+    if max_rate_per_partition is not None and max_rate_per_partition <= 0:
+        raise ConfigurationError(f"maxRatePerPartition is {max_rate_per_partition}; give a number above 0, or none")
+    node = DirectInputDStream(ssc.graph, source, name, (decoder, event_time))
+    node.starting_offsets = dict(starting_offsets or {})
+    node.starts_at_end = reset == "latest"
+    node.max_rate_per_partition = max_rate_per_partition
+    return DStream(node)

@@ -1,0 +1,239 @@
+"""The writing side of the embedded log: topics are made here, and each partition has one writer.
+
+The bytes, the rule of validity and the recovery algorithm stand at the top of log_format.py.
+
+Owns: create_topic, topic_partitions, LogWriter.
+Never: the layout of a file (log_format.py); reading for somebody else (log.py).
+"""
+
+import contextlib
+import fcntl
+import logging
+import os
+import secrets
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import msgspec
+
+from engine.errors import ConcurrentRunError, ConfigurationError, SourceError
+from engine.sources.log_format import (
+    FORMAT,
+    LogRecord,
+    Segment,
+    Topic,
+    encode_frame,
+    list_segments,
+    no_partition,
+    read_frames,
+    read_topic,
+    sync_folder,
+    topic_folder,
+)
+
+SEGMENT_BYTES = 64 * 1024 * 1024
+
+_log = logging.getLogger(__name__)
+
+
+def create_topic(log_dir: Path, name: str, partitions: int) -> None:
+    """Make a topic of that many partitions; nothing happens when it is there already.
+
+    Raises:
+        ConfigurationError: the topic exists with another number of partitions.
+    """
+    if partitions < 1:
+        raise ConfigurationError(f"topic {name!r} cannot have {partitions} partitions; give at least 1")
+    folder = topic_folder(log_dir, name)
+    for partition in range(partitions):
+        (folder / str(partition)).mkdir(parents=True, exist_ok=True)
+    topic = Topic(FORMAT, partitions, secrets.randbits(64))
+    # The file is whole when it gets its name, and a name is given once: of two callers the second finds the first one's.
+    unnamed = folder / f"topic.json.{secrets.token_hex(8)}"
+    with unnamed.open("xb") as file:
+        file.write(msgspec.json.encode(topic))
+        file.flush()
+        os.fsync(file.fileno())
+    with contextlib.suppress(FileExistsError):
+        os.link(unnamed, folder / "topic.json")
+    unnamed.unlink()
+    for parent in (folder, Path(log_dir), Path(log_dir).parent):
+        sync_folder(parent)
+    if (existing := read_topic(log_dir, name).partitions) != partitions:
+        raise ConfigurationError(
+            f"topic {name!r} in {log_dir} has {existing} partitions and not {partitions}; "
+            f"ask for {existing}, or delete the topic's folder"
+        )
+
+
+def topic_partitions(log_dir: Path, name: str) -> int:
+    """The number of a topic's partitions.
+
+    Raises:
+        SourceError: there is no such topic.
+    """
+    return read_topic(log_dir, name).partitions
+
+
+class LogWriter:
+    """The one writer of one partition.
+
+    Guarantees: when `append` returns, its records are durable; when it raises, none of them will ever be read.
+    Not guaranteed: use from two threads at a time.
+
+    Args:
+        log_dir: folder of the log.
+        topic: name of a topic that exists.
+        partition: from 0.
+        segment_bytes: bytes after which a new segment begins.
+        retention_bytes: bytes above which the oldest segments are deleted, as long as the rest holds that much; never by default.
+
+    Raises:
+        SourceError: there is no such topic or partition.
+        ConcurrentRunError: another writer is open.
+        CorruptLogError: the last segment is damaged before its end.
+    """
+
+    def __init__(
+        self,
+        log_dir: Path,
+        topic: str,
+        partition: int,
+        *,
+        segment_bytes: int = SEGMENT_BYTES,
+        retention_bytes: int | None = None,
+    ) -> None:
+        self._folder = topic_folder(log_dir, topic) / str(partition)
+        meta = read_topic(log_dir, topic)
+        if not 0 <= partition < meta.partitions:
+            raise SourceError(no_partition(topic, partition, meta.partitions))
+        self._salt = meta.salt
+        self._segment_bytes = segment_bytes
+        self._retention_bytes = retention_bytes
+        self._fd = -1
+        self._size = 0
+        self._lock_fd = self._lock()
+        try:
+            self._next_offset = self._recover()
+        except BaseException:
+            self.close()
+            raise
+
+    @property
+    def next_offset(self) -> int:
+        """The offset that the next record gets."""
+        return self._next_offset
+
+    def append(self, records: Sequence[LogRecord]) -> int:
+        """Append records, each a timestamp (milliseconds), key and value, as one unit; returns the next offset.
+
+        Raises:
+            OSError: the volume refused the write or the fsync. None of the records is in the log; the segment
+                is given up, and the next append begins a new one.
+            ConfigurationError: the records are too many bytes for one append.
+        """
+        if not records:
+            return self._next_offset
+        frame = encode_frame(self._next_offset, records, self._salt)
+        if self._fd < 0 or self._size + len(frame) > self._segment_bytes:
+            self._begin_segment()
+        try:
+            _write_all(self._fd, frame)
+            os.fdatasync(self._fd)
+        except OSError:
+            self._give_up_segment()
+            raise
+        self._size += len(frame)
+        self._next_offset += len(records)
+        return self._next_offset
+
+    def close(self) -> None:
+        """Let go of the partition; what was appended is durable already."""
+        for fd in (self._fd, self._lock_fd):
+            if fd >= 0:
+                os.close(fd)
+        self._fd = self._lock_fd = -1
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _lock(self) -> int:
+        """Become the one writer, for as long as the returned file stays open."""
+        fd = os.open(self._folder / "writer.lock", os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(fd)
+            raise ConcurrentRunError(
+                f"{self._folder} is being written by another process; stop that one first"
+            ) from None
+        return fd
+
+    def _recover(self) -> int:
+        """Open the last segment behind its last valid frame; returns the next offset."""
+        segments = list_segments(self._folder)
+        if not segments:
+            return 0
+        last = segments[-1]
+        self._fd = os.open(last.path, os.O_RDWR | os.O_APPEND)
+        offset, self._size = last.base, 0
+        for frame in read_frames(self._fd, last, 0, offset, self._salt):
+            offset, self._size = frame.until, frame.end
+        torn_bytes = os.fstat(self._fd).st_size - self._size
+        if torn_bytes:
+            _log.warning("%s: cut %d bytes of a torn append behind offset %d", last.path, torn_bytes, offset)
+            os.ftruncate(self._fd, self._size)
+        # What a killed writer left may be in memory only: it is durable BEFORE anything is appended behind it.
+        os.fsync(self._fd)
+        sync_folder(self._folder)
+        return offset
+
+    def _begin_segment(self) -> None:
+        """Go on in a new file at the next offset; delete the files that retention no longer asks for."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+        segments = list_segments(self._folder)
+        number = max((each.number + 1 for each in segments if each.base == self._next_offset), default=0)
+        path = Segment(self._next_offset, number, self._folder).path
+        self._fd = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_EXCL, 0o644)
+        self._size = 0
+        try:
+            sync_folder(self._folder)
+        except OSError:
+            self._give_up_segment()
+            raise
+        self._retain(segments)
+
+    def _give_up_segment(self) -> None:
+        """Leave a file whose last bytes are in doubt: nothing is ever appended to it again."""
+        with contextlib.suppress(OSError):
+            os.ftruncate(self._fd, self._size)
+        os.close(self._fd)
+        self._fd = -1
+
+    def _retain(self, segments: Sequence[Segment]) -> None:
+        """Delete the oldest of the full segments while the others hold the bytes to keep."""
+        if self._retention_bytes is None:
+            return
+        sizes = [each.path.stat().st_size for each in segments]
+        kept = sum(sizes)
+        for each, size in zip(segments, sizes, strict=True):
+            kept -= size
+            if kept < self._retention_bytes:
+                return
+            each.path.unlink()
+
+
+def _write_all(fd: int, data: bytes) -> None:
+    """Write every byte, however many calls that takes."""
+    rest = memoryview(data)
+    while rest:
+        rest = rest[os.write(fd, rest) :]

@@ -1,0 +1,58 @@
+"""Tools to test jobs with: a batch is a list, time is told, and nothing waits.
+
+Owns: run_batches.
+Never: a wall clock.
+"""
+
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from engine.clock import ManualClock
+from engine.context import StreamingContext
+from engine.dstream.dstream import DStream
+from engine.rdd.context import LocalContext
+
+_START_MS = 1_000_000_000_000
+
+
+def run_batches(
+    job: Callable[[DStream[Any]], DStream[Any]],
+    batches: Sequence[Sequence[Any]],
+    *,
+    master: str = "local",
+    batchDuration: float = 1.0,
+    checkpoint: str | Path | None = None,
+) -> list[list[Any]]:
+    """What a job's stream holds after each batch, one list for each time at which it has an RDD.
+
+    Args:
+        job: from the input stream to the stream that is collected.
+        batches: the elements of each batch, in order.
+        master: of the LocalContext.
+        batchDuration: seconds.
+        checkpoint: directory of checkpoints; a temporary one when not given.
+
+    Raises:
+        Exception: what ended the stream.
+
+    Example:
+        >>> run_batches(lambda numbers: numbers.map(lambda n: n * 2), [[1], [2, 3]])
+        [[2], [4, 6]]
+    """
+    with tempfile.TemporaryDirectory() as folder, LocalContext(master, "test") as context:
+        clock = ManualClock(_START_MS)
+        ssc = StreamingContext(context, batchDuration, clock=clock, everyInterval=True)
+        ssc.checkpoint(checkpoint or folder)
+        collected: list[list[Any]] = []
+        stream = job(ssc.queueStream(list(map(list, batches))))
+        stream.foreachRDD(lambda rdd: collected.append(rdd.collect()))
+        ssc.start(thread=False)
+        try:
+            for _ in batches:
+                clock.advance(ssc.graph.batch_duration)
+                ssc.runBatch()
+        finally:
+            ssc.stop(stopSparkContext=False)
+        return collected

@@ -5,6 +5,7 @@ Never: a clock.
 """
 
 import json
+from functools import lru_cache
 
 from engine.batch import Batch, Time
 from engine.rdd.api import Context
@@ -56,5 +57,11 @@ def watermark(stream: str) -> int | None:
     Time: milliseconds since the epoch; None until each partition has had a record.
     Replay: equal in every run of the batch, as it comes from the journal.
     """
-    marks: dict[str, int] = json.loads(_property(_WATERMARKS))
-    return marks.get(stream)
+    return _marks(_property(_WATERMARKS)).get(stream)
+
+
+@lru_cache(maxsize=4)
+def _marks(text: str) -> dict[str, int]:
+    """Parsed once a batch, and not once a key."""
+    marks: dict[str, int] = json.loads(text)
+    return marks

@@ -16,7 +16,7 @@ from typing import Any, Generic, Protocol, TypeVar, cast
 
 from engine.rdd.api import T, U
 from engine.rdd.partitioner import HashPartitioner
-from engine.rdd.task import Cached, CoGroup, Collect, Fetch, Located, Narrow, Plan, ShuffleWrite, Split
+from engine.rdd.task import Cached, CoGroup, Collect, Fetch, Located, Narrow, Plan, ShuffleWrite, Split, combine
 
 Function = Callable[..., Any]
 R = TypeVar("R")
@@ -206,18 +206,24 @@ class LocalRDD(Generic[T]):
         numPartitions: int | None = None,
     ) -> "LocalRDD[tuple[Any, Any]]":
         """One pair a key with its combined values; values combine before anything is exchanged."""
-        return ShuffledRDD(
-            self, self._partitioner(numPartitions), create=createCombiner, merge=mergeValue, merge_combiners=mergeCombiners
-        )
+        partitioner = self._partitioner(numPartitions)
+        if self.partitioner == partitioner:
+            return self._narrow("mapPartitions", _Combine(createCombiner, mergeValue), keeps_keys=True)
+        return ShuffledRDD(self, partitioner, create=createCombiner, merge=mergeValue, merge_combiners=mergeCombiners)
 
     def reduceByKey(
         self, func: Callable[[Any, Any], Any], numPartitions: int | None = None
     ) -> "LocalRDD[tuple[Any, Any]]":
         """One pair a key with its reduced values; values reduce before anything is exchanged."""
-        return ShuffledRDD(self, self._partitioner(numPartitions), merge=func, merge_combiners=func)
+        partitioner = self._partitioner(numPartitions)
+        if self.partitioner == partitioner:
+            return self._narrow("reduceByKey", func, keeps_keys=True)
+        return ShuffledRDD(self, partitioner, merge=func, merge_combiners=func)
 
     def groupByKey(self, numPartitions: int | None = None) -> "LocalRDD[tuple[Any, list[Any]]]":
         """One pair a key with the list of its values, in the order of the source partitions."""
+        if self.partitioner == self._partitioner(numPartitions):
+            return self._narrow("mapPartitions", _GROUP, keeps_keys=True)
         return self.combineByKey(_as_list, _append, operator.iadd, numPartitions)
 
     def cogroup(
@@ -442,6 +448,20 @@ def _as_list(value: T) -> list[T]:
 def _append(values: list[T], value: T) -> list[T]:
     values.append(value)
     return values
+
+
+class _Combine:
+    """A partition's pairs combined by key, for pairs that are spread by key already."""
+
+    def __init__(self, create: Function, merge: Function) -> None:
+        self._create = create
+        self._merge = merge
+
+    def __call__(self, pairs: Iterator[tuple[Any, Any]]) -> Iterable[tuple[Any, Any]]:
+        return combine(pairs, self._create, self._merge).items()
+
+
+_GROUP = _Combine(_as_list, _append)
 
 
 def _product(sides: tuple[list[Any], list[Any]]) -> Iterator[tuple[Any, Any]]:

@@ -290,6 +290,10 @@ def _map_partitions_with_index(
     return iter(f(index, elements))
 
 
+def _reduce_by_key(f: Callable[[Any, Any], Any], elements: Iterator[Any], _index: int) -> Iterator[Any]:
+    return iter(combine(elements, None, f).items())
+
+
 NARROW: Mapping[str, Callable[[Callable[..., Any], Iterator[Any], int], Iterator[Any]]] = {
     "map": _map,
     "filter": _filter,
@@ -298,5 +302,6 @@ NARROW: Mapping[str, Callable[[Callable[..., Any], Iterator[Any], int], Iterator
     "flatMapValues": _flat_map_values,
     "mapPartitions": _map_partitions,
     "mapPartitionsWithIndex": _map_partitions_with_index,
+    "reduceByKey": _reduce_by_key,
 }
 """The narrow operators by kind."""

@@ -255,7 +255,7 @@ class CassandraSink:
         fault = outage.retry(lambda: self._attempt(table, lambda open_: open_.fault(table)), _TRANSIENT)
         if fault:
             raise ConfigurationError(
-                f"{fault} in keyspace {self.keyspace!r} of Cassandra at {self.address}; {_REMEDY}"
+                f"{fault} (keyspace {self.keyspace!r} of Cassandra at {self.address}); {_REMEDY}"
             )
 
     def write(self, table: Table, rows: Sequence[Row], *, batch_ms: int, write_timestamp: int) -> None:

@@ -1,6 +1,6 @@
 """A bounded window of requests on their way to a store; the caller's own thread sends and collects them.
 
-A window of futures drained by the caller costs a half to a third of callbacks on the driver's event loop.
+A window of futures that the caller drains costs a third less CPU than callbacks on the driver's event loop.
 
 Owns: Window, Flight.
 Never: a driver of a database, a retry.
@@ -107,10 +107,15 @@ class Flight(Generic[R]):
             self._collect()
 
     def _make_room(self, size_bytes: int) -> None:
-        while len(self._flying) >= self._window.requests or (
-            self._flying and self._flying_bytes + size_bytes > self._window.size_bytes
-        ):
+        if len(self._flying) < self._window.requests and not self._is_too_much(size_bytes):
+            return
+        # A quarter at once: each turn from this thread to the driver's and back costs more than the row.
+        kept = len(self._flying) * 3 // 4
+        while len(self._flying) > kept or self._is_too_much(size_bytes):
             self._collect()
+
+    def _is_too_much(self, size_bytes: int) -> bool:
+        return bool(self._flying) and self._flying_bytes + size_bytes > self._window.size_bytes
 
     def _collect(self) -> None:
         request, future = self._flying.popleft()

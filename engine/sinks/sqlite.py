@@ -195,7 +195,7 @@ class SQLiteSink:
         )
         fault = _fault(table, columns)
         if fault:
-            raise ConfigurationError(f"{fault} in {self.path}; {_REMEDY}")
+            raise ConfigurationError(f"{fault} (SQLite at {self.path}); {_REMEDY}")
 
     def write(self, table: Table, rows: Sequence[Row], *, batch_ms: int, write_timestamp: int) -> None:
         """Write the rows with `batch` = batch_ms (milliseconds) under the write timestamp (microseconds).
@@ -299,6 +299,6 @@ def _fault(table: Table, columns: Mapping[str, tuple[str, int, bool]]) -> str | 
     strict = [name for name in table.values if columns[name][2]]
     if strict:
         return (
-            f"table {table.name!r} has NOT NULL on {', '.join(strict)}, which a tombstone must set to null,"
+            f"table {table.name!r} has NOT NULL on {', '.join(strict)}, which a tombstone must set to null"
         )
     return None

@@ -1,0 +1,51 @@
+"""How often each page was viewed since the beginning: updateStateByKey.
+
+Owns: build, rows of `page_totals`.
+"""
+
+from operator import add
+from typing import Any
+
+from engine import StreamingContext
+from engine.dstream.dstream import DStream
+from engine.sinks.api import Table
+from services.pipeline.page_view import PageView
+
+NAME = "page_totals"
+TABLE = Table(NAME, columns=("page", "views"), key=("page",))
+
+Total = tuple[int, bool]
+"""(views, whether this batch added some)."""
+
+
+def one_view(view: PageView) -> tuple[str, int]:
+    """One view of a page."""
+    return view.page, 1
+
+
+def total(views: list[int], state: Total | None) -> Total:
+    """Add the batch's views."""
+    return (state[0] if state else 0) + sum(views), bool(views)
+
+
+def is_fresh(page: tuple[str, Total]) -> bool:
+    """Whether this batch added views."""
+    return page[1][1]
+
+
+def to_row(page: tuple[str, Total]) -> tuple[Any, ...]:
+    """A row of the table."""
+    return page[0], page[1][0]
+
+
+def build(ssc: StreamingContext, views: DStream[PageView], write: Any) -> None:
+    """Add the job to the context.
+
+    Args:
+        ssc: the context.
+        views: the page views.
+        write: the output of TABLE.
+    """
+    with ssc.job(NAME):
+        totals = views.map(one_view).reduceByKey(add).updateStateByKey(total, name="totals", keyType=str, stateType=Total)
+        totals.filter(is_fresh).map(to_row).foreachRDD(write, name="table")

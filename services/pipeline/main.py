@@ -1,0 +1,160 @@
+"""The engine service: the one place where settings, source, store, jobs and metrics meet.
+
+`python -m services.pipeline.main` runs until SIGTERM, then lets the running batch commit and exits 0.
+
+Owns: the composition.
+Never: a computation; the jobs do that.
+"""
+
+import logging
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable, Mapping
+from types import FrameType
+from typing import Any
+
+import click
+
+from engine import LocalContext, StreamingContext
+from engine.dstream.dstream import DStream
+from engine.monitoring.metrics import PrometheusListener, serve_metrics
+from engine.sinks.api import ResultStore, Table
+from engine.sinks.cassandra import CassandraSink
+from engine.sinks.output import BatchLedger, TableOutput
+from engine.sinks.sqlite import SQLiteSink
+from engine.sources.decoders import json_decoder
+from engine.sources.direct import EventTime, create_direct_stream
+from engine.sources.kafka import KafkaUtils, PreferConsistent, Subscribe
+from engine.sources.log import LogSource
+from services.pipeline.jobs import campaign_windows, page_totals, trending_pages
+from services.pipeline.jobs.campaign_windows import AdEvent
+from services.pipeline.page_view import PageView
+from services.settings import Settings, exit_code, load_settings
+from services.topics import AD_EVENTS, PAGE_VIEWS
+
+log = logging.getLogger("pipeline")
+
+DRAIN_SECONDS = 20
+"""How long a SIGTERM waits for the running batch; one that is cut off runs again at the next start."""
+
+Build = Callable[[StreamingContext, DStream[Any], Any], None]
+
+JOBS: Mapping[str, tuple[str, Build, Table]] = {
+    job.NAME: (topic, job.build, job.TABLE)
+    for topic, job in (
+        (AD_EVENTS, campaign_windows),
+        (PAGE_VIEWS, trending_pages),
+        (PAGE_VIEWS, page_totals),
+    )
+}
+"""By name: the topic that a job reads, its builder, its table."""
+
+RECORDS: Mapping[str, tuple[type, EventTime | None]] = {
+    AD_EVENTS: (AdEvent, campaign_windows.EVENT_TIME),
+    PAGE_VIEWS: (PageView, None),
+}
+"""By topic: the type of its records, and their event time where a job needs it."""
+
+
+def store_of(settings: Settings) -> ResultStore:
+    """The results store that the settings name."""
+    if settings.stack == "embedded":
+        return SQLiteSink(settings.results_path)
+    return CassandraSink(settings.cassandra_hosts, settings.cassandra_port, settings.keyspace)
+
+
+def input_of(ssc: StreamingContext, settings: Settings, topic: str) -> DStream[Any]:
+    """The decoded records of a topic, read from its first one by a fresh application."""
+    kind, event_time = RECORDS[topic]
+    rate = settings.max_rate_per_partition
+    if settings.stack == "embedded":
+        return create_direct_stream(
+            ssc,
+            LogSource(settings.log_dir, [topic]),
+            name=topic,
+            decoder=json_decoder(kind),
+            event_time=event_time,
+            reset="earliest",
+            max_rate_per_partition=rate,
+        )
+    params = {
+        "bootstrap.servers": settings.kafka_bootstrap,
+        "group.id": settings.app,
+        "auto.offset.reset": "earliest",
+        "isolation.level": "read_committed",
+    }
+    return KafkaUtils.createDirectStream(
+        ssc,
+        PreferConsistent,
+        Subscribe([topic], params),
+        decoder=json_decoder(kind),
+        eventTime=event_time,
+        name=topic,
+        maxRatePerPartition=rate,
+    )
+
+
+def build(settings: Settings, context: LocalContext) -> StreamingContext:
+    """The context with every job of the settings; waits until the results store answers.
+
+    Raises:
+        ConfigurationError: a table is not there as its job needs it.
+    """
+    ssc = StreamingContext(context, settings.batch_seconds)
+    ssc.checkpoint(settings.checkpoint_dir)
+    store = store_of(settings)
+    ledger = BatchLedger(store, settings.app)
+    ledger.check()
+    ssc.recordBatches(ledger)
+    inputs: dict[str, DStream[Any]] = {}
+    for name in settings.jobs:
+        topic, build_job, table = JOBS[name]
+        store.check(table)
+        if topic not in inputs:
+            inputs[topic] = input_of(ssc, settings, topic)
+        build_job(ssc, inputs[topic], TableOutput(store, table, context.defaultParallelism))
+    return ssc
+
+
+def run() -> int:
+    """Run the pipeline until a signal or an error ends it."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr)
+    settings = load_settings()
+    asked_to_stop = threading.Event()
+
+    def stop(_signal: int, _frame: FrameType | None) -> None:
+        asked_to_stop.set()
+
+    signal.signal(signal.SIGTERM, stop)
+    signal.signal(signal.SIGINT, stop)
+    with LocalContext(settings.master, settings.app) as context:
+        listener = PrometheusListener()
+        serve_metrics(settings.metrics_port, listener.registry)
+        ssc = build(settings, context)
+        ssc.addStreamingListener(listener)
+        ssc.start()
+        click.echo(f"pipeline: started {', '.join(settings.jobs)} on {settings.stack}, {settings.master}, pid {os.getpid()}")
+        try:
+            while not asked_to_stop.is_set() and not ssc.awaitTerminationOrTimeout(0.1):
+                pass
+        finally:
+            ssc.stop(timeout=DRAIN_SECONDS)
+    log.info("pipeline: stopped")
+    return 0
+
+
+@click.command()
+def command() -> None:
+    """Run the pipeline's jobs until SIGTERM.
+
+    All settings are environment variables; see `services/settings.py`.
+
+    Exit codes: 0 after SIGTERM, 1 after an error of a job, 2 when the settings, the schema or the checkpoint folder are refused.
+    """
+    sys.exit(exit_code(run))
+
+
+if __name__ == "__main__":
+    command()

@@ -6,7 +6,7 @@ Never: I/O, a clock, a thread.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from typing import NamedTuple
 
 from engine.errors import ConfigurationError
@@ -57,7 +57,7 @@ class Time(int):
 
     def as_datetime(self) -> datetime:
         """The naive local datetime that PySpark hands to the functions of transform and foreachRDD."""
-        return datetime.fromtimestamp(self / 1_000, tz=timezone.utc).astimezone().replace(tzinfo=None)
+        return datetime.fromtimestamp(self / 1_000, tz=UTC).astimezone().replace(tzinfo=None)
 
     def __repr__(self) -> str:
         return f"Time({int(self)})"

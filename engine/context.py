@@ -136,7 +136,9 @@ class StreamingContext:
         """
         return self.transform(list(dstreams), self.graph.context.union)
 
-    def transform(self, dstreams: list[DStream[Any]], transformFunc: Callable[[list[RDD[Any]]], RDD[Any]]) -> DStream[Any]:
+    def transform(
+        self, dstreams: list[DStream[Any]], transformFunc: Callable[[list[RDD[Any]]], RDD[Any]]
+    ) -> DStream[Any]:
         """A function of the RDDs of several streams.
 
         Raises:
@@ -145,12 +147,16 @@ class StreamingContext:
         if not dstreams:
             raise ConfigurationError("should have at least one DStream to union or transform; give one")
         nodes = [stream.node for stream in dstreams]
-        return DStream(TransformedDStream(self.graph, nodes, lambda _, rdds: transformFunc(list(rdds)), "transform"))
+        return DStream(
+            TransformedDStream(self.graph, nodes, lambda _, rdds: transformFunc(list(rdds)), "transform")
+        )
 
     # Life cycle.
 
     @classmethod
-    def getOrCreate(cls, checkpointPath: str | Path, setupFunc: Callable[[], "StreamingContext"]) -> "StreamingContext":
+    def getOrCreate(
+        cls, checkpointPath: str | Path, setupFunc: Callable[[], "StreamingContext"]
+    ) -> "StreamingContext":
         """The context that the function makes, with its checkpoints in this directory.
 
         The function is called every time: the graph comes from the code, offsets and state from the folder (PySpark
@@ -188,7 +194,9 @@ class StreamingContext:
         self.graph.validate(self._folder is not None)
         with StreamingContext._active_lock:
             if StreamingContext._active is not None:
-                raise LifecycleError("Only one StreamingContext may be started in this process; stop the other one first")
+                raise LifecycleError(
+                    "Only one StreamingContext may be started in this process; stop the other one first"
+                )
             StreamingContext._active = self
         try:
             self._scheduler = self._open()
@@ -212,15 +220,23 @@ class StreamingContext:
     def _open(self) -> JobScheduler:
         interval = self.graph.batch_duration
         if self._folder is not None:
-            self._checkpoint = Checkpoint(self._folder, self.sparkContext.appName, interval, self.graph.shards)
+            self._checkpoint = Checkpoint(
+                self._folder, self.sparkContext.appName, interval, self.graph.shards
+            )
         zero = Time(self._clock.wall_ms()).floor(interval)
-        self.graph.zero_time = self._checkpoint.open(zero, takeover=self._takeover, must_exist=self._must_exist)
+        self.graph.zero_time = self._checkpoint.open(
+            zero, takeover=self._takeover, must_exist=self._must_exist
+        )
         executors = self.sparkContext.defaultParallelism
-        scheduler = JobScheduler(self.graph, self._checkpoint, self._bus, self._clock, executors, self._ledger)
+        scheduler = JobScheduler(
+            self.graph, self._checkpoint, self._bus, self._clock, executors, self._ledger
+        )
         scheduler.recover(every_interval=self._every_interval)
         return scheduler
 
-    def stop(self, stopSparkContext: bool = True, stopGraceFully: bool = False, *, timeout: float | None = None) -> None:  # noqa: ARG002
+    def stop(
+        self, stopSparkContext: bool = True, stopGraceFully: bool = False, *, timeout: float | None = None
+    ) -> None:  # noqa: ARG002
         """Let the running batch end and commit, then let go of everything; a second call does nothing.
 
         Args:

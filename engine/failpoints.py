@@ -41,9 +41,13 @@ def _parse(setting: str) -> dict[str, str]:
     kinds = dict(part.partition("=")[::2] for part in setting.split(",") if part)
     for name, kind in kinds.items():
         if name not in FAIL_POINTS:
-            raise ConfigurationError(f"FAIL_POINT: unknown fail point {name!r}; choose from {', '.join(FAIL_POINTS)}")
+            raise ConfigurationError(
+                f"FAIL_POINT: unknown fail point {name!r}; choose from {', '.join(FAIL_POINTS)}"
+            )
         if kind not in {"crash", "raise"} and not kind.startswith("delay:"):
-            raise ConfigurationError(f"FAIL_POINT: {name} has unknown kind {kind!r}; use crash, raise or delay:SECONDS")
+            raise ConfigurationError(
+                f"FAIL_POINT: {name} has unknown kind {kind!r}; use crash, raise or delay:SECONDS"
+            )
     return kinds
 
 

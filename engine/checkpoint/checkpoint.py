@@ -27,8 +27,8 @@ from engine.checkpoint.files import checksum, make_folder, sync_folder, write_du
 from engine.checkpoint.journal import Journal, read_segment, segment_names
 from engine.checkpoint.records import (
     FORMAT_VERSION,
-    Begin,
     BatchRecord,
+    Begin,
     Catalog,
     Commit,
     DeltaRecord,
@@ -86,7 +86,12 @@ class Checkpoint:
     def __init__(self, folder: Path, app: str, batch: Duration, shards: int) -> None:
         self.folder = folder / app
         self._meta = Meta(
-            format=FORMAT_VERSION, app=app, batch_ms=int(batch), zero_ms=0, shards=shards, partitioner=PARTITIONER
+            format=FORMAT_VERSION,
+            app=app,
+            batch_ms=int(batch),
+            zero_ms=0,
+            shards=shards,
+            partitioner=PARTITIONER,
         )
         self._lock = -1
         self.catalog = Catalog()
@@ -263,7 +268,9 @@ class Checkpoint:
             version,
             tuple((str(self.folder / kept.file), kept.version) for kept in reversed(snapshots)),
             tuple(
-                DeltaPlace(str(journal / delta.segment), delta.offset, delta.length, delta.checksum, delta.version)
+                DeltaPlace(
+                    str(journal / delta.segment), delta.offset, delta.length, delta.checksum, delta.version
+                )
                 for delta in deltas
             ),
             complete=place not in self.catalog.trimmed,
@@ -285,7 +292,12 @@ class Checkpoint:
         fail_point("after_begin")
 
     def commit(
-        self, batch: Batch, operators: Mapping[str, str], versions: Mapping[str, int], maxima: Maxima, deltas: Sequence[Delta]
+        self,
+        batch: Batch,
+        operators: Mapping[str, str],
+        versions: Mapping[str, int],
+        maxima: Maxima,
+        deltas: Sequence[Delta],
     ) -> int:
         """Record that a batch is complete, with its deltas in the same frame; returns the bytes of the deltas.
 
@@ -298,7 +310,12 @@ class Checkpoint:
             self._keys[delta.operator, delta.shard] = delta.keys
             if delta.data:
                 place = DeltaRecord(
-                    delta.operator, delta.shard, len(body), len(delta.data), checksum(delta.data), versions[delta.operator]
+                    delta.operator,
+                    delta.shard,
+                    len(body),
+                    len(delta.data),
+                    checksum(delta.data),
+                    versions[delta.operator],
                 )
                 records.append(place)
                 body += delta.data
@@ -392,7 +409,9 @@ class Checkpoint:
     def _remove_segments(self, journal: Journal) -> None:
         needed = {delta.segment for delta in self.catalog.deltas} | {journal.segment}
         folder = self.folder / "journal"
-        gone = [name for name in segment_names(folder) if name.file < journal.segment and name.file not in needed]
+        gone = [
+            name for name in segment_names(folder) if name.file < journal.segment and name.file not in needed
+        ]
         for name in gone:
             (folder / name.file).unlink()
         if gone:
@@ -437,7 +456,12 @@ class VolatileCheckpoint(Checkpoint):
         """Nothing is recorded."""
 
     def commit(
-        self, batch: Batch, operators: Mapping[str, str], versions: Mapping[str, int], maxima: Maxima, deltas: Sequence[Delta]
+        self,
+        batch: Batch,
+        operators: Mapping[str, str],
+        versions: Mapping[str, int],
+        maxima: Maxima,
+        deltas: Sequence[Delta],
     ) -> int:
         """Nothing is recorded; an application with state has a folder."""
         return 0

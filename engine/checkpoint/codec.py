@@ -66,7 +66,10 @@ class StateCodec:
         """
         return self._encoder.encode(
             (
-                [(self._tag(key, self._key_type), self._tag(state, self._state_type)) for key, state in pairs],
+                [
+                    (self._tag(key, self._key_type), self._tag(state, self._state_type))
+                    for key, state in pairs
+                ],
                 [self._tag(key, self._key_type) for key in gone],
             )
         )

@@ -154,7 +154,9 @@ class Journal:
         try:
             descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o600)
         except FileExistsError as cause:
-            raise ConcurrentRunError(f"{path} exists: another process began epoch {self.epoch}; start again") from cause
+            raise ConcurrentRunError(
+                f"{path} exists: another process began epoch {self.epoch}; start again"
+            ) from cause
         sync_folder(self._folder)
         self.close()
         self._descriptor, self._size = descriptor, 0

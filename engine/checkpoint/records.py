@@ -33,7 +33,9 @@ class BatchRecord(msgspec.Struct, kw_only=True, frozen=True):
             name: [(part.topic, part.partition, part.fromOffset, part.untilOffset) for part in parts]
             for name, parts in batch.ranges.items()
         }
-        return cls(time=int(batch.time), attempt=batch.attempt, ranges=ranges, watermarks=dict(batch.watermarks))
+        return cls(
+            time=int(batch.time), attempt=batch.attempt, ranges=ranges, watermarks=dict(batch.watermarks)
+        )
 
     def batch(self) -> Batch:
         """The batch of the record."""

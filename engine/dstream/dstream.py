@@ -41,7 +41,11 @@ def positional_arguments(function: Callable[..., Any]) -> int:
         parameters = inspect.signature(function).parameters.values()
     except (TypeError, ValueError):
         return 1
-    required = [p for p in parameters if p.default is p.empty and p.kind in {p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD}]
+    required = [
+        p
+        for p in parameters
+        if p.default is p.empty and p.kind in {p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD}
+    ]
     takes_any = any(p.kind is p.VAR_POSITIONAL for p in parameters)
     return len(required) or (2 if takes_any and function is not print else 1)
 
@@ -54,7 +58,9 @@ def with_time(function: Callable[..., U], name: str) -> Callable[[Time, Any], U]
     """
     count = positional_arguments(function)
     if count not in {1, 2}:
-        raise ConfigurationError(f"{name}: the function takes {count} arguments; func should take one or two arguments")
+        raise ConfigurationError(
+            f"{name}: the function takes {count} arguments; func should take one or two arguments"
+        )
     if count == 1:
         return lambda _time, rdd: function(rdd)
     return lambda time, rdd: function(time.as_datetime(), rdd)
@@ -74,10 +80,15 @@ class DStream(Generic[T]):
         return self.node.scope
 
     def _transformed(
-        self, label: str, function: Callable[[Time, RDD[Any]], RDD[Any]], others: Sequence["DStream[Any]"] = ()
+        self,
+        label: str,
+        function: Callable[[Time, RDD[Any]], RDD[Any]],
+        others: Sequence["DStream[Any]"] = (),
     ) -> "DStream[Any]":
         nodes = [self.node, *(other.node for other in others)]
-        return DStream(TransformedDStream(self._scope, nodes, lambda time, rdds: function(time, *rdds), label))
+        return DStream(
+            TransformedDStream(self._scope, nodes, lambda time, rdds: function(time, *rdds), label)
+        )
 
     # One element at a time.
 
@@ -86,6 +97,7 @@ class DStream(Generic[T]):
 
         Elements: DStream[T] -> DStream[U], order kept.
         Replay: `f` runs again with its batch and must give the same.
+
         Example:
             >>> from engine.testing import run_batches
             >>> run_batches(lambda s: s.map(lambda n: n + 1), [[1, 2], [3]])
@@ -98,6 +110,7 @@ class DStream(Generic[T]):
 
         Elements: DStream[T] -> DStream[U], order kept.
         Replay: `f` runs again with its batch and must give the same.
+
         Example:
             >>> from engine.testing import run_batches
             >>> run_batches(lambda s: s.flatMap(str.split), [["a b", "c"]])
@@ -110,6 +123,7 @@ class DStream(Generic[T]):
 
         Elements: DStream[T] -> DStream[T], order and partitioning kept.
         Replay: `f` runs again with its batch and must give the same.
+
         Example:
             >>> from engine.testing import run_batches
             >>> run_batches(lambda s: s.filter(lambda n: n > 1), [[1, 2], [3]])
@@ -126,6 +140,7 @@ class DStream(Generic[T]):
 
         Elements: DStream[T] -> DStream[U]; `f` gets an iterator and may read it once.
         Replay: `f` runs again with its batch and must give the same.
+
         Example:
             >>> from engine.testing import run_batches
             >>> run_batches(lambda s: s.mapPartitions(lambda part: [sum(part)]), [[1, 2], [3]])
@@ -137,6 +152,7 @@ class DStream(Generic[T]):
         """Each partition as one list.
 
         Elements: DStream[T] -> DStream[list[T]], one a partition.
+
         Example:
             >>> from engine.testing import run_batches
             >>> run_batches(lambda s: s.glom(), [[1, 2]])
@@ -151,6 +167,7 @@ class DStream(Generic[T]):
 
         Elements: DStream[T] -> DStream[U].
         Replay: `func` runs again with its batch; what it reads outside of the RDD is not replayed.
+
         Example:
             >>> from engine.testing import run_batches
             >>> run_batches(lambda s: s.transform(lambda rdd: rdd.filter(lambda n: n > 1)), [[1, 2]])
@@ -161,7 +178,9 @@ class DStream(Generic[T]):
         def checked(time: Time, rdd: RDD[Any]) -> RDD[Any]:
             made = function(time, rdd)
             if made is None:
-                raise ConfigurationError("transform: the function returned None; return sc.emptyRDD() for nothing")
+                raise ConfigurationError(
+                    "transform: the function returned None; return sc.emptyRDD() for nothing"
+                )
             return made
 
         return self._transformed(name or "transform", checked)
@@ -170,8 +189,10 @@ class DStream(Generic[T]):
         """The elements of both streams, this one's first.
 
         Elements: DStream[T] x DStream[T] -> DStream[T].
+
         Raises:
             ConfigurationError: the two DStream should have same slide duration.
+
         Example:
             >>> from engine.testing import run_batches
             >>> run_batches(lambda s: s.union(s.map(lambda n: -n)), [[1, 2]])
@@ -183,6 +204,7 @@ class DStream(Generic[T]):
         """An output: call the function with each batch's RDD; `func` takes (rdd) or (time, rdd) and runs in the driver.
 
         Replay: a batch that was cut off calls it again: its effect must be safe to repeat.
+
         Example:
             >>> from engine.testing import run_batches
             >>> seen = []
@@ -200,6 +222,7 @@ class DStream(Generic[T]):
 
         Args:
             num: number of elements.
+
         Example:
             >>> from engine.testing import run_batches
             >>> from engine.batch import Time
@@ -225,6 +248,7 @@ class DStream(Generic[T]):
         """The number of elements of each batch.
 
         Elements: DStream[T] -> DStream[int], one a batch; 0 for an empty one.
+
         Example:
             >>> from engine.testing import run_batches
             >>> run_batches(lambda s: s.count(), [[1, 2], []])
@@ -241,6 +265,7 @@ class DStream(Generic[T]):
         """How often each element occurs in each batch.
 
         Elements: DStream[T] -> DStream[tuple[T, int]], one a distinct element, no order.
+
         Example:
             >>> from engine.testing import run_batches
             >>> [sorted(batch) for batch in run_batches(lambda s: s.countByValue(), [["a", "b", "a"]])]
@@ -253,6 +278,7 @@ class DStream(Generic[T]):
 
         Elements: DStream[T] -> DStream[T], one a batch, none for an empty one.
         Replay: `func` must be associative and deterministic.
+
         Example:
             >>> from engine.testing import run_batches
             >>> run_batches(lambda s: s.reduce(lambda x, y: x + y), [[1, 2], []])
@@ -266,6 +292,7 @@ class DStream(Generic[T]):
         """The pairs with the function of each value.
 
         Elements: DStream[tuple[K, V]] -> DStream[tuple[K, U]], order and partitioning kept.
+
         Example:
             >>> from engine.testing import run_batches
             >>> run_batches(lambda s: s.mapValues(lambda n: n + 1), [[("a", 1)]])
@@ -277,6 +304,7 @@ class DStream(Generic[T]):
         """A pair for each element of the function of each value.
 
         Elements: DStream[tuple[K, V]] -> DStream[tuple[K, U]], order and partitioning kept.
+
         Example:
             >>> from engine.testing import run_batches
             >>> run_batches(lambda s: s.flatMapValues(range), [[("a", 2)]])
@@ -291,6 +319,7 @@ class DStream(Generic[T]):
 
         Elements: DStream[tuple[K, V]] -> DStream[tuple[K, V]], no order.
         Replay: `func` must be associative and deterministic.
+
         Example:
             >>> from engine.testing import run_batches
             >>> run_batches(lambda s: s.reduceByKey(lambda x, y: x + y), [[("a", 1), ("a", 2)]])
@@ -303,6 +332,7 @@ class DStream(Generic[T]):
         """One pair a key of each batch with the list of its values, in the order of the source partitions.
 
         Elements: DStream[tuple[K, V]] -> DStream[tuple[K, list[V]]], no order of keys.
+
         Example:
             >>> from engine.testing import run_batches
             >>> run_batches(lambda s: s.groupByKey(), [[("a", 1), ("a", 2)]])
@@ -311,12 +341,16 @@ class DStream(Generic[T]):
         count = self._partitions(numPartitions)
         return self._transformed("groupByKey", lambda _, rdd: rdd.groupByKey(count()))
 
-    def join(self, other: "DStream[Any]", numPartitions: int | None = None) -> "DStream[tuple[Any, tuple[Any, Any]]]":
+    def join(
+        self, other: "DStream[Any]", numPartitions: int | None = None
+    ) -> "DStream[tuple[Any, tuple[Any, Any]]]":
         """A pair (key, (left, right)) for each two pairs of one key in the same batch.
 
         Elements: DStream[tuple[K, V]] x DStream[tuple[K, W]] -> DStream[tuple[K, tuple[V, W]]], no order.
+
         Raises:
             ConfigurationError: the streams have different slide durations (Scala's rule; PySpark does not check).
+
         Example:
             >>> from engine.testing import run_batches
             >>> run_batches(lambda s: s.join(s.mapValues(str)), [[("a", 1)]])
@@ -339,6 +373,7 @@ class DStream(Generic[T]):
         Time: at t the batches with a time in (t - windowDuration, t]; t moves by slideDuration, the parent's slide when
             not given; both in seconds and multiples of the parent's slide. The first windows are partial.
         State: none where the parent can be computed again from its ranges; after a stateful operator, each batch's elements.
+
         Example:
             >>> from engine.testing import run_batches
             >>> run_batches(lambda s: s.window(3, 2), [[1], [2], [3], [4], [5]])
@@ -368,6 +403,7 @@ class DStream(Generic[T]):
         Time: at t the batches with a time in (t - windowDuration, t]; t moves by slideDuration; both in seconds and
             multiples of the parent's slide.
         State: the reduced values of each batch of the window and one slide more.
+
         Args:
             func: associative.
             invFunc: takes values out again, `invFunc(func(x, y), y) == x`; None reduces the whole window each time.
@@ -376,6 +412,7 @@ class DStream(Generic[T]):
             keyType: of a key, for the checkpoint; needed for other than plain values.
             valueType: of a value, likewise.
         Replay: `func` and `invFunc` must be deterministic.
+
         Example:
             >>> from engine.testing import run_batches
             >>> add, sub = (lambda x, y: x + y), (lambda x, y: x - y)
@@ -415,6 +452,7 @@ class DStream(Generic[T]):
 
         Elements: DStream[tuple[K, V]] -> DStream[tuple[K, S]], every known key in every batch, no order.
         State: one S a key; a key lives until the function returns None for it. The delta of a batch holds the states that changed.
+
         Args:
             updateFunc: (values, state) -> state or None; or Scala's (time, key, values, state) -> state or None, with the
                 batch time as `engine.batch.Time`. Called for every known key in every batch, with [] for an idle one, and
@@ -424,6 +462,7 @@ class DStream(Generic[T]):
             keyType: of a key, for the checkpoint; needed for other than plain values.
             stateType: of a state, likewise.
         Replay: `updateFunc` runs again over the same state and must give the same.
+
         Example:
             >>> from engine.testing import run_batches
             >>> total = lambda values, state: sum(values) + (state or 0)
@@ -432,7 +471,9 @@ class DStream(Generic[T]):
 
         Source: `StateDStream`.
         """
-        update = cast("Update", updateFunc) if positional_arguments(updateFunc) == 4 else _WithoutTime(updateFunc)
+        update = (
+            cast("Update", updateFunc) if positional_arguments(updateFunc) == 4 else _WithoutTime(updateFunc)
+        )
         return DStream(StateDStream(self._scope, self.node, update, name, (keyType, stateType)))
 
     # Storage.
@@ -441,6 +482,7 @@ class DStream(Generic[T]):
         """Keep the stream's elements in memory for every output and window of the batch.
 
         Each reader gets elements that no other has changed.
+
         Example:
             >>> from engine.testing import run_batches
             >>> run_batches(lambda s: s.cache().union(s.cache()), [[1]])
@@ -454,6 +496,7 @@ class DStream(Generic[T]):
 
         Args:
             interval: seconds; must be a multiple of the stream's slide, as in Spark.
+
         Example:
             >>> from engine.testing import run_batches
             >>> run_batches(lambda s: s.checkpoint(10), [[1]])

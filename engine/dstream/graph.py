@@ -91,7 +91,10 @@ class DStreamGraph:
         return max((self._reach_of(node) for node in self._nodes.values()), default=self.remember)
 
     def _reach_of(self, node: Node) -> Duration:
-        return max(Duration(node.reach + max((self._reach_of(parent) for parent in node.parents), default=0)), self.remember)
+        return max(
+            Duration(node.reach + max((self._reach_of(parent) for parent in node.parents), default=0)),
+            self.remember,
+        )
 
     def validate(self, has_checkpoint: bool) -> None:
         """Prove before the start that the graph can run.
@@ -100,7 +103,9 @@ class DStreamGraph:
             ConfigurationError: there is no output, or state without a checkpoint folder.
         """
         if not self.outputs:
-            raise ConfigurationError("No output operations registered, so nothing to execute; add one, such as pprint()")
+            raise ConfigurationError(
+                "No output operations registered, so nothing to execute; add one, such as pprint()"
+            )
         if self.stateful and not has_checkpoint:
             raise ConfigurationError(
                 "The checkpoint directory has not been set. Please set it by StreamingContext.checkpoint(); "

@@ -91,7 +91,12 @@ class Node(ABC):
     is_stateful = False
 
     def __init__(
-        self, scope: BatchScope, parents: Sequence["Node"], slide: Duration, label: str, name: str | None = None
+        self,
+        scope: BatchScope,
+        parents: Sequence["Node"],
+        slide: Duration,
+        label: str,
+        name: str | None = None,
     ) -> None:
         self.scope = scope
         self.parents = tuple(parents)
@@ -125,7 +130,9 @@ class Node(ABC):
 
     def forget(self, horizon: Time) -> None:
         """Drop the RDDs up to and including the horizon; those not cached go with their batch."""
-        self._computed = {time: kept for time, kept in self._computed.items() if time > horizon and self.is_cached}
+        self._computed = {
+            time: kept for time, kept in self._computed.items() if time > horizon and self.is_cached
+        }
 
     def has_state_upstream(self) -> bool:
         """Whether this node or one that it is made of keeps state, so that its RDDs cannot be computed again."""
@@ -147,7 +154,9 @@ def naming_errors(what: str, time: Time) -> Iterator[None]:
     try:
         yield
     except UserFunctionError as error:
-        raise UserFunctionError(f"{what}, batch {int(time)}: {error}", error.user_traceback) from error.__cause__
+        raise UserFunctionError(
+            f"{what}, batch {int(time)}: {error}", error.user_traceback
+        ) from error.__cause__
     except StreamingError:
         raise
     except Exception as cause:  # the job boundary: a user's function may raise anything
@@ -185,20 +194,20 @@ class InputDStream(Node):
     def range_rdd(self, batch: Batch, ranges: Sequence[OffsetRange]) -> RDD[Any]:
         """The records of the ranges, one partition each."""
 
-    def resume(self, ranges: Sequence[OffsetRange]) -> None:  # noqa: B027  an input that does not resume needs nothing
+    def resume(self, ranges: Sequence[OffsetRange]) -> None:
         """Go on after the last committed ranges; called once, before the first plan."""
 
-    def begin(self, batch: Batch) -> None:  # noqa: B027
+    def begin(self, batch: Batch) -> None:
         """A run of a batch begins: forget what an unfinished run of it observed."""
 
     def finish(self, batch: Batch) -> Observed:  # noqa: ARG002  an input without records of its own observes nothing
         """The outputs are done: see to it that every range was read to its end, and tell what was seen in them."""
         return Observed([], {})
 
-    def committed(self, batch: Batch) -> None:  # noqa: B027
+    def committed(self, batch: Batch) -> None:
         """The batch is committed; a hint for the source."""
 
-    def close(self) -> None:  # noqa: B027
+    def close(self) -> None:
         """Let go of clients."""
 
     def compute(self, time: Time) -> RDD[Any] | None:
@@ -212,7 +221,12 @@ class TransformedDStream(Node):
     """A function of its parents' RDDs of the same batch."""
 
     def __init__(
-        self, scope: BatchScope, parents: Sequence[Node], function: Transform, label: str, name: str | None = None
+        self,
+        scope: BatchScope,
+        parents: Sequence[Node],
+        function: Transform,
+        label: str,
+        name: str | None = None,
     ) -> None:
         slides = {parent.slide for parent in parents}
         if len(slides) != 1:
@@ -238,7 +252,13 @@ class StatefulNode(Node):
     is_stateful = True
 
     def __init__(
-        self, scope: BatchScope, parent: Node, slide: Duration, label: str, name: str | None, types: tuple[Any, Any]
+        self,
+        scope: BatchScope,
+        parent: Node,
+        slide: Duration,
+        label: str,
+        name: str | None,
+        types: tuple[Any, Any],
     ) -> None:
         super().__init__(scope, [parent], slide, label, name)
         self.codec = StateCodec(self.name, *types)
@@ -258,7 +278,9 @@ class StatefulNode(Node):
 
     def _advance_with(self, rdd: RDD[Any], function: StateFunction) -> None:
         announce_base(self.scope.context, self.scope.base_version(self.name))
-        results: list[ShardResult] = rdd.mapPartitionsWithIndex(function, preservesPartitioning=True).collect()  # type: ignore[arg-type]  # the protocol cannot name a callable class
+        results: list[ShardResult] = rdd.mapPartitionsWithIndex(
+            function, preservesPartitioning=True
+        ).collect()  # type: ignore[arg-type]  # the protocol cannot name a callable class
         self.scope.advanced(self.name, [Delta(self.name, *result) for result in results])
 
     def _read_with(self, function: StateFunction) -> RDD[Any]:
@@ -364,7 +386,12 @@ class ForEachDStream(Node):
     """An output operation: a function of the RDD of each batch."""
 
     def __init__(
-        self, scope: BatchScope, parent: Node, function: Callable[[Time, RDD[Any]], object], label: str, name: str | None
+        self,
+        scope: BatchScope,
+        parent: Node,
+        function: Callable[[Time, RDD[Any]], object],
+        label: str,
+        name: str | None,
     ) -> None:
         super().__init__(scope, [parent], parent.slide, label, name)
         self._function = function
@@ -382,6 +409,3 @@ class ForEachDStream(Node):
 
 def _value(pair: tuple[Any, Any]) -> Any:
     return pair[1]
-
-
-

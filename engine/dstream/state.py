@@ -6,6 +6,7 @@ Owns: StateFunction and its kinds, ShardResult.
 Never: the volume; a delta goes to the driver, which commits it.
 """
 
+import gc
 from collections.abc import Callable, Hashable, Iterable, Iterator
 from operator import itemgetter
 from pathlib import Path
@@ -59,6 +60,8 @@ class Restore(StateFunction):
         shard = self._shard(index)
         for plan in plans:
             shard.restore(plan)
+        # The state stays: the garbage collector need not look at it again.
+        gc.freeze()
         return [len(shard.values)]
 
 
@@ -219,7 +222,10 @@ class ReduceWindow(StateFunction):
     def _moved(self, shard: Shard, last: Running, time: int) -> Running:
         running = last._replace(time=time)
         for part_time, part in sorted(shard.peek(), key=_TIME):
-            is_in, was_in = part_time > time - self._length_ms, last.time - self._length_ms < part_time <= last.time
+            is_in, was_in = (
+                part_time > time - self._length_ms,
+                last.time - self._length_ms < part_time <= last.time,
+            )
             if is_in and not was_in:
                 self._enter(running, part)
             elif was_in and not is_in:

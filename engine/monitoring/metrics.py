@@ -46,10 +46,22 @@ METRICS: Final = (
     Metric("engine_commit_seconds", Histogram, (), "Append of a batch's commit record until durable."),
     Metric("engine_checkpoint_delta_bytes_total", Counter, (), "State that commit records hold."),
     Metric("engine_state_keys", Gauge, ("operator",), "Keys of a stateful operator after the last batch."),
-    Metric("engine_dead_letters_total", Counter, ("reason",), "Records put aside by reason: undecodable, late."),
+    Metric(
+        "engine_dead_letters_total", Counter, ("reason",), "Records put aside by reason: undecodable, late."
+    ),
     Metric("engine_offset", Gauge, ("topic", "partition"), "End of what is committed of a partition."),
-    Metric("engine_last_batch_time_seconds", Gauge, (), "Time of the last completed batch, seconds since the epoch."),
-    Metric("engine_watermark_seconds", Gauge, ("topic",), "Event-time watermark of an input, seconds since the epoch."),
+    Metric(
+        "engine_last_batch_time_seconds",
+        Gauge,
+        (),
+        "Time of the last completed batch, seconds since the epoch.",
+    ),
+    Metric(
+        "engine_watermark_seconds",
+        Gauge,
+        ("topic",),
+        "Event-time watermark of an input, seconds since the epoch.",
+    ),
 )
 """Every metric that the engine exports."""
 
@@ -67,7 +79,9 @@ class PrometheusListener(StreamingListener):
         self._metrics: dict[str, Counter | Gauge | Histogram] = {}
         for metric in METRICS:
             if metric.kind is Histogram:
-                made = Histogram(metric.name, metric.meaning, metric.labels, registry=self.registry, buckets=SECONDS)
+                made = Histogram(
+                    metric.name, metric.meaning, metric.labels, registry=self.registry, buckets=SECONDS
+                )
                 self._metrics[metric.name] = made
             else:
                 self._metrics[metric.name] = metric.kind(
@@ -85,7 +99,9 @@ class PrometheusListener(StreamingListener):
         """Note when."""
         self._gauge("engine_start_time_seconds").set(streamingStarted.time / 1_000)
 
-    def onOutputOperationCompleted(self, outputOperationCompleted: StreamingListenerOutputOperationCompleted) -> None:
+    def onOutputOperationCompleted(
+        self, outputOperationCompleted: StreamingListenerOutputOperationCompleted
+    ) -> None:
         """Note how long the output took."""
         output = outputOperationCompleted.output
         self._histogram("engine_output_seconds", output=output.name).observe(output.duration / 1_000)
@@ -114,7 +130,9 @@ class PrometheusListener(StreamingListener):
             self._gauge("engine_watermark_seconds", topic=stream).set(watermark / 1_000)
         for part in (part for parts in info.batch.ranges.values() for part in parts):
             self._counter("engine_records_total", topic=part.topic).inc(part.count())
-            self._gauge("engine_offset", topic=part.topic, partition=str(part.partition)).set(part.untilOffset)
+            self._gauge("engine_offset", topic=part.topic, partition=str(part.partition)).set(
+                part.untilOffset
+            )
 
     def _counter(self, name: str, **labels: str) -> Counter:
         metric = self._metrics[name]
@@ -148,4 +166,6 @@ def serve_metrics(port: int, registry: CollectorRegistry) -> None:
     try:
         start_http_server(port, "127.0.0.1", registry)
     except OSError as cause:
-        raise ConfigurationError(f"METRICS_PORT={port} cannot be opened ({cause.strerror}); choose another port") from cause
+        raise ConfigurationError(
+            f"METRICS_PORT={port} cannot be opened ({cause.strerror}); choose another port"
+        ) from cause

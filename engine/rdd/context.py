@@ -101,7 +101,9 @@ class LocalContext:
         match = _MASTER.fullmatch(master)
         cores = match.group(1) if match else None
         if match is None or cores == "0":
-            raise ConfigurationError(f"master is {master!r}; use local, local[N] with N of at least 1, or local[*]")
+            raise ConfigurationError(
+                f"master is {master!r}; use local, local[N] with N of at least 1, or local[*]"
+            )
         self.master = master
         self._app_name = appName
         self._parallelism = (os.cpu_count() or 1) if cores == "*" else int(cores or 1)
@@ -112,7 +114,9 @@ class LocalContext:
         self._properties: dict[str, str] = {}
         self._released_rdds: list[int] = []
         self._stopped = False
-        self._executors = [] if self._in_process else [ExecutorProcess(index) for index in range(self._parallelism)]
+        self._executors = (
+            [] if self._in_process else [ExecutorProcess(index) for index in range(self._parallelism)]
+        )
         self._forgotten: list[list[int]] = [[] for _ in self._executors]
 
     def __enter__(self) -> "LocalContext":
@@ -159,7 +163,9 @@ class LocalContext:
 
     def accumulator(self, value: Any, accum_param: Any = None) -> Accumulator[Any]:
         """A variable that tasks add to; `accum_param.addInPlace(value, term)` in place of + when it is given."""
-        made = Accumulator(next(self._numbers), value, _plus if accum_param is None else accum_param.addInPlace)
+        made = Accumulator(
+            next(self._numbers), value, _plus if accum_param is None else accum_param.addInPlace
+        )
         self._accumulators[made.number] = made
         return made
 
@@ -168,7 +174,10 @@ class LocalContext:
         self._properties[key] = value
 
     def runJob(
-        self, rdd: LocalRDD[Any], partitionFunc: Callable[[Iterator[Any]], Iterable[T]], partitions: Sequence[int]
+        self,
+        rdd: LocalRDD[Any],
+        partitionFunc: Callable[[Iterator[Any]], Iterable[T]],
+        partitions: Sequence[int],
     ) -> list[T]:
         """The elements that the function gives for each of these partitions."""
         return list(itertools.chain.from_iterable(rdd.run(_Listed(partitionFunc), partitions)))
@@ -220,12 +229,14 @@ class LocalContext:
         outcomes = self._run_tasks(tasks, functions)
         return self._in_order(partitions, tasks, outcomes)
 
-    def _in_order(self, partitions: Sequence[int], tasks: list[list[Task]], outcomes: list[Outcome]) -> list[Any]:
+    def _in_order(
+        self, partitions: Sequence[int], tasks: list[list[Task]], outcomes: list[Outcome]
+    ) -> list[Any]:
         results: dict[int, Any] = {}
         updates: dict[int, dict[int, list[Any]]] = {}
         for own_tasks, outcome in zip(tasks, outcomes, strict=True):
             for task, (result, added) in zip(own_tasks, outcome, strict=True):
-                results[task.index], updates[task.index] = result, added
+                results[task.partition], updates[task.partition] = result, added
         for index in partitions:
             for number, terms in updates[index].items():
                 for term in terms:
@@ -282,5 +293,7 @@ class LocalContext:
 
     def _replace(self, executor: ExecutorProcess) -> None:
         executor.stop()
+        if self._stopped:
+            return
         self._executors[executor.index] = ExecutorProcess(executor.index)
         self._forgotten[executor.index] = []

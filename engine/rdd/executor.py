@@ -70,7 +70,11 @@ class ExecutorProcess:
         ours, theirs = socket.socketpair()
         # The process watches the read end of this pipe; the write end is open in the driver alone.
         watched, self._alive = os.pipe()
-        environment = {**os.environ, "PYTHONHASHSEED": "0", "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+        environment = {
+            **os.environ,
+            "PYTHONHASHSEED": "0",
+            "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
+        }
         self._process = subprocess.Popen(
             [sys.executable, "-c", _BOOT, str(theirs.fileno()), str(watched)],
             pass_fds=(theirs.fileno(), watched),
@@ -180,4 +184,3 @@ def main(connection_fd: int, watched_fd: int) -> None:
             connection.send_bytes(_dump(_answer(runtime, stage)))
         except OSError:
             return
-

@@ -10,15 +10,27 @@ Never: a process or a pipe; those are the context's.
 import operator
 import weakref
 from collections import defaultdict
-from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
-from itertools import chain, islice
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import chain
 from typing import Any, Generic, Protocol, TypeVar, cast
 
-from engine.rdd.api import T, U
+from engine.errors import ConfigurationError
+from engine.rdd import operators
+from engine.rdd.api import RDD, T, U
+from engine.rdd.fuse import Function
 from engine.rdd.partitioner import HashPartitioner
-from engine.rdd.task import Cached, CoGroup, Collect, Fetch, Located, Narrow, Plan, ShuffleWrite, Split, combine
+from engine.rdd.task import (
+    Cached,
+    CoGroup,
+    Collect,
+    Fetch,
+    Located,
+    Narrow,
+    Plan,
+    ShuffleWrite,
+    Split,
+)
 
-Function = Callable[..., Any]
 R = TypeVar("R")
 
 
@@ -77,7 +89,9 @@ class LocalRDD(Generic[T]):
         [('a', 2), ('b', 1)]
     """
 
-    def __init__(self, backend: Backend, numPartitions: int, partitioner: HashPartitioner | None = None) -> None:
+    def __init__(
+        self, backend: Backend, numPartitions: int, partitioner: HashPartitioner | None = None
+    ) -> None:
         self.context = backend
         self.partitioner = partitioner
         """How keys were spread, when that is known; pair operations of the same partitioner then exchange nothing."""
@@ -172,19 +186,19 @@ class LocalRDD(Generic[T]):
 
     def glom(self) -> "LocalRDD[list[T]]":
         """Each partition as one list."""
-        return self.mapPartitions(_as_one_list)
+        return self.mapPartitions(operators.as_one_list)
 
     def keys(self) -> "LocalRDD[Any]":
         """The key of each pair."""
-        return self.map(_KEY)
+        return self.map(operators.KEY)
 
     def values(self) -> "LocalRDD[Any]":
         """The value of each pair."""
-        return self.map(_VALUE)
+        return self.map(operators.VALUE)
 
-    def union(self, other: "LocalRDD[Any]") -> "LocalRDD[Any]":
+    def union(self, other: RDD[Any]) -> "LocalRDD[Any]":
         """The partitions of both, this one's first."""
-        return UnionRDD(self.context, [self, other])
+        return UnionRDD(self.context, [self, own(self.context, other)])
 
     # Wide operators.
 
@@ -208,8 +222,10 @@ class LocalRDD(Generic[T]):
         """One pair a key with its combined values; values combine before anything is exchanged."""
         partitioner = self._partitioner(numPartitions)
         if self.partitioner == partitioner:
-            return self._narrow("mapPartitions", _Combine(createCombiner, mergeValue), keeps_keys=True)
-        return ShuffledRDD(self, partitioner, create=createCombiner, merge=mergeValue, merge_combiners=mergeCombiners)
+            return self._narrow("mapPartitions", operators.Combine(createCombiner, mergeValue), keeps_keys=True)
+        return ShuffledRDD(
+            self, partitioner, create=createCombiner, merge=mergeValue, merge_combiners=mergeCombiners
+        )
 
     def reduceByKey(
         self, func: Callable[[Any, Any], Any], numPartitions: int | None = None
@@ -223,21 +239,21 @@ class LocalRDD(Generic[T]):
     def groupByKey(self, numPartitions: int | None = None) -> "LocalRDD[tuple[Any, list[Any]]]":
         """One pair a key with the list of its values, in the order of the source partitions."""
         if self.partitioner == self._partitioner(numPartitions):
-            return self._narrow("mapPartitions", _GROUP, keeps_keys=True)
-        return self.combineByKey(_as_list, _append, operator.iadd, numPartitions)
+            return self._narrow("mapPartitions", operators.GROUP, keeps_keys=True)
+        return self.combineByKey(operators.as_list, operators.append, operator.iadd, numPartitions)
 
     def cogroup(
-        self, other: "LocalRDD[Any]", numPartitions: int | None = None
+        self, other: RDD[Any], numPartitions: int | None = None
     ) -> "LocalRDD[tuple[Any, tuple[list[Any], list[Any]]]]":
         """One pair a key with the list of its values on each side."""
-        partitioner = self._partitioner(numPartitions)
-        return CoGroupedRDD([self.partitionBy(partitioner.numPartitions), other.partitionBy(partitioner.numPartitions)])
+        count = self._partitioner(numPartitions).numPartitions
+        return CoGroupedRDD([self.partitionBy(count), own(self.context, other).partitionBy(count)])
 
     def join(
-        self, other: "LocalRDD[Any]", numPartitions: int | None = None
+        self, other: RDD[Any], numPartitions: int | None = None
     ) -> "LocalRDD[tuple[Any, tuple[Any, Any]]]":
         """A pair (key, (left, right)) for each two pairs of one key."""
-        return self.cogroup(other, numPartitions).flatMapValues(_product)
+        return self.cogroup(other, numPartitions).flatMapValues(operators.product)
 
     # Actions.
 
@@ -249,7 +265,7 @@ class LocalRDD(Generic[T]):
 
     def collect(self) -> list[T]:
         """All elements, in partition order."""
-        return list(chain.from_iterable(self.run(_to_list)))
+        return list(chain.from_iterable(self.run(operators.to_list)))
 
     def collectAsMap(self) -> dict[Any, Any]:
         """All pairs as one dict."""
@@ -257,12 +273,12 @@ class LocalRDD(Generic[T]):
 
     def count(self) -> int:
         """Number of elements."""
-        return sum(self.run(_count))
+        return sum(self.run(operators.count))
 
     def countByValue(self) -> dict[Any, int]:
         """How often each element occurs."""
         counts: defaultdict[Any, int] = defaultdict(int)
-        for part in self.run(_count_values):
+        for part in self.run(operators.count_values):
             for element, number in part.items():
                 counts[element] += number
         return counts
@@ -273,8 +289,8 @@ class LocalRDD(Generic[T]):
         Raises:
             ValueError: there is no element.
         """
-        partials = list(chain.from_iterable(self.run(_Reduce(f))))
-        for result in _Reduce(f)(iter(partials)):
+        partials = list(chain.from_iterable(self.run(operators.Reduce(f))))
+        for result in operators.Reduce(f)(iter(partials)):
             return result
         raise ValueError("Can not reduce() empty RDD")
 
@@ -284,7 +300,7 @@ class LocalRDD(Generic[T]):
         next_index, width = 0, 1
         while len(taken) < num and next_index < self._num_partitions:
             indexes = range(next_index, min(next_index + width, self._num_partitions))
-            taken.extend(chain.from_iterable(self.run(_Take(num - len(taken)), indexes)))
+            taken.extend(chain.from_iterable(self.run(operators.Take[T](num - len(taken)), indexes)))
             next_index, width = indexes.stop, width * 4
         return taken[:num]
 
@@ -304,11 +320,24 @@ class LocalRDD(Generic[T]):
 
     def foreach(self, f: Callable[[T], object]) -> None:
         """Call the function on each element, in the executors."""
-        self.run(_ForEach(f))
+        self.run(operators.ForEach(f))
 
     def foreachPartition(self, f: Callable[[Iterator[T]], object]) -> None:
         """Call the function on each partition, in the executors."""
-        self.run(_ForEachPartition(f))
+        self.run(operators.ForEachPartition(f))
+
+
+def own(backend: Backend, rdd: RDD[Any]) -> LocalRDD[Any]:
+    """The RDD, which must be one of this backend's.
+
+    Raises:
+        ConfigurationError: it was made by another context.
+    """
+    if not isinstance(rdd, LocalRDD) or rdd.context is not backend:
+        raise ConfigurationError(
+            f"an RDD of another context ({type(rdd).__name__}) cannot be combined with one of this; make both with one context"
+        )
+    return rdd
 
 
 class ParallelizedRDD(LocalRDD[T]):
@@ -329,7 +358,9 @@ class ParallelizedRDD(LocalRDD[T]):
 class NarrowRDD(LocalRDD[Any]):
     """One narrow operator over its parent."""
 
-    def __init__(self, parent: LocalRDD[Any], kind: str, f: Function, partitioner: HashPartitioner | None) -> None:
+    def __init__(
+        self, parent: LocalRDD[Any], kind: str, f: Function, partitioner: HashPartitioner | None
+    ) -> None:
         super().__init__(parent.context, parent.getNumPartitions(), partitioner)
         self._parent = parent
         self._kind = kind
@@ -429,101 +460,3 @@ class CoGroupedRDD(LocalRDD[Any]):
     def plan_own(self, builder: PlanBuilder, index: int) -> Plan:
         """The parents' partitions of the same index, grouped."""
         return CoGroup(tuple(parent.plan(builder, index) for parent in self._parents))
-
-
-# The functions of the operators above, named once so that each is serialised once.
-
-_KEY = operator.itemgetter(0)
-_VALUE = operator.itemgetter(1)
-
-
-def _as_one_list(elements: Iterator[T]) -> list[list[T]]:
-    return [list(elements)]
-
-
-def _as_list(value: T) -> list[T]:
-    return [value]
-
-
-def _append(values: list[T], value: T) -> list[T]:
-    values.append(value)
-    return values
-
-
-class _Combine:
-    """A partition's pairs combined by key, for pairs that are spread by key already."""
-
-    def __init__(self, create: Function, merge: Function) -> None:
-        self._create = create
-        self._merge = merge
-
-    def __call__(self, pairs: Iterator[tuple[Any, Any]]) -> Iterable[tuple[Any, Any]]:
-        return combine(pairs, self._create, self._merge).items()
-
-
-_GROUP = _Combine(_as_list, _append)
-
-
-def _product(sides: tuple[list[Any], list[Any]]) -> Iterator[tuple[Any, Any]]:
-    left, right = sides
-    return ((one, other) for one in left for other in right)
-
-
-def _to_list(elements: Iterator[T]) -> list[T]:
-    return list(elements)
-
-
-def _count(elements: Iterator[Any]) -> int:
-    return sum(1 for _ in elements)
-
-
-def _count_values(elements: Iterator[Hashable]) -> dict[Hashable, int]:
-    counts: dict[Hashable, int] = {}
-    for element in elements:
-        counts[element] = counts.get(element, 0) + 1
-    return counts
-
-
-class _Reduce(Generic[T]):
-    """A partition's elements reduced to one, or none."""
-
-    def __init__(self, f: Callable[[T, T], T]) -> None:
-        self._f = f
-
-    def __call__(self, elements: Iterator[T]) -> list[T]:
-        for result in elements:
-            for element in elements:
-                result = self._f(result, element)  # noqa: PLW2901  the fold's running result
-            return [result]
-        return []
-
-
-class _Take(Generic[T]):
-    """The first elements of a partition."""
-
-    def __init__(self, num: int) -> None:
-        self._num = num
-
-    def __call__(self, elements: Iterator[T]) -> list[T]:
-        return list(islice(elements, self._num))
-
-
-class _ForEach(Generic[T]):
-    """Calls a function on each element."""
-
-    def __init__(self, f: Callable[[T], object]) -> None:
-        self._f = f
-
-    def __call__(self, elements: Iterator[T]) -> None:
-        for element in elements:
-            self._f(element)
-
-
-class _ForEachPartition(Generic[T]):
-    """Calls a function on a partition."""
-
-    def __init__(self, f: Callable[[Iterator[T]], object]) -> None:
-        self._f = f
-
-    def __call__(self, elements: Iterator[T]) -> None:
-        self._f(elements)

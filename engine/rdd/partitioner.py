@@ -30,8 +30,12 @@ def portable_hash(key: Hashable) -> int:
         >>> portable_hash(("a", 1)) == portable_hash(("a", 1.0))
         True
     """
-    if isinstance(key, str):
-        return xxh3_64_intdigest(key.encode())
+    kind = type(key)
+    if kind is str:
+        return xxh3_64_intdigest(key.encode())  # type: ignore[attr-defined]  # its exact type is str
+    if kind is int:
+        # Python's hash of numbers has no seed and is equal for equal values of all number types.
+        return hash(key) & _MASK
     if isinstance(key, tuple):
         mixed = 0x345678
         for item in key:
@@ -39,11 +43,13 @@ def portable_hash(key: Hashable) -> int:
         return mixed
     if key is None:
         return 0
+    if isinstance(key, str):
+        return xxh3_64_intdigest(key.encode())
     if isinstance(key, bytes):
         return xxh3_64_intdigest(key)
     if isinstance(key, Number):
-        # Python's hash of numbers has no seed and is equal for equal values of all number types.
-        return hash(key) & _MASK
+        # Not a number is not equal to itself, and Python hashes it by its address.
+        return hash(key) & _MASK if key == key else 1  # noqa: PLR0124 - see above
     raise TypeError(
         f"a key of type {type(key).__name__} ({key!r:.60}) has no hash that is equal in every process; "
         "use None, a number, str, bytes, or a tuple of those"

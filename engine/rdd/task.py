@@ -1,18 +1,19 @@
 """What runs inside a process for one partition: the plan of a stage, and its evaluation.
 
 A plan is a small tree of tuples with references to functions in place of functions; it is what travels to an executor.
-Narrow operators become one chain of iterators; a `Fetch` leaf merges the exchanged rest of an earlier stage.
+Narrow operators become one loop (see fuse.py); a `Fetch` leaf merges the exchanged rest of an earlier stage.
 
 Owns: the plan nodes, TaskContext, Runtime.
 Never: a process, a pipe, the driver's lineage.
 """
 
-import pickle
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 from typing import Any, NamedTuple, TypeVar
 
+from engine.rdd.fuse import FUSED, Function, chain_of, combine_of
 from engine.rdd.partitioner import portable_hash
+from engine.rdd.serializers import dump, load
 
 R = TypeVar("R")
 Pairs = Iterable[tuple[Any, Any]]
@@ -56,7 +57,7 @@ class Located(NamedTuple):
     """The parent's partition of another index, for unions."""
 
     parent: "Plan"
-    index: int
+    partition: int
 
 
 Plan = Split | Fetch | Narrow | CoGroup | Cached | Located
@@ -82,7 +83,7 @@ class Task(NamedTuple):
     """One partition of one stage."""
 
     plan: Plan
-    index: int
+    partition: int
     inputs: Mapping[int, Any]
     """By leaf: the elements of a Split, or the list of buckets of a Fetch."""
     end: Collect | ShuffleWrite
@@ -139,7 +140,7 @@ class Runtime:
 
     def __init__(self) -> None:
         self.functions: dict[int, Callable[..., Any]] = {}
-        self._cached: dict[tuple[int, int], "list[Any] | bytes"] = {}
+        self._cached: dict[tuple[int, int], list[Any] | bytes] = {}
         self._resources: dict[Any, Any] = {}
 
     def resource(self, kind: Callable[[], R]) -> R:
@@ -159,13 +160,13 @@ class Runtime:
 
     def run(self, task: Task, properties: Mapping[str, str]) -> tuple[Any, dict[int, list[Any]]]:
         """Compute one task; returns its result and what it added to accumulators."""
-        context = TaskContext(self, task.index, properties)
+        context = TaskContext(self, task.partition, properties)
         TaskContext._current = context  # noqa: SLF001  the runtime is what sets the current task
         try:
-            elements = self._elements(task.plan, task.index, task.inputs)
-            if isinstance(task.end, Collect):
-                return self.functions[task.end.function](elements), context.updates
-            return self._write_buckets(elements, task.end), context.updates
+            if isinstance(task.end, ShuffleWrite):
+                return self._write_buckets(task, task.end), context.updates
+            elements = self._elements(task.plan, task.partition, task.inputs)
+            return self.functions[task.end.function](elements), context.updates
         finally:
             TaskContext._current = None  # noqa: SLF001
 
@@ -174,7 +175,10 @@ class Runtime:
             case Split(leaf):
                 return iter(inputs[leaf])
             case Narrow(parent, kind, function):
-                return NARROW[kind](self.functions[function], self._elements(parent, index, inputs), index)
+                if kind in FUSED:
+                    kinds, functions, base = self._fusible(plan)
+                    return chain_of(kinds, functions, self._elements(base, index, inputs))
+                return WHOLE[kind](self.functions[function], self._elements(parent, index, inputs), index)
             case Fetch(leaf, merge):
                 return self._fetch(inputs[leaf], merge)
             case CoGroup(parents):
@@ -185,7 +189,7 @@ class Runtime:
                 return self._elements(parent, parent_index, inputs)
 
     def _fetch(self, buckets: list[bytes], merge: int | None) -> Iterator[Any]:
-        parts = [pickle.loads(bucket) for bucket in buckets if bucket]  # noqa: S301  from our own executors, through pipes
+        parts = [load(bucket) for bucket in buckets if bucket]
         if merge is None:
             return chain.from_iterable(parts)
         function = self.functions[merge]
@@ -195,42 +199,40 @@ class Runtime:
                 merged[key] = function(merged[key], combiner) if key in merged else combiner
         return iter(merged.items())
 
-    def _write_buckets(self, pairs: Pairs, end: ShuffleWrite) -> list[bytes]:
-        if end.merge is not None:
-            create = None if end.create is None else self.functions[end.create]
-            pairs = combine(pairs, create, self.functions[end.merge]).items()
+    def _fusible(self, plan: Plan) -> tuple[tuple[str, ...], list[Function], Plan]:
+        """The longest end of the plan that can be one loop: kinds and functions in order, and the plan before them."""
+        kinds: list[str] = []
+        functions: list[Function] = []
+        while isinstance(plan, Narrow) and plan.kind in FUSED:
+            kinds.append(plan.kind)
+            functions.append(self.functions[plan.function])
+            plan = plan.parent
+        return tuple(reversed(kinds)), functions[::-1], plan
+
+    def _combined(self, task: Task, merge: int, create: int | None) -> Pairs:
+        kinds, functions, base = self._fusible(task.plan)
+        made = None if create is None else self.functions[create]
+        elements = self._elements(base, task.partition, task.inputs)
+        return combine_of(kinds, functions, elements, made, self.functions[merge]).items()
+
+    def _write_buckets(self, task: Task, end: ShuffleWrite) -> list[bytes]:
+        if end.merge is None:
+            pairs: Pairs = self._elements(task.plan, task.partition, task.inputs)
+        else:
+            pairs = self._combined(task, end.merge, end.create)
         buckets: list[list[tuple[Any, Any]]] = [[] for _ in range(end.partitions)]
         for pair in pairs:
             buckets[portable_hash(pair[0]) % end.partitions].append(pair)
-        return [pickle.dumps(bucket, 5) if bucket else b"" for bucket in buckets]
+        return [dump(bucket) if bucket else b"" for bucket in buckets]
 
     def _keep(self, parent: Plan, index: int, inputs: Mapping[int, Any], rdd: int) -> Iterator[Any]:
         kept = self._cached.get((rdd, index))
         if kept is None:
             elements = list(self._elements(parent, index, inputs))
             # A reader that changes an element in place must not be seen by the next one: what can change is kept pickled.
-            kept = elements if _cannot_change(elements) else pickle.dumps(elements, 5)
+            kept = elements if cannot_change(elements) else dump(elements)
             self._cached[rdd, index] = kept
-        return iter(pickle.loads(kept) if isinstance(kept, bytes) else kept)  # noqa: S301  pickled three lines above
-
-
-def combine(
-    pairs: Pairs, create: Callable[[Any], Any] | None, merge: Callable[[Any, Any], Any]
-) -> dict[Any, Any]:
-    """One combiner a key; without `create` the first value is the combiner.
-
-    Example:
-        >>> combine([("a", 1), ("b", 2), ("a", 3)], None, lambda x, y: x + y)
-        {'a': 4, 'b': 2}
-    """
-    combiners: dict[Any, Any] = {}
-    if create is None:
-        for key, value in pairs:
-            combiners[key] = merge(combiners[key], value) if key in combiners else value
-    else:
-        for key, value in pairs:
-            combiners[key] = merge(combiners[key], value) if key in combiners else create(value)
-    return combiners
+        return iter(load(kept) if isinstance(kept, bytes) else kept)
 
 
 def _cogroup(parents: list[Iterator[tuple[Any, Any]]]) -> Iterator[tuple[Any, tuple[list[Any], ...]]]:
@@ -247,37 +249,13 @@ SCALARS = frozenset({type(None), bool, int, float, complex, str, bytes})
 """Types whose values cannot change in place."""
 
 
-def _cannot_change(elements: list[Any]) -> bool:
+def cannot_change(elements: Sequence[Any]) -> bool:
     """Whether no element, nor an item of an element that is a tuple, can change in place; one pass in C."""
     kinds = set(map(type, elements))
     if tuple in kinds:
         kinds.discard(tuple)
         kinds |= set(map(type, chain.from_iterable(item for item in elements if type(item) is tuple)))
     return kinds <= SCALARS
-
-
-# Generators and not map() or filter(): a StopIteration that escapes a user's function becomes an error in a generator,
-# and would be the silent end of the partition in the others.
-
-
-def _map(f: Callable[[Any], Any], elements: Iterator[Any], _index: int) -> Iterator[Any]:
-    return (f(element) for element in elements)
-
-
-def _filter(f: Callable[[Any], Any], elements: Iterator[Any], _index: int) -> Iterator[Any]:
-    return (element for element in elements if f(element))
-
-
-def _flat_map(f: Callable[[Any], Iterable[Any]], elements: Iterator[Any], _index: int) -> Iterator[Any]:
-    return (result for element in elements for result in f(element))
-
-
-def _map_values(f: Callable[[Any], Any], elements: Iterator[Any], _index: int) -> Iterator[Any]:
-    return ((key, f(value)) for key, value in elements)
-
-
-def _flat_map_values(f: Callable[[Any], Iterable[Any]], elements: Iterator[Any], _index: int) -> Iterator[Any]:
-    return ((key, result) for key, value in elements for result in f(value))
 
 
 def _map_partitions(f: Callable[..., Iterable[Any]], elements: Iterator[Any], _index: int) -> Iterator[Any]:
@@ -290,18 +268,13 @@ def _map_partitions_with_index(
     return iter(f(index, elements))
 
 
-def _reduce_by_key(f: Callable[[Any, Any], Any], elements: Iterator[Any], _index: int) -> Iterator[Any]:
-    return iter(combine(elements, None, f).items())
+def _reduce_by_key(f: Function, elements: Iterator[Any], _index: int) -> Iterator[Any]:
+    return iter(combine_of((), (), elements, None, f).items())
 
 
-NARROW: Mapping[str, Callable[[Callable[..., Any], Iterator[Any], int], Iterator[Any]]] = {
-    "map": _map,
-    "filter": _filter,
-    "flatMap": _flat_map,
-    "mapValues": _map_values,
-    "flatMapValues": _flat_map_values,
+WHOLE: Mapping[str, Callable[[Function, Iterator[Any], int], Iterator[Any]]] = {
     "mapPartitions": _map_partitions,
     "mapPartitionsWithIndex": _map_partitions_with_index,
     "reduceByKey": _reduce_by_key,
 }
-"""The narrow operators by kind."""
+"""The narrow operators that take a partition as a whole; the others are in `fuse.FUSED`."""

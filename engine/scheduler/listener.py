@@ -78,7 +78,9 @@ class StreamingListener:
     def onBatchStarted(self, batchStarted: StreamingListenerBatchStarted) -> None:
         """A run of a batch begins."""
 
-    def onOutputOperationCompleted(self, outputOperationCompleted: StreamingListenerOutputOperationCompleted) -> None:
+    def onOutputOperationCompleted(
+        self, outputOperationCompleted: StreamingListenerOutputOperationCompleted
+    ) -> None:
         """One output of a batch is acknowledged."""
 
     def onBatchCompleted(self, batchCompleted: StreamingListenerBatchCompleted) -> None:

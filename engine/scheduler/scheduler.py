@@ -77,7 +77,9 @@ class JobScheduler:
         """Bring graph, shards and generator to where the journal ends, and fix the graph."""
         commit = self._checkpoint.last_commit
         self._graph.refuse_lost_state(commit.operators if commit else {})
-        self._graph.start(self._graph.zero_time, self._checkpoint.history(), commit.versions if commit else {})
+        self._graph.start(
+            self._graph.zero_time, self._checkpoint.history(), commit.versions if commit else {}
+        )
         self._maxima = self._checkpoint.maxima()
         last = Time(commit.batch.time) if commit else self._graph.zero_time
         if commit:
@@ -148,7 +150,9 @@ class JobScheduler:
                 raise
             else:
                 return
-        raise ExecutorLostError(f"batch {int(batch.time)} lost an executor in each of {MAX_ATTEMPTS} attempts; see the log")
+        raise ExecutorLostError(
+            f"batch {int(batch.time)} lost an executor in each of {MAX_ATTEMPTS} attempts; see the log"
+        )
 
     def _run_attempt(self, batch: Batch, submitted: int) -> None:
         started = self._clock.wall_ms()
@@ -159,7 +163,9 @@ class JobScheduler:
         # State: old version + batch = new version, every shard exactly once, whatever the outputs will ask for.
         deltas, versions = self._graph.advance(batch)
         # Each output returns AFTER its store has acknowledged every row.
-        outputs = tuple(self._run_output(output, batch) for output in self._graph.outputs if output.is_due(batch.time))
+        outputs = tuple(
+            self._run_output(output, batch) for output in self._graph.outputs if output.is_due(batch.time)
+        )
         observed = self._graph.finish(batch)
         letters = [letter for seen in observed.values() for letter in seen.dead_letters]
         self._write_ledger(batch, letters)
@@ -173,7 +179,8 @@ class JobScheduler:
         info = BatchInfo(batch, submitted, started, self._clock.wall_ms(), outputs, _by_reason(letters))
         keys = {name: self._checkpoint.keys(name) for name in versions}
         self._bus.post(
-            "onBatchCompleted", events.StreamingListenerBatchCompleted(info, delta_bytes, commit_seconds, keys)
+            "onBatchCompleted",
+            events.StreamingListenerBatchCompleted(info, delta_bytes, commit_seconds, keys),
         )
         self._snapshot()
         self._checkpoint.purge(horizon)

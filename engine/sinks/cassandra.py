@@ -41,6 +41,8 @@ _clock: Final = SystemClock()
 
 _REMEDY: Final = "run scripts/stack up or python -m services.cassandra.migrate"
 _KEYSPACE: Final = re.compile(r"[a-z][a-z0-9_]{0,47}")
+_CONSISTENCIES: Final = ("LOCAL_ONE", "LOCAL_QUORUM", "ONE", "QUORUM", "EACH_QUORUM", "ALL")
+"""Those that wait for a replica; ANY is content with a hint."""
 _KEYSPACES: Final = "SELECT keyspace_name FROM system_schema.keyspaces WHERE keyspace_name = %s"
 _COLUMNS: Final = "SELECT column_name, kind, position FROM system_schema.columns WHERE keyspace_name = %s AND table_name = %s"
 _RECONNECT_SECONDS: Final = 0.5
@@ -51,17 +53,10 @@ _REPLACE_SECONDS: Final = 10.0
 races after which it never comes back (a host marked up without a pool), and runs on the wall clock."""
 
 _PERMANENT: Final = (RequestValidationException, SyntaxException, ProtocolException)
-_TRANSIENT: Final = (
-    DriverException,
-    ErrorMessage,
-    NoHostAvailable,
-    ConnectionException,
-    ConnectionBusy,
-    OSError,
-)
-"""Whatever is not permanent: away, overloaded, timed out, starting up, too few replicas."""
 _SILENCE: Final = (NoHostAvailable, OperationTimedOut, ConnectionException)
 """Errors that a dead session gives as well as a dead server."""
+_TRANSIENT: Final = (*_SILENCE, DriverException, ErrorMessage, ConnectionBusy, OSError)
+"""Whatever is not permanent: away, overloaded, timed out, starting up, too few replicas."""
 
 
 class _Statements:
@@ -102,7 +97,7 @@ def _cluster_of(settings: "CassandraSink") -> Any:
             _policies.DCAwareRoundRobinPolicy(settings.local_dc)
         ),
         retry_policy=_policies.FallthroughRetryPolicy(),
-        consistency_level=_consistency(settings.consistency),
+        consistency_level=getattr(ConsistencyLevel, settings.consistency),
         request_timeout=settings.request_seconds,
         speculative_execution_policy=_policies.NoSpeculativeExecutionPolicy(),
     )
@@ -120,11 +115,6 @@ def _cluster_of(settings: "CassandraSink") -> Any:
         idle_heartbeat_timeout=_HEARTBEAT_SECONDS,
         executor_threads=2,
     )
-
-
-def _consistency(name: str) -> int | None:
-    level = getattr(ConsistencyLevel, name, None)
-    return level if isinstance(level, int) else None
 
 
 class _Connected:
@@ -214,7 +204,7 @@ class CassandraSink:
     batch_bytes: int = 5 * 1024
     """Most bytes in a single-partition batch; the servers' default limit for a warning."""
     consistency: str = "LOCAL_QUORUM"
-    """How many replicas acknowledge: LOCAL_ONE, LOCAL_QUORUM, QUORUM, ..."""
+    """How many replicas acknowledge a row: LOCAL_ONE, LOCAL_QUORUM, ONE, QUORUM, EACH_QUORUM or ALL."""
     local_dc: str = ""
     """The data centre to write to; that of the contact points when empty."""
     request_seconds: float = 5.0
@@ -231,10 +221,8 @@ class CassandraSink:
                 f"keyspace {self.keyspace!r} is not a valid identifier; "
                 "use lower case letters, digits and underscores, a letter first"
             )
-        if _consistency(self.consistency) is None:
-            raise ConfigurationError(
-                f"consistency {self.consistency!r} is unknown; use LOCAL_ONE or LOCAL_QUORUM"
-            )
+        if self.consistency not in _CONSISTENCIES:
+            raise ConfigurationError(f"consistency is {self.consistency!r}; use one of {_CONSISTENCIES}")
         limits = {"port": 65_535, "in_flight": 32_768, "in_flight_bytes": 1 << 40, "batch_rows": 1_000}
         for name, most in limits.items():
             if not 1 <= getattr(self, name) <= most:
@@ -252,7 +240,10 @@ class CassandraSink:
             ConfigurationError: one of them is missing or differs; the message names the migration to run.
         """
         outage = self._outage(f"the check of table {table.name}")
-        fault = outage.retry(lambda: self._attempt(table, lambda open_: open_.fault(table)), _TRANSIENT)
+        try:
+            fault = self._patiently(table, outage, lambda connected: connected.fault(table))
+        except SinkError as error:
+            raise ConfigurationError(str(error)) from error
         if fault:
             raise ConfigurationError(
                 f"{fault} (keyspace {self.keyspace!r} of Cassandra at {self.address}); {_REMEDY}"
@@ -270,16 +261,13 @@ class CassandraSink:
         if not rows:
             return
         outage = self._outage(f"a write of {len(rows)} rows to table {table.name}")
-        statements = outage.retry(
-            lambda: self._attempt(table, lambda open_: open_.statements(table)), _TRANSIENT
-        )
+        statements = self._patiently(table, outage, lambda connected: connected.statements(table))
         changes = changes_of(table, statements.encoder.kinds, rows)
         encoded = statements.encoder.encode(changes, batch_ms, write_timestamp)
         pending = list(cql.requests_of(encoded, self.batch_rows, self.batch_bytes))
         window = Window(self.in_flight, self.in_flight_bytes)
-        outage.retry(
-            lambda: self._attempt(table, lambda open_: self._send(open_, table, pending, window, outage)),
-            _TRANSIENT,
+        self._patiently(
+            table, outage, lambda connected: self._send(connected, table, pending, window, outage)
         )
 
     def close(self) -> None:
@@ -305,6 +293,9 @@ class CassandraSink:
             if _connected.get(key) is connected:
                 del _connected[key]
         connected.cluster.shutdown()
+
+    def _patiently(self, table: Table, outage: Outage, work: Callable[[_Connected], T]) -> T:
+        return outage.retry(lambda: self._attempt(table, work), _TRANSIENT)
 
     def _attempt(self, table: Table, work: Callable[[_Connected], T]) -> T:
         """What the work returns over this process's session; a permanent error of the driver is a SinkError."""
@@ -342,13 +333,15 @@ class CassandraSink:
                 f"table {table.name!r}, {request}: Cassandra at {self.address} refuses the row: {error}"
             ) from error
         if flight.trouble:
-            window.shrink()
+            window.restart()
             raise flight.trouble
 
 
 def _describe(error: BaseException) -> str:
     """The error as one phrase; a NoHostAvailable by what its first host said."""
+    if isinstance(error, OperationTimedOut):
+        return "no answer in time"
     if not isinstance(error, NoHostAvailable):
         return rules.describe(error)
     by_host = dict(getattr(error, "errors", {}))
-    return rules.describe(next(iter(by_host.values()))) if by_host else "no host is up"
+    return _describe(next(iter(by_host.values()))) if by_host else "no host is up"

@@ -110,7 +110,7 @@ class Encoder:
         """
         stamp = struct.pack(">q", write_timestamp)
         has_own = "batch" in self._table.columns
-        tail = [stamp] if has_own else [self._codecs[-1](batch_ms, PROTOCOL_VERSION), stamp]
+        tail = [stamp] if has_own else [self._codecs[-1](int(batch_ms), PROTOCOL_VERSION), stamp]
         return [self._encode(change, stamp, tail) for change in changes]
 
     def _encode(self, change: Change, stamp: bytes, tail: list[bytes]) -> EncodedChange:

@@ -14,8 +14,6 @@ from typing import Any, Generic, Protocol, TypeVar
 ErrorTypes = tuple[type[Exception], ...]
 """As an except clause takes them."""
 
-_LEAST_IN_FLIGHT = 8
-
 
 class Sized(Protocol):
     """A request as a flight sees it."""
@@ -38,13 +36,14 @@ R = TypeVar("R", bound=Sized)
 
 @dataclass(slots=True)
 class Window:
-    """How much may be in flight: halved by trouble, one request more by each acknowledgement.
+    """How much may be in flight; after trouble one request probes, and each acknowledgement lets one more fly.
 
     Example:
         >>> window = Window(requests=200, size_bytes=1_000_000)
-        >>> window.shrink()
+        >>> window.restart()
+        >>> window.grow()
         >>> window.requests
-        100
+        2
     """
 
     requests: int
@@ -61,9 +60,9 @@ class Window:
         """Let one request more be in flight, up to the most."""
         self.requests = min(self.requests + 1, self.most_requests)
 
-    def shrink(self) -> None:
-        """Let half as many requests be in flight, but not fewer than 8."""
-        self.requests = max(self.requests // 2, min(_LEAST_IN_FLIGHT, self.most_requests))
+    def restart(self) -> None:
+        """Let a single request be in flight: a server that is away or overloaded is asked by one."""
+        self.requests = 1
 
 
 class Flight(Generic[R]):

@@ -6,7 +6,7 @@ Never: a driver of a database; the store brings it.
 
 import json
 from collections.abc import Iterator, Sequence
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from typing import Any
 
 from engine.batch import Batch, Time
@@ -39,6 +39,7 @@ class TableOutput:
 
     Elements: tuples in the order of the table's columns, or `Delete`s. Each primary key at most once a batch.
     Replay: a batch that runs again writes the same rows with a newer write timestamp.
+
     Raises:
         SinkError: a primary key comes twice in one batch.
     """
@@ -119,7 +120,7 @@ class BatchLedger:
             for parts in batch.ranges.values()
             for part in parts
         )
-        day = datetime.fromtimestamp(batch.time / 1_000, tz=timezone.utc).strftime("%Y-%m-%d")
+        day = datetime.fromtimestamp(batch.time / 1_000, tz=UTC).strftime("%Y-%m-%d")
         text = json.dumps(ranges, separators=(",", ":"))
         self._write(LEDGER, batch, [(self._app, day, int(batch.time), batch.attempt, int(zero_time), text)])
 

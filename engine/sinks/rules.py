@@ -117,7 +117,10 @@ def _plain(value: Any, kind: Kind) -> Any:
         raise TypeError
     if isinstance(value, datetime) and kind is not ANYTHING:
         return (value - _EPOCH) // _MILLISECOND  # TypeError without a time zone
-    return bytes(value) if isinstance(value, bytearray | memoryview) else value
+    if isinstance(value, bytearray | memoryview):
+        return bytes(value)
+    # A Time is an int that drivers do not know.
+    return int(value) if isinstance(value, int) and type(value) not in {int, bool} else value
 
 
 def _refusal(table: Table, names: Sequence[str], kinds: Sequence[Kind], row: tuple[Any, ...]) -> SinkError:

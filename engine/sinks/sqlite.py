@@ -190,10 +190,11 @@ class SQLiteSink:
         """
         if not Path(self.path).exists():
             raise ConfigurationError(f"results file {self.path} does not exist; {_REMEDY}")
-        columns = self._outage(f"the check of table {table.name}").retry(
-            lambda: self._columns(table), _TRANSIENT
-        )
-        fault = _fault(table, columns)
+        outage = self._outage(f"the check of table {table.name}")
+        try:
+            fault = _fault(table, outage.retry(lambda: self._columns(table), _TRANSIENT))
+        except SinkError as error:
+            raise ConfigurationError(str(error)) from error
         if fault:
             raise ConfigurationError(f"{fault} (SQLite at {self.path}); {_REMEDY}")
 
@@ -298,7 +299,5 @@ def _fault(table: Table, columns: Mapping[str, tuple[str, int, bool]]) -> str | 
         return f"table {table.name!r} has the primary key {key}, not {table.key}"
     strict = [name for name in table.values if columns[name][2]]
     if strict:
-        return (
-            f"table {table.name!r} has NOT NULL on {', '.join(strict)}, which a tombstone must set to null"
-        )
+        return f"table {table.name!r} has NOT NULL on {', '.join(strict)}, which a tombstone must set to null"
     return None

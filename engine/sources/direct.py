@@ -7,7 +7,7 @@ Owns: EventTime, DirectInputDStream, create_direct_stream.
 Never: a client library; the source brings it.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from typing import Any, NamedTuple
@@ -87,7 +87,11 @@ class ReadRanges:
     """The function of a partition that reads its ranges; shipped once."""
 
     def __init__(
-        self, source: Source, decoder: Callable[[bytes], Any] | None, event_time: EventTime | None, report: Callable[[RangeReport], None]
+        self,
+        source: Source,
+        decoder: Callable[[bytes], Any] | None,
+        event_time: EventTime | None,
+        report: Callable[[RangeReport], None],
     ) -> None:
         self._source = source
         self._decoder = decoder
@@ -117,7 +121,11 @@ class ReadRanges:
             self._report(RangeReport(read.offsets, largest, dead))
 
     def _without_late(
-        self, piece: RecordSlice, decode: Callable[[bytes], Any] | None, late_before: int, dead: list[DeadLetter]
+        self,
+        piece: RecordSlice,
+        decode: Callable[[bytes], Any] | None,
+        late_before: int,
+        dead: list[DeadLetter],
     ) -> list[Any]:
         """The slice's records without the late ones, which are put aside."""
         kept = []
@@ -174,7 +182,11 @@ class DirectInputDStream(InputDStream):
     """
 
     def __init__(
-        self, scope: BatchScope, source: Source, name: str, reader: tuple[Callable[[bytes], Any] | None, EventTime | None]
+        self,
+        scope: BatchScope,
+        source: Source,
+        name: str,
+        reader: tuple[Callable[[bytes], Any] | None, EventTime | None],
     ) -> None:
         super().__init__(scope, [], scope.batch_duration, name, name)
         self._source = source
@@ -195,7 +207,8 @@ class DirectInputDStream(InputDStream):
     def plan(self, time: Time) -> tuple[OffsetRange, ...]:  # noqa: ARG002  the end of the log is now, whatever the time
         """From where the last batch ended to the end of the log, at most the rate times the batch interval."""
         ranges = tuple(
-            self._plan_partition(place, earliest, end) for place, (earliest, end) in sorted(self._source.bounds().items())
+            self._plan_partition(place, earliest, end)
+            for place, (earliest, end) in sorted(self._source.bounds().items())
         )
         self._is_fresh = False
         fail_point("plan")
@@ -224,7 +237,11 @@ class DirectInputDStream(InputDStream):
 
     def range_rdd(self, batch: Batch, ranges: Sequence[OffsetRange]) -> RDD[Any]:
         """The decoded records of the ranges, one partition each."""
-        late = None if self._event_time is None else self._event_time.late_before(batch.watermarks.get(self.name))
+        late = (
+            None
+            if self._event_time is None
+            else self._event_time.late_before(batch.watermarks.get(self.name))
+        )
         is_running = batch.ranges.get(self.name) is not None and batch.time == self._running
         reads = [RangeRead(part, late, is_running) for part in ranges]
         rdd: RDD[Any] = self.scope.context.parallelize(reads, len(reads)).mapPartitions(self._read)
@@ -246,7 +263,11 @@ class DirectInputDStream(InputDStream):
         reports: list[RangeReport] = [self._reports.value[part] for part in ranges]
         return Observed(
             [letter for report in reports for letter in report.dead_letters],
-            {report.offsets.topicPartition(): report.largest for report in reports if report.largest is not None},
+            {
+                report.offsets.topicPartition(): report.largest
+                for report in reports
+                if report.largest is not None
+            },
         )
 
     def committed(self, batch: Batch) -> None:
@@ -290,7 +311,9 @@ def create_direct_stream(
     if reset not in {"earliest", "latest"}:
         raise ConfigurationError(f"auto.offset.reset is {reset!r}; use earliest or latest")
     if max_rate_per_partition is not None and max_rate_per_partition <= 0:
-        raise ConfigurationError(f"maxRatePerPartition is {max_rate_per_partition}; give a number above 0, or none")
+        raise ConfigurationError(
+            f"maxRatePerPartition is {max_rate_per_partition}; give a number above 0, or none"
+        )
     node = DirectInputDStream(ssc.graph, source, name, (decoder, event_time))
     node.starting_offsets = dict(starting_offsets or {})
     node.starts_at_end = reset == "latest"

@@ -1,6 +1,6 @@
 """librdkafka's clients, with its errors sorted into those that pass and those that stay.
 
-Owns: PartitionConsumer, ClusterClient, Survey, TopicIdentity, Complaints.
+Owns: OffsetConsumer, ClusterClient, Survey, TopicIdentity, Complaints.
 Never: a decision about ranges (kafka_reader.py) or about what the answers mean for a stream (kafka_planner.py).
 """
 
@@ -36,7 +36,7 @@ __all__ = [
     "ClusterClient",
     "Complaints",
     "Message",
-    "PartitionConsumer",
+    "OffsetConsumer",
     "Properties",
     "Survey",
     "TopicIdentity",
@@ -113,74 +113,85 @@ def _wrong_property(error: KafkaException) -> ConfigurationError:
     )
 
 
-class PartitionConsumer:
-    """The client that reads one partition, assigned to offsets of our own; it joins no group.
+class OffsetConsumer:
+    """A client that reads one partition at a time from offsets of our own; it joins no group.
 
     librdkafka reads ahead in threads of its own, up to queued.max.messages.kbytes.
     """
 
-    def __init__(self, properties: Properties, partition: TopicPartition) -> None:
-        self.partition = partition
+    def __init__(self, properties: Properties) -> None:
         self.trouble = ""
         """What the client last complained of, for a person to read."""
-        self._properties = properties
-        self._consumer: Consumer | None = None
-
-    def jump(self, offset: int) -> None:
-        """Read on from this offset; what was read ahead elsewhere is dropped."""
-        if self._consumer is None:
-            self._consumer = _make_consumer(self._properties, error_cb=self._note)
-        self._consumer.assign([ClientPartition(*self.partition, offset)])
+        self._consumer = _make_consumer(properties, error_cb=self._note)
+        self._topics: set[str] = set()
 
     def _note(self, error: KafkaError) -> None:
         self.trouble = error.str()
 
-    def poll(self, records: int, seconds: float) -> list[Message]:
-        """The next records and events, at most that many; none if nothing comes within the seconds."""
-        assert self._consumer is not None
-        return self._consumer.consume(records, seconds)
+    def jump(self, partition: TopicPartition, offset: int) -> None:
+        """Read on from this offset of the partition; what was read ahead elsewhere is dropped."""
+        if partition.topic not in self._topics:
+            self._learn(partition.topic)
+        self._consumer.assign([ClientPartition(*partition, offset)])
 
-    def log_bounds(self) -> tuple[int, int] | None:
+    def _learn(self, topic: str) -> None:
+        """Fetch the topic's metadata: assigned without it, a partition waits up to a second for a timer."""
+        try:
+            self._consumer.list_topics(topic, timeout=_LOG_BOUNDS_SECONDS)
+        except KafkaException as error:
+            self.trouble = error.args[0].str()
+        else:
+            self._topics.add(topic)
+
+    def poll(self, records: int, seconds: float) -> list[Message]:
+        """The next records and events that are here, at most that many; waits so long for the first of them."""
+        # consume() with a timeout would wait for all of them.
+        messages = self._consumer.consume(records, 0)
+        if messages or not seconds:
+            return messages
+        first = self._consumer.poll(seconds)
+        if first is None:
+            return []
+        return [first, *self._consumer.consume(records - 1, 0)] if records > 1 else [first]
+
+    def stop(self) -> None:
+        """Read no further until the next jump."""
+        self._consumer.unassign()
+
+    def log_bounds(self, partition: TopicPartition) -> tuple[int, int] | None:
         """What the log holds now: its first offset and the end that this reader may reach; None without an answer.
 
         Raises:
             SourceError: the topic or the partition does not exist, or reading it is not allowed.
         """
-        assert self._consumer is not None
         try:
-            low, high = self._consumer.get_watermark_offsets(
-                ClientPartition(*self.partition), timeout=_LOG_BOUNDS_SECONDS
+            return self._consumer.get_watermark_offsets(
+                ClientPartition(*partition), timeout=_LOG_BOUNDS_SECONDS
             )
         except KafkaException as error:
             self.trouble = error.args[0].str()
-            _raise_if_refused(error.args[0], self.partition.topic)
-            self._prove_existence()
-            return None
-        return low, high
+            _raise_if_refused(error.args[0], f"topic {partition.topic!r}")
+        self._prove_existence(partition)
+        return None
 
-    def _prove_existence(self) -> None:
+    def _prove_existence(self, partition: TopicPartition) -> None:
         """Ask the cluster for the topic, since an unknown partition may only mean stale metadata."""
-        assert self._consumer is not None
-        name, number = self.partition
+        name, number = partition
         try:
             topic = self._consumer.list_topics(name, timeout=_LOG_BOUNDS_SECONDS).topics[name]
         except KafkaException as error:
             self.trouble = error.args[0].str()
             return
         if topic.error is not None and topic.error.code() in _UNKNOWN_TOPIC:
-            raise SourceError(
-                f"topic {name!r} is gone while partition {number} of it is read; create it again or stop"
-            )
+            raise SourceError(f"topic {name!r} is gone while {name}[{number}] is read; create it again")
         if topic.error is None and topic.partitions and number not in topic.partitions:
             raise SourceError(
                 f"topic {name!r} has no partition {number}, only {len(topic.partitions)} in all"
             )
 
     def close(self) -> None:
-        """Let go of the connection and of everything that was read ahead."""
-        if self._consumer is not None:
-            self._consumer.close()
-            self._consumer = None
+        """Let go of the connections and of everything that was read ahead."""
+        self._consumer.close()
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,21 +213,24 @@ class Survey:
     """First offset that the log still has."""
     ends: dict[TopicPartition, int] = field(default_factory=dict)
     """Exclusive: what a reader of the isolation level may read until now."""
+    is_complete: bool = True
+    """Whether everything that was asked for was answered."""
 
 
 class ClusterClient:
     """The client that asks about a cluster: topics, offsets, and the group's offsets.
 
-    Requests of one call are under way side by side. Every call answers None, with the reason in `trouble`,
-    when the cluster gives no answer that counts.
+    Requests of one call are under way side by side. What the cluster does not answer, for now, is missing in
+    the result, and `trouble` has the reason.
     """
 
-    def __init__(self, properties: Properties, complaints: Complaints) -> None:
+    def __init__(self, properties: Properties, complaints: Complaints, closed: threading.Event) -> None:
         self.address = str(properties.get("bootstrap.servers", ""))
         self.trouble = ""
         committed = properties.get("isolation.level") == "read_committed"
         self._isolation = IsolationLevel.READ_COMMITTED if committed else IsolationLevel.READ_UNCOMMITTED
         self._complaints = complaints
+        self._closed = closed
         try:
             self._admin = AdminClient(dict(properties))
         except KafkaException as error:
@@ -224,7 +238,7 @@ class ClusterClient:
 
     def survey(
         self, topics: Iterable[str], begins: Iterable[TopicPartition], ends: Iterable[TopicPartition]
-    ) -> Survey | None:
+    ) -> Survey:
         """The topics' identities and the offsets of the partitions, in one round trip.
 
         Raises:
@@ -237,17 +251,22 @@ class ClusterClient:
         first = self._ask_offsets(begins, _EARLIEST)
         last = self._ask_offsets(ends, _LATEST)
         survey = Survey()
+        self.trouble = ""
         for name, future in asked.items():
-            description = self._answer(future, f"topic {name!r}", missing_is_none=True)
-            if description is None and self.trouble:
-                return None
-            survey.topics[name] = description and TopicIdentity(
-                str(description.topic_id), len(description.partitions)
-            )
-        if None in survey.topics.values():
-            return survey
-        answered = self._take_offsets(first, survey.begins) and self._take_offsets(last, survey.ends)
-        return survey if answered else None
+            self._take_topic(name, future, survey)
+        if None not in survey.topics.values():
+            self._take_offsets(first, survey, survey.begins)
+            self._take_offsets(last, survey, survey.ends)
+        return survey
+
+    def _take_topic(self, name: str, future: Future[Any], survey: Survey) -> None:
+        description, error = self._answer(future, f"topic {name!r}")
+        if description is not None:
+            survey.topics[name] = TopicIdentity(str(description.topic_id), len(description.partitions))
+        elif error is not None and error.code() in _UNKNOWN_TOPIC:
+            survey.topics[name] = None
+        else:
+            survey.is_complete = False
 
     def _ask_offsets(
         self, partitions: Iterable[TopicPartition], spec: OffsetSpec
@@ -259,37 +278,37 @@ class ClusterClient:
             wanted, isolation_level=self._isolation, request_timeout=_REQUEST_SECONDS
         )
 
-    def _take_offsets(self, asked: Mapping[Any, Future[Any]], into: dict[TopicPartition, int]) -> bool:
+    def _take_offsets(
+        self, asked: Mapping[Any, Future[Any]], survey: Survey, into: dict[TopicPartition, int]
+    ) -> None:
         for partition, future in asked.items():
-            result = self._answer(future, f"topic {partition.topic!r}")
+            result, _ = self._answer(future, f"topic {partition.topic!r}")
             if result is None:
-                return False
+                survey.is_complete = False
+                return
             into[TopicPartition(partition.topic, partition.partition)] = result.offset
-        return True
 
-    def _answer(self, future: Future[Any], subject: str, *, missing_is_none: bool = False) -> Any:
-        """The future's result; None with a reason in `trouble`, or without one when the topic is missing."""
-        self.trouble = ""
-        while True:
+    def _answer(self, future: Future[Any], subject: str) -> tuple[Any, KafkaError | None]:
+        """The future's result, or None with the error that ended it."""
+        while not self._closed.is_set():
             try:
-                return future.result(timeout=1.0)
+                return future.result(timeout=1.0), None
             except TimeoutError:
                 self._complaints.say(
                     f"Kafka at {self.address} does not answer; waiting for news of {subject}"
                 )
             except KafkaException as failure:
-                error = failure.args[0]
-                if missing_is_none and error.code() in _UNKNOWN_TOPIC:
-                    return None
+                error: KafkaError = failure.args[0]
                 _raise_if_refused(error, subject)
                 self.trouble = error.str()
-                return None
+                return None, error
+        raise SourceError(f"the source was closed while Kafka at {self.address} was asked about {subject}")
 
     def topic_property(self, topic: str, name: str) -> str | None:
         """The value of one of the topic's settings, such as cleanup.policy."""
         resource = ConfigResource(ResourceType.TOPIC, topic)
         asked = self._admin.describe_configs([resource], request_timeout=_REQUEST_SECONDS)
-        entries = self._answer(asked[resource], f"topic {topic!r}")
+        entries, _ = self._answer(asked[resource], f"{name} of topic {topic!r}")
         return None if entries is None else str(entries[name].value)
 
     def set_group_offsets(self, group: str, offsets: Mapping[TopicPartition, int]) -> Future[Any]:

@@ -9,7 +9,7 @@ out past `until` is kept, so the next range of the partition costs no request. O
 a process would need a fifth of the threads, but reading one partition then pulls the backlog of the others into
 memory without bound: measured 300,000 surplus messages with 16 partitions, and half the speed.
 
-Owns: KafkaSlice, PartitionReader, ReaderPool.
+Owns: KafkaSlice, TailProbe, PartitionReader, ReaderPool.
 Never: a planned range, a commit; an end of a range that is not proven by the log.
 """
 
@@ -23,7 +23,7 @@ from engine.sources.api import ConsumerRecord
 from engine.sources.kafka_client import (
     Complaints,
     Message,
-    PartitionConsumer,
+    OffsetConsumer,
     Properties,
     is_end_of_partition,
 )
@@ -31,6 +31,9 @@ from engine.sources.kafka_client import (
 _SLICE_RECORDS = 500
 """Larger slices are slower: they outgrow the garbage collector's first threshold and the cache."""
 _POLL_SECONDS = 0.5
+_PROBE_SECONDS = 0.1
+_FIRST_PATIENCE_SECONDS = 0.004
+_MOST_PATIENCE_SECONDS = 0.1
 _SHORT_LOOKS = 4
 """So many looks in a row, each after a silence of _POLL_SECONDS, must find the log shorter than the range."""
 _STUCK_LOOKS = 20
@@ -59,6 +62,42 @@ class KafkaSlice:
         )
 
 
+class TailProbe:
+    """Tells whether the rest of a range holds nothing to read, in about 3 ms.
+
+    A transaction ends with a marker that no reader sees, so a range up to the last stable offset ends in a hole, and the
+    consumer that reads ahead learns that it has caught up only when its fetch of the next records has timed out.
+    This consumer fetches with the shortest timeout, and only when it is asked: nothing polls in vain.
+    """
+
+    def __init__(self, properties: Properties) -> None:
+        self._properties = {
+            **properties,
+            "fetch.wait.max.ms": 1,
+            "max.partition.fetch.bytes": 65_536,
+            "queued.min.messages": 1,
+        }
+        self._lock = threading.Lock()
+        self._consumer: OffsetConsumer | None = None
+
+    def is_empty(self, partition: TopicPartition, offset: int, until: int) -> bool:
+        """Whether the log proves that [offset, until) holds no record; False also when it is not known."""
+        with self._lock:
+            if self._consumer is None:
+                self._consumer = OffsetConsumer(self._properties)
+            self._consumer.jump(partition, offset)
+            messages = self._consumer.poll(1, _PROBE_SECONDS)
+            self._consumer.stop()
+        return any(_is_past(message, until) for message in messages)
+
+    def close(self) -> None:
+        """Let go of the consumer; the probe can be used again."""
+        with self._lock:
+            if self._consumer is not None:
+                self._consumer.close()
+                self._consumer = None
+
+
 class PartitionReader:
     """Reads ranges of one partition, one after the other; not for two threads at once."""
 
@@ -66,16 +105,21 @@ class PartitionReader:
         self,
         properties: Properties,
         partition: TopicPartition,
+        probe: TailProbe,
         complaints: Complaints,
         closed: threading.Event,
     ) -> None:
         self.position: int | None = None
         """Where a range may begin without a jump; None before the first range and after an abandoned one."""
         self._address = properties.get("bootstrap.servers", "")
-        self._consumer = PartitionConsumer(properties, partition)
+        self._partition = partition
+        self._consumer = OffsetConsumer(properties)
+        self._probe = probe
         self._complaints = complaints
         self._closed = closed
         self._surplus: list[Message] = []
+        self._patience = _FIRST_PATIENCE_SECONDS
+        """Silence of the consumer before the probe is asked: none while its answers are right, long while they are not."""
         self._broken = False
         self._silent_looks = 0
         self._short_looks = 0
@@ -93,8 +137,10 @@ class PartitionReader:
         if self.position != offset:
             self._jump(offset)
         self.position = None
-        messages, self._surplus = self._surplus, []
-        while True:
+        self._silent_looks = self._short_looks = 0
+        messages: list[Message] | None = self._surplus
+        self._surplus = []
+        while messages is not None:
             records, ended = self._cut(messages, wanted.untilOffset)
             if ended:
                 self.position = wanted.untilOffset
@@ -102,15 +148,16 @@ class PartitionReader:
                 offset = _offset(records[-1]) + 1
                 self._silent_looks = self._short_looks = 0
                 yield KafkaSlice(records)
-            if ended:
-                return
-            del messages, records
-            messages = self._next_messages(wanted, offset)
+            messages = None
+            if not ended:
+                del records
+                messages = self._next_messages(wanted, offset)
+        self.position = wanted.untilOffset
 
     def _jump(self, offset: int) -> None:
         self._surplus = []
         self._broken = False
-        self._consumer.jump(offset)
+        self._consumer.jump(self._partition, offset)
 
     def _cut(self, messages: list[Message], until: int) -> tuple[list[Message], bool]:
         """The records before `until`, and whether the range has ended; the others become the surplus."""
@@ -146,8 +193,20 @@ class PartitionReader:
                 return records, True
         return records, bool(records) and _offset(records[-1]) >= until - 1
 
-    def _next_messages(self, wanted: OffsetRange, offset: int) -> list[Message]:
-        """The next records or events, however long they take, unless the log proves that they cannot come."""
+    def _next_messages(self, wanted: OffsetRange, offset: int) -> list[Message] | None:
+        """The next records or events, however long they take; None when the rest of the range holds none.
+
+        Raises:
+            OffsetOutOfRangeError: the log proves that they cannot come.
+        """
+        if not self._broken:
+            messages = self._consumer.poll(_SLICE_RECORDS, self._patience)
+            if messages:
+                return messages
+            if self._probe.is_empty(self._partition, offset, wanted.untilOffset):
+                self._patience = 0.0
+                return None
+            self._patience = min(max(2 * self._patience, _FIRST_PATIENCE_SECONDS), _MOST_PATIENCE_SECONDS)
         while not self._closed.is_set():
             if not self._broken:
                 messages = self._consumer.poll(_SLICE_RECORDS, _POLL_SECONDS)
@@ -161,7 +220,7 @@ class PartitionReader:
 
     def _look_at_log(self, wanted: OffsetRange, offset: int) -> None:
         """Find out why nothing comes: wait on, begin anew, or give up with a reason."""
-        bounds = self._consumer.log_bounds()
+        bounds = self._consumer.log_bounds(self._partition)
         if bounds is None or self._broken:
             self._complaints.say(
                 f"Kafka at {self._address} does not give {_name(wanted)} from offset {offset}; "
@@ -178,8 +237,7 @@ class PartitionReader:
             self._broken = True
 
     def close(self) -> None:
-        """Let go of the consumer; the reader can be used again."""
-        self.position = None
+        """Let go of the consumer."""
         self._surplus = []
         self._consumer.close()
 
@@ -188,6 +246,12 @@ def _offset(message: Message) -> int:
     """The record's offset, or that of an end of the partition; -1 for an event without one."""
     offset = message.offset()
     return -1 if offset is None else offset
+
+
+def _is_past(message: Message, until: int) -> bool:
+    """Whether the record, or the end of the partition, lies at or past the offset."""
+    error = message.error()
+    return _offset(message) >= until and (error is None or is_end_of_partition(error))
 
 
 def _name(wanted: OffsetRange) -> str:
@@ -209,10 +273,11 @@ def _out_of_range(wanted: OffsetRange, offset: int, begin: int, end: int) -> Off
 class ReaderPool:
     """The readers of a process, each lent to one range at a time."""
 
-    def __init__(self, properties: Properties, complaints: Complaints) -> None:
+    def __init__(self, properties: Properties, complaints: Complaints, closed: threading.Event) -> None:
         self._properties = properties
         self._complaints = complaints
-        self._closed = threading.Event()
+        self._probe = TailProbe(properties)
+        self._closed = closed
         self._lock = threading.Lock()
         self._idle: dict[TopicPartition, list[PartitionReader]] = {}
 
@@ -235,7 +300,7 @@ class ReaderPool:
                         return idle.pop(index)
             if len(idle) >= _IDLE_READERS:
                 return idle.pop(0)
-        return PartitionReader(self._properties, partition, self._complaints, self._closed)
+        return PartitionReader(self._properties, partition, self._probe, self._complaints, self._closed)
 
     def _give_back(self, partition: TopicPartition, reader: PartitionReader) -> None:
         with self._lock:
@@ -246,8 +311,8 @@ class ReaderPool:
         reader.close()
 
     def close(self) -> None:
-        """End the reads that wait, and let go of every consumer as soon as it is idle."""
-        self._closed.set()
+        """Let go of every idle consumer; the others follow when `closed` has ended their reads."""
+        self._probe.close()
         with self._lock:
             readers = [reader for idle in self._idle.values() for reader in idle]
             self._idle.clear()

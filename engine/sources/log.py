@@ -58,10 +58,11 @@ class _Part(NamedTuple):
 class LogSlice:
     """Consecutive records of a partition, those of whole frames but at the ends of a range."""
 
-    __slots__ = ("_heads", "_partition", "_parts", "values")
+    __slots__ = ("_heads", "_partition", "_parts", "_values", "values")
 
     def __init__(self, partition: TopicPartition) -> None:
-        self.values: list[bytes | None] = []
+        self.values: Sequence[bytes | None] = ()
+        self._values: list[bytes | None] = []
         self._partition = partition
         self._parts: list[_Part] = []
         self._heads: dict[int, tuple[list[int], list[bytes | None]]] = {}
@@ -73,10 +74,10 @@ class LogSlice:
         values = frame_values(frame)
         if skipped or until < frame.until:
             values = values[skipped : until - frame.base]
-        if self.values:
-            self.values += values
+        if len(self._parts) == 1:
+            self.values = self._values = values
         else:
-            self.values = values
+            self._values += values
 
     def record(self, index: int) -> ConsumerRecord:
         """The record whose value is values[index], from 0."""

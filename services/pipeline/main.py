@@ -16,6 +16,8 @@ from types import FrameType
 from typing import Any
 
 import click
+from engine.sources.decoders import json_decoder
+from engine.sources.kafka import KafkaUtils, PreferConsistent, Subscribe
 
 from engine import LocalContext, StreamingContext
 from engine.dstream.dstream import DStream
@@ -24,9 +26,7 @@ from engine.sinks.api import ResultStore, Table
 from engine.sinks.cassandra import CassandraSink
 from engine.sinks.output import BatchLedger, TableOutput
 from engine.sinks.sqlite import SQLiteSink
-from engine.sources.decoders import json_decoder
 from engine.sources.direct import EventTime, create_direct_stream
-from engine.sources.kafka import KafkaUtils, PreferConsistent, Subscribe
 from engine.sources.log import LogSource
 from services.pipeline.jobs import campaign_windows, page_totals, trending_pages
 from services.pipeline.jobs.campaign_windows import AdEvent
@@ -96,14 +96,19 @@ def input_of(ssc: StreamingContext, settings: Settings, topic: str) -> DStream[A
     )
 
 
-def build(settings: Settings, context: LocalContext) -> StreamingContext:
+def build(settings: Settings, context: LocalContext, *, takeover: bool = False) -> StreamingContext:
     """The context with every job of the settings; waits until the results store answers.
+
+    Args:
+        settings: of the stack.
+        context: makes RDDs.
+        takeover: take the checkpoint folder from a process that still holds it.
 
     Raises:
         ConfigurationError: a table is not there as its job needs it.
     """
     ssc = StreamingContext(context, settings.batch_seconds)
-    ssc.checkpoint(settings.checkpoint_dir)
+    ssc.checkpoint(settings.checkpoint_dir, takeover=takeover)
     store = store_of(settings)
     ledger = BatchLedger(store, settings.app)
     ledger.check()
@@ -118,24 +123,32 @@ def build(settings: Settings, context: LocalContext) -> StreamingContext:
     return ssc
 
 
-def run() -> int:
+def run(*, takeover: bool) -> int:
     """Run the pipeline until a signal or an error ends it."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr)
+    logging.basicConfig(
+        level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr
+    )
     settings = load_settings()
-    asked_to_stop = threading.Event()
+    asked_to_stop, has_started = threading.Event(), threading.Event()
 
     def stop(_signal: int, _frame: FrameType | None) -> None:
         asked_to_stop.set()
+        if not has_started.is_set():
+            # Nothing has begun; the start may be waiting for a server that is away.
+            raise SystemExit(0)
 
     signal.signal(signal.SIGTERM, stop)
     signal.signal(signal.SIGINT, stop)
     with LocalContext(settings.master, settings.app) as context:
         listener = PrometheusListener()
         serve_metrics(settings.metrics_port, listener.registry)
-        ssc = build(settings, context)
+        ssc = build(settings, context, takeover=takeover)
         ssc.addStreamingListener(listener)
+        has_started.set()
         ssc.start()
-        click.echo(f"pipeline: started {', '.join(settings.jobs)} on {settings.stack}, {settings.master}, pid {os.getpid()}")
+        click.echo(
+            f"pipeline: started {', '.join(settings.jobs)} on {settings.stack}, {settings.master}, pid {os.getpid()}"
+        )
         try:
             while not asked_to_stop.is_set() and not ssc.awaitTerminationOrTimeout(0.1):
                 pass
@@ -146,14 +159,17 @@ def run() -> int:
 
 
 @click.command()
-def command() -> None:
+@click.option(
+    "--takeover", is_flag=True, help="Take the checkpoint folder from a process that still holds it."
+)
+def command(*, takeover: bool) -> None:
     """Run the pipeline's jobs until SIGTERM.
 
     All settings are environment variables; see `services/settings.py`.
 
     Exit codes: 0 after SIGTERM, 1 after an error of a job, 2 when the settings, the schema or the checkpoint folder are refused.
     """
-    sys.exit(exit_code(run))
+    sys.exit(exit_code(lambda: run(takeover=takeover)))
 
 
 if __name__ == "__main__":

@@ -47,5 +47,9 @@ def build(ssc: StreamingContext, views: DStream[PageView], write: Any) -> None:
         write: the output of TABLE.
     """
     with ssc.job(NAME):
-        totals = views.map(one_view).reduceByKey(add).updateStateByKey(total, name="totals", keyType=str, stateType=Total)
+        totals = (
+            views.map(one_view)
+            .reduceByKey(add)
+            .updateStateByKey(total, name="totals", keyType=str, stateType=Total)
+        )
         totals.filter(is_fresh).map(to_row).foreachRDD(write, name="table")

@@ -1,0 +1,79 @@
+"""kafkaParams: what the engine sets for every client, what is the user's, and what it cannot be.
+
+Owns: reader_properties, fresh_start.
+Never: a client.
+"""
+
+from engine.errors import ConfigurationError
+from engine.sources.kafka_client import Properties
+
+_DEFAULTS: Properties = {
+    "isolation.level": "read_committed",
+    # Without these two librdkafka stops fetching for a second whenever its queue is full.
+    "fetch.queue.backoff.ms": 10,
+    "fetch.error.backoff.ms": 100,
+    # How long an idle connection keeps a jump to another offset waiting.
+    "fetch.wait.max.ms": 100,
+    # For each partition: enough to read at full speed, and 16 partitions stay below 100 MB.
+    "queued.max.messages.kbytes": 4096,
+    "reconnect.backoff.ms": 100,
+    "reconnect.backoff.max.ms": 1000,
+    "allow.auto.create.topics": False,
+    "enable.metrics.push": False,
+    "check.crcs": True,
+    # The engine says itself what a person must know; librdkafka repeats it for each connection.
+    "log_level": 0,
+}
+
+_OWNED: Properties = {
+    "enable.auto.commit": False,
+    "enable.auto.offset.store": False,
+    "enable.partition.eof": True,
+}
+"""Properties on which the engine's exactness rests."""
+
+_DESERIALIZERS = ("key.deserializer", "value.deserializer")
+_RESETS = {
+    "earliest": "earliest",
+    "smallest": "earliest",
+    "beginning": "earliest",
+    "latest": "latest",
+    "largest": "latest",
+    "end": "latest",
+}
+
+
+def reader_properties(kafka_params: Properties) -> dict[str, str | int | float | bool]:
+    """The properties of every client of a source: the user's over the defaults, below the engine's own.
+
+    Raises:
+        ConfigurationError: one is the engine's own, belongs to the JVM, or is no plain value.
+    """
+    if not kafka_params.get("bootstrap.servers"):
+        raise ConfigurationError('kafkaParams have no "bootstrap.servers"; give host:port of a broker')
+    for name, value in kafka_params.items():
+        if name in _DESERIALIZERS:
+            raise ConfigurationError(
+                f"kafkaParams set {name} to {value!r}, a class of the JVM; leave it out and give decoder= instead"
+            )
+        if not isinstance(value, str | int | float | bool):
+            raise ConfigurationError(
+                f"kafkaParams set {name} to {value!r}; give a string, a number or a bool"
+            )
+        if name in _OWNED and str(value).lower() != str(_OWNED[name]).lower():
+            raise ConfigurationError(
+                f"kafkaParams set {name} to {value!r}, which the engine needs at {str(_OWNED[name]).lower()}; leave it out"
+            )
+    # The readers join no group; librdkafka wants a name all the same.
+    group = f"{kafka_params.get('group.id') or 'dstreams'}-reader"
+    return {**_DEFAULTS, **kafka_params, **_OWNED, "auto.offset.reset": "error", "group.id": group}
+
+
+def fresh_start(kafka_params: Properties) -> str:
+    """Where a fresh application starts by auto.offset.reset: earliest, or latest as Kafka's own default."""
+    reset = str(kafka_params.get("auto.offset.reset", "latest"))
+    if reset not in _RESETS:
+        raise ConfigurationError(
+            f"kafkaParams set auto.offset.reset to {reset!r}; use earliest or latest, and offsets= for exact places"
+        )
+    return _RESETS[reset]

@@ -1,0 +1,1 @@
+"""The schema of the results in Cassandra: numbered migrations, and the program that applies them."""

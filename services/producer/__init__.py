@@ -1,0 +1,1 @@
+"""The producer of the pipeline's two topics."""

@@ -1,0 +1,240 @@
+"""Every setting of the services, read once from the environment and typed from then on.
+
+Owns: Settings, load_settings, base_environment, exit_code.
+Never: a setting that is read anywhere else; no other module looks at the environment.
+"""
+
+import os
+import re
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, model_validator
+from pydantic_settings import (
+    BaseSettings,
+    EnvSettingsSource,
+    NoDecode,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
+
+from engine.errors import CheckpointError, ConfigurationError, SourceError, StreamingError, UserFunctionError
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+"""The folder that relative paths in settings start from."""
+
+JOB_NAMES = ("campaign_windows", "trending_pages", "page_totals")
+"""Every job that JOBS may name."""
+
+REFUSED = 2
+"""Exit code of a process whose settings, topics, schema or checkpoint folder are not as it needs them: starting it again
+changes nothing."""
+
+_BASE_VARIABLES = ("PATH", "HOME", "USER", "LANG", "LC_ALL", "TZ", "TMPDIR", "JAVA_HOME")
+
+
+def _absolute(path: Path) -> Path:
+    """The path as seen from the repository, so that every process finds the same folder."""
+    return REPOSITORY / path.expanduser()
+
+
+def _split(value: object) -> object:
+    return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+
+
+def _known_jobs(names: tuple[str, ...]) -> tuple[str, ...]:
+    unknown = [name for name in names if name not in JOB_NAMES]
+    if unknown:
+        raise ValueError(f"there is no job {unknown[0]!r}; choose from {', '.join(JOB_NAMES)}")
+    if len(set(names)) < len(names) or not names:
+        raise ValueError(
+            f"it must name at least one job and each only once; choose from {', '.join(JOB_NAMES)}"
+        )
+    return names
+
+
+def _whole_milliseconds(seconds: float) -> float:
+    if abs(seconds * 1_000 - round(seconds * 1_000)) > 1e-6:
+        raise ValueError("it must be a whole number of milliseconds; round it to three digits")
+    return seconds
+
+
+def _matching(pattern: str, remedy: str) -> AfterValidator:
+    """A check that the whole text matches, which names the remedy when it does not."""
+
+    def check(text: str) -> str:
+        if not re.fullmatch(pattern, text):
+            raise ValueError(remedy)
+        return text
+
+    return AfterValidator(check)
+
+
+Port = Annotated[int, Field(ge=1, le=65_535)]
+Folder = Annotated[Path, AfterValidator(_absolute)]
+Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)]
+
+
+class Settings(BaseSettings):
+    """What the processes of a stack need to know; the variable of a field has its name in capitals.
+
+    1. All ports differ. 2. All paths are absolute. 3. A variable set to nothing counts as not set.
+    4. Made by hand, it does not look at the environment; only `load_settings` does.
+
+    Example:
+        >>> Settings(kafka_port=9092).kafka_bootstrap
+        '127.0.0.1:9092'
+    """
+
+    model_config = SettingsConfigDict(
+        frozen=True,
+        case_sensitive=True,
+        env_ignore_empty=True,
+        alias_generator=str.upper,
+        validate_by_name=True,
+        validate_by_alias=True,
+        extra="forbid",
+    )
+
+    stack: Literal["processes", "embedded"] = "processes"
+    """Real servers as plain processes, or the log on disk and SQLite."""
+    data_dir: Folder = Field(default=Path(".stack"), validate_default=True)
+    """Everything that the stack keeps; relative to the repository."""
+    jars_dir: Folder = Field(default=Path(".stack/jars"), validate_default=True)
+    """The servers' jars; several stacks may share them."""
+    kafka_port: Port = 19_092
+    kafka_controller_port: Port = 19_093
+    cassandra_port: Port = 19_042
+    cassandra_storage_port: Port = 17_000
+    cassandra_jmx_port: Port = 17_199
+    kafka_bootstrap: Annotated[
+        str, _matching(r"[^\s,:]+:\d+(,[^\s,:]+:\d+)*", "it must be HOST:PORT, several with commas between")
+    ] = Field(default_factory=lambda known: f"127.0.0.1:{known.get('kafka_port')}")
+    """Where clients find Kafka; 127.0.0.1 and kafka_port when not given."""
+    cassandra_hosts: Annotated[Names, Field(min_length=1)] = ("127.0.0.1",)
+    keyspace: Annotated[
+        str,
+        _matching(
+            r"[a-z][a-z0-9_]{0,47}", "it must be lower case letters, digits and underscores, a letter first"
+        ),
+    ] = "pipeline"
+    app: Annotated[
+        str,
+        _matching(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}", "it must be letters, digits, underscores and hyphens"),
+    ] = "pipeline"
+    """Name of the application and of its checkpoint folder."""
+    jobs: Annotated[Names, AfterValidator(_known_jobs)] = JOB_NAMES
+    master: Annotated[
+        str, _matching(r"local(\[([1-9]\d*|\*)\])?", "it must be local, local[N] or local[*]")
+    ] = "local[2]"
+    batch_seconds: Annotated[float, Field(gt=0, le=3_600), AfterValidator(_whole_milliseconds)] = 1.0
+    checkpoint_dir: Folder = Field(
+        default_factory=lambda known: Path(known.get("data_dir", ".stack")) / "checkpoints",
+        validate_default=True,
+    )
+    """data_dir/checkpoints when not given."""
+    max_rate_per_partition: Annotated[int, Field(ge=1)] = 20_000
+    """Records per second and partition."""
+    metrics_port: Port = 19_108
+    """The engine's Prometheus endpoint."""
+    ad_rate: Annotated[int, Field(ge=1, le=10_000_000)] = 1_000
+    """Ad events per second over all partitions."""
+    page_rate: Annotated[int, Field(ge=1, le=10_000_000)] = 500
+    """Page views per second over all partitions."""
+    seed: Annotated[int, Field(ge=0)] = 1
+    ad_partitions: Annotated[int, Field(ge=1, le=1_000)] = 4
+    page_partitions: Annotated[int, Field(ge=1, le=1_000)] = 2
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],  # noqa: ARG003 - the signature is the library's, here and below
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """The arguments alone."""
+        return (init_settings,)
+
+    @model_validator(mode="after")
+    def _ports_differ(self) -> Self:
+        seen: dict[int, str] = {}
+        for name, value in self:
+            if name.endswith("_port") and seen.setdefault(value, name) != name:
+                raise ConfigurationError(
+                    f"{name.upper()}={value} is also {seen[value].upper()}; give each its own port"
+                )
+        return self
+
+    @property
+    def log_dir(self) -> Path:
+        """Folder of the embedded log."""
+        return self.data_dir / "log"
+
+    @property
+    def results_path(self) -> Path:
+        """The embedded results store."""
+        return self.data_dir / "results.sqlite3"
+
+    def environment(self) -> dict[str, str]:
+        """Every setting as the variable that gives it, for a child process.
+
+        Example:
+            >>> Settings(jobs=("page_totals",)).environment()["JOBS"]
+            'page_totals'
+        """
+        return {
+            name.upper(): ",".join(value) if isinstance(value, tuple) else str(value) for name, value in self
+        }
+
+
+def load_settings() -> Settings:
+    """The settings that the environment gives, with the defaults for the rest.
+
+    Raises:
+        ConfigurationError: a value is unknown or malformed; one sentence with variable, value and remedy.
+    """
+    try:
+        return Settings.model_validate(EnvSettingsSource(Settings, case_sensitive=True)())
+    except ValidationError as error:
+        raise ConfigurationError(_sentence(error)) from None
+
+
+def base_environment() -> dict[str, str]:
+    """What a child process keeps of the caller's environment: how to find programs, folders and the language."""
+    return {name: os.environ[name] for name in _BASE_VARIABLES if name in os.environ}
+
+
+def exit_code(main: Callable[[], int | None]) -> int:
+    """The exit code of a command line main: its own (None is 0), 2 when refused, 1 on any other error of the engine.
+
+    A refusal is a wrong setting, topic, schema or checkpoint folder. It goes to standard error as one sentence; so does an
+    error of the engine, after the user's own traceback where there is one.
+
+    Example:
+        >>> exit_code(lambda: None)
+        0
+    """
+    try:
+        return main() or 0
+    except (ConfigurationError, CheckpointError, SourceError) as error:
+        print(error, file=sys.stderr)  # noqa: T201 - the sentence is for the person at the command line
+        return REFUSED
+    except UserFunctionError as error:
+        print(error.user_traceback, error, sep="\n", file=sys.stderr)  # noqa: T201 - see above
+        return 1
+    except StreamingError as error:
+        print(error, file=sys.stderr)  # noqa: T201 - see above
+        return 1
+
+
+def _sentence(error: ValidationError) -> str:
+    """The first fault in one sentence: variable, value, remedy."""
+    fault: Any = error.errors()[0]
+    variable = str(fault["loc"][0]).upper()
+    remedy = re.sub(r"^Value error, |, unable to parse.*", "", str(fault["msg"]))
+    remedy = re.sub(r"^(Input|Value|List|Tuple) ", "it ", remedy)
+    return f"{variable}={fault['input']!r} is not valid: {remedy}"

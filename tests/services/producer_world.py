@@ -1,0 +1,88 @@
+"""What the tests of the producer share: its process, and the judgement over a topic."""
+
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+
+from services.settings import REPOSITORY
+
+_NEVER = threading.Event()
+"""Set by nobody; waiting for it lets others run."""
+
+
+class Producer:
+    """A process of the producer, with its output in a file.
+
+    Args:
+        output: the file.
+        arguments: of the command line.
+        variables: settings.
+        command: what Python runs.
+    """
+
+    def __init__(
+        self,
+        output: Path,
+        arguments: Sequence[str],
+        variables: dict[str, str],
+        command: Sequence[str] = ("-m", "services.producer.main"),
+    ) -> None:
+        self._output = output
+        with output.open("wb") as file:
+            self.process = subprocess.Popen(
+                [sys.executable, *command, *arguments],
+                cwd=REPOSITORY,
+                env={"PATH": os.environ["PATH"], **variables},
+                stdout=file,
+                stderr=subprocess.STDOUT,
+            )
+
+    @property
+    def output(self) -> str:
+        """What it has written so far."""
+        return self._output.read_text()
+
+    def ended(self, seconds: float = 60) -> int:
+        """Its exit code, once it has ended by itself."""
+        return self.process.wait(seconds)
+
+    def kill(self) -> None:
+        """Send SIGKILL, and wait until the process is gone."""
+        self.process.kill()
+        self.process.wait(10)
+
+
+def wait_until(condition: Callable[[], object], what: str, seconds: float = 60) -> None:
+    """Return when the condition holds; fail when it has not come true in time."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"{what} did not happen within {seconds} s"
+        _NEVER.wait(0.02)
+
+
+def events(values: Iterable[bytes | None]) -> list[dict[str, int]]:
+    """The events among the values of a partition; the others are left out."""
+    found = []
+    for value in values:
+        try:
+            found.append(json.loads(value or b""))
+        except ValueError:
+            continue
+    return found
+
+
+def starts(partitions: Sequence[Sequence[dict[str, int]]], rate: int) -> set[int]:
+    """When the schedules began that the topic's events follow, after proving that each partition is whole and in order."""
+    for items in partitions:
+        assert [item["seq"] for item in items] == list(range(len(items)))
+    count = len(partitions)
+    return {
+        item["event_time"] - (item["seq"] * count + partition) * 1_000 // rate
+        for partition, items in enumerate(partitions)
+        for item in items
+    }

@@ -1,0 +1,71 @@
+"""The command line of verify: what it prints, its exit codes, what it refuses."""
+
+import ast
+import json
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from services.settings import Settings
+from tests.tools.verify_world import COLUMNS, World, exact_world  # noqa: F401 - a fixture
+from tools.verify import verify
+from tools.verify.__main__ import command
+from tools.verify.kafka_log import KafkaLog
+from tools.verify.verdict import CannotTellError
+
+
+def test_command_prints_one_line_a_table_and_the_verdict(world: World, tmp_path: Path) -> None:
+    """The command ends with the closing line and the verdict's code, and writes the same as JSON."""
+    target = tmp_path / "verdict.json"
+    environment = {"STACK": "embedded", "DATA_DIR": str(world.settings.data_dir), "JOBS": "page_totals"}
+    result = CliRunner().invoke(command, ["--json", str(target)], env=environment)
+    lines = result.stdout.splitlines()
+    assert (result.exit_code, lines[-1]) == (0, world.verify().line)
+    assert [line.split()[0] for line in lines[:7]] == ["ledger", "cut", *COLUMNS, "producers:"]
+    assert max(map(len, lines)) <= 80
+    found = json.loads(target.read_text())
+    assert (found["line"], found["code"], found["tables"][2]["exact"]) == (lines[-1], 0, 12)
+    world.sql("UPDATE page_totals SET views = 0 WHERE page = '/page/001'")
+    assert CliRunner().invoke(command, [], env=environment).exit_code == 1
+    world.sql("DELETE FROM ledger WHERE batch > 0")
+    result = CliRunner().invoke(command, ["--wait", "0"], env=environment)
+    assert result.exit_code == 2
+    assert result.stderr.startswith("verify could not tell: nothing is committed yet")
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--wait", "-1"], ["--wait", "soon"], ["--json", "/"], ["--what"], ["more"]]
+)
+def test_bad_arguments_are_refused(arguments: list[str]) -> None:
+    """An argument that is not valid is refused in a sentence, with code 2."""
+    result = CliRunner().invoke(command, arguments)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "Error: " in result.stderr
+
+
+def test_bad_setting_is_refused() -> None:
+    """A malformed setting is refused in one sentence with variable and value, with code 2."""
+    result = CliRunner().invoke(command, [], env={"STACK": "cloud"})
+    assert (result.exit_code, result.stderr.count("\n")) == (2, 1)
+    assert "STACK='cloud'" in result.stderr
+
+
+def test_server_that_is_away_cannot_tell(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An unreachable Cassandra or Kafka gives code 2 and a reason that names its address."""
+    monkeypatch.setattr("tools.verify.kafka_log.CONNECT_MS", 100)
+    away = Settings(cassandra_port=1, kafka_bootstrap="127.0.0.1:2")
+    assert "Cassandra at 127.0.0.1:1" in verify(away).reason
+    with pytest.raises(CannotTellError, match=r"Kafka at 127\.0\.0\.1:2 cannot be read"):
+        KafkaLog(away.kafka_bootstrap)
+
+
+def test_nothing_of_the_engine_is_imported() -> None:
+    """Nothing of the engine is imported, and of the services only settings and the closed form."""
+    imported = set()
+    for path in (Path(__file__).parents[2] / "tools" / "verify").glob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            names = [node.module] if isinstance(node, ast.ImportFrom) else getattr(node, "names", [])
+            imported |= {name if isinstance(name, str) else name.name for name in names}
+    ours = {name for name in imported if name.split(".")[0] in {"engine", "services"}}
+    assert ours == {"services.settings", "services.producer.events"}

@@ -1,0 +1,130 @@
+"""`make bench`: the engine beside the hand-written loop on one Kafka topic, and the fixed cost of a batch.
+
+Owns: the command and its table.
+Never: a verdict in a test; it prints ratios, and says by how much a budget is missed.
+"""
+
+import os
+import statistics
+import sys
+from collections.abc import Sequence
+
+import click
+from rich.console import Console
+from rich.progress import Progress
+from rich.table import Table
+
+from services.settings import REPOSITORY, exit_code, load_settings
+from services.topics import KafkaAdmin, Topic
+from tools.bench.fixed import FixedCost, fixed_cost
+from tools.bench.yahoo import PARTITIONS, Run, fill, run_engine, run_loop, truth
+from tools.stack.api import Stack
+
+BUDGET_OF_LOOP = 0.6
+"""Least throughput of the engine as a share of the loop's on two processes."""
+BUDGET_FIXED_MS = 10.0
+"""Most milliseconds of an empty keyed batch."""
+BUDGET_CPU = 1.25
+"""Most CPU seconds a million events as a multiple of the loop's."""
+
+
+def run(events: int, rounds: int, batch_records: int) -> int:
+    """Fill the topic if it is not there, run both sides in turn, print the tables; 1 when a count is wrong."""
+    events -= events % (PARTITIONS * 3)
+    folder = REPOSITORY / ".bench"
+    folder.mkdir(exist_ok=True)
+    console = Console(width=min(Console().width, 100))
+    ports = {"kafka_port": 19_592, "kafka_controller_port": 19_593, "cassandra_port": 19_542}
+    settings = load_settings().model_copy(
+        update={**ports, "data_dir": folder, "kafka_bootstrap": f"127.0.0.1:{ports['kafka_port']}"}
+    )
+    stack = Stack(settings, report=console.print)
+    stack.up(["kafka"])
+    try:
+        topic = f"bench-{events}"
+        with Progress(console=console) as progress:
+            _fill(settings.kafka_bootstrap, topic, events, progress)
+            expected = truth(events)
+            runs = _rounds(settings.kafka_bootstrap, topic, events, rounds, batch_records, progress)
+    finally:
+        stack.down()
+    fixed = [fixed_cost(master, folder) for master in ("local", "local[2]")]
+    wrong = [each.name for each in runs if each.counts != expected]
+    _print(console, runs, fixed, events)
+    console.print(f"counts: {len(runs) - len(wrong)} of {len(runs)} runs exact")
+    return 1 if wrong else 0
+
+
+def _fill(bootstrap: str, topic: str, events: int, progress: Progress) -> None:
+    admin = KafkaAdmin(bootstrap)
+    if topic in admin.partitions():
+        return
+    admin.create(Topic(topic, PARTITIONS))
+    bar = progress.add_task(f"filling {topic}", total=events)
+    fill(bootstrap, topic, events, lambda done: progress.update(bar, completed=done))
+
+
+def _rounds(
+    bootstrap: str, topic: str, events: int, rounds: int, batch_records: int, progress: Progress
+) -> list[Run]:
+    bar = progress.add_task("loop and engine in turn", total=3 * rounds)
+    runs = []
+    for _ in range(rounds):
+        for side in (
+            lambda: run_loop(bootstrap, topic, events, 2),
+            lambda: run_engine(bootstrap, topic, events, "local[2]", batch_records),
+            lambda: run_loop(bootstrap, topic, events, 1),
+        ):
+            runs.append(side())
+            progress.advance(bar)
+    return runs
+
+
+def _median(runs: Sequence[Run], name: str, events: int) -> tuple[float, float]:
+    """(thousand events a second, CPU seconds a million events), medians over the rounds."""
+    mine = [run for run in runs if run.name == name]
+    speed = statistics.median(events / run.seconds / 1_000 for run in mine)
+    return speed, statistics.median(run.cpu_seconds / events * 1e6 for run in mine)
+
+
+def _print(console: Console, runs: Sequence[Run], fixed: Sequence[FixedCost], events: int) -> None:
+    names = list(dict.fromkeys(run.name for run in runs))
+    base_speed, base_cpu = _median(runs, "loop, 2 processes", events)
+    table = Table(title=f"Yahoo query, {events:,} events from Kafka, load {os.getloadavg()[0]:.1f}")
+    for column in ("", "k events/s", "of the loop", "CPU s/M events", "of the loop", "peak MB"):
+        table.add_column(column, justify="left" if not column else "right")
+    for name in names:
+        speed, cpu = _median(runs, name, events)
+        peak = max(run.peak_bytes for run in runs if run.name == name) / 1e6
+        ratios = f"{speed / base_speed:.2f}", f"{cpu / base_cpu:.2f}"
+        table.add_row(name, f"{speed:,.0f}", ratios[0], f"{cpu:.2f}", ratios[1], f"{peak:,.0f}")
+    console.print(table)
+    speed, cpu = _median(runs, "engine, local[2]", events)
+    _budget(console, "throughput of the loop's", speed / base_speed, BUDGET_OF_LOOP, at_least=True)
+    _budget(console, "CPU of the loop's", cpu / base_cpu, BUDGET_CPU, at_least=False)
+    for cost in fixed:
+        label = f"empty keyed batch, {cost.master}, ms (p95 {cost.p95_ms:.1f})"
+        _budget(console, label, cost.median_ms, BUDGET_FIXED_MS, at_least=False)
+
+
+def _budget(console: Console, label: str, value: float, budget: float, *, at_least: bool) -> None:
+    holds = value >= budget if at_least else value <= budget
+    sign = ">=" if at_least else "<="
+    verdict = "holds" if holds else f"missed by {abs(value - budget) / budget:.0%}"
+    console.print(f"{label}: {value:.2f} (budget {sign} {budget:g}): {verdict}")
+
+
+@click.command()
+@click.option("--events", default=2_000_000, show_default=True, help="Events in the topic.")
+@click.option("--rounds", default=3, show_default=True, help="How often each side runs.")
+@click.option("--batch", default=250_000, show_default=True, help="Most records of a batch.")
+def command(events: int, rounds: int, batch: int) -> None:
+    """Measure the engine beside a hand-written loop, and the fixed cost of a batch.
+
+    Starts a Kafka of its own under .bench and stops it. Exit codes: 0 done, 1 a count is wrong, 2 refused.
+    """
+    sys.exit(exit_code(lambda: run(events, rounds, batch)))
+
+
+if __name__ == "__main__":
+    command()

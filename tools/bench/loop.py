@@ -1,0 +1,84 @@
+"""The yardstick: what a good engineer writes by hand for the Yahoo query, without an engine.
+
+One process for a set of partitions: confluent-kafka `consume(500)`, a typed msgspec decoder, a dict. It checkpoints nothing and
+survives nothing.
+
+`python -m tools.bench.loop BOOTSTRAP TOPIC PARTITION:UNTIL ...` waits for a line on standard input, counts, and prints one line of JSON.
+
+Owns: the loop.
+Never: an import of the engine.
+"""
+
+import json
+import resource
+import sys
+import time
+from collections.abc import Sequence
+
+import msgspec
+from confluent_kafka import Consumer, KafkaError, TopicPartition
+
+from services.pipeline.campaigns import campaigns
+
+WINDOW_MS = 10_000
+
+
+class Event(msgspec.Struct, gc=False):
+    """The fields that the query needs."""
+
+    ad_id: str
+    event_type: str
+    event_time: int
+
+
+def count(consumer: Consumer, until: dict[int, int]) -> dict[tuple[str, int], int]:
+    """Views by (campaign, window) of the assigned partitions up to their offsets."""
+    decode, campaign_of = msgspec.json.Decoder(Event).decode, campaigns()
+    counts: dict[tuple[str, int], int] = {}
+    left = sum(until.values())
+    while left:
+        for message in consumer.consume(500, 1.0):
+            error = message.error()
+            if error is not None:
+                raise KafkaError(error.code())
+            left -= 1
+            event = decode(message.value())
+            if event.event_type == "view":
+                campaign = campaign_of.get(event.ad_id)
+                if campaign is not None:
+                    key = (campaign, event.event_time - event.event_time % WINDOW_MS)
+                    counts[key] = counts.get(key, 0) + 1
+    return counts
+
+
+def main(bootstrap: str, topic: str, places: Sequence[str]) -> None:
+    """Wait for the start, count, print."""
+    until = {int(partition): int(end) for partition, end in (place.split(":") for place in places)}
+    consumer = Consumer(
+        {
+            "bootstrap.servers": bootstrap,
+            "group.id": "loop",
+            "enable.auto.commit": False,
+            "enable.auto.offset.store": False,
+            "fetch.queue.backoff.ms": 5,
+            "isolation.level": "read_committed",
+        }
+    )
+    print("ready", flush=True)
+    sys.stdin.readline()
+    begin, cpu_before = time.time(), time.process_time()
+    consumer.assign([TopicPartition(topic, partition, 0) for partition in until])
+    counts = count(consumer, until)
+    result = {
+        "begin": begin,
+        "end": time.time(),
+        "cpu_seconds": time.process_time() - cpu_before,
+        "peak_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+        "counts": [[campaign, window, views] for (campaign, window), views in sorted(counts.items())],
+    }
+    print(json.dumps(result), flush=True)
+    consumer.close()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], sys.argv[2], sys.argv[3:])

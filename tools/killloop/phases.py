@@ -1,0 +1,86 @@
+"""The phases of a batch as the fail points of the engine mark them.
+
+A process is in the phase of the fail point that it reached last; `FAIL_POINT_TRACE` tells which that was, also after its death.
+
+Owns: PHASES, Aim, phase_of, Trace.
+Never: a kill.
+"""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import NamedTuple
+
+REQUIRED: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {
+        "plan": ("plan",),
+        "begin": ("before_begin", "after_begin"),
+        "run": ("run",),
+        "sink": ("before_sink", "in_sink", "after_sink"),
+        "before commit": ("before_commit",),
+        "purge": ("purge", "after_purge"),
+    }
+)
+"""By phase its fail points, in the order of a batch; a loop aims at each of these."""
+
+PHASES: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {
+        **REQUIRED,
+        "after commit": ("after_commit",),
+        "snapshot": ("before_snapshot", "in_snapshot", "after_snapshot"),
+        "start": ("",),
+    }
+)
+"""Every phase; a process that has not reached any point is in its start."""
+
+_POINTS = {point: phase for phase, points in PHASES.items() for point in points}
+_NAME_BYTES = 32
+
+
+class Aim(NamedTuple):
+    """Where the next kill is to hit."""
+
+    point: str
+    """A fail point, widened by a delay; "" for wherever the process is."""
+    delay: float
+    """Seconds that the point lasts longer."""
+    after: float
+    """Seconds between the point (or, without one, the first new commit) and the kill."""
+    is_whole_tree: bool
+    """Whether the executors die in the same moment, as when a machine ends all processes of a group."""
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What makes the engine wait at the point."""
+        return {"FAIL_POINT": f"{self.point}=delay:{self.delay:g}"} if self.point else {}
+
+
+def phase_of(point: str) -> str:
+    """The phase that begins with a fail point.
+
+    Example:
+        >>> phase_of("after_sink"), phase_of("")
+        ('sink', 'start')
+    """
+    return _POINTS[point]
+
+
+class Trace:
+    """The file in which a process and its executors write the name of each point that they reach.
+
+    Args:
+        path: of the file; emptied.
+    """
+
+    def __init__(self, path: Path) -> None:
+        path.write_bytes(b"")
+        self._file = os.open(path, os.O_RDONLY)
+
+    def point(self) -> str:
+        """The last point reached; "" before the first."""
+        return os.pread(self._file, _NAME_BYTES, 0).decode().strip()
+
+    def close(self) -> None:
+        """Let go of the file."""
+        os.close(self._file)

@@ -1,0 +1,138 @@
+"""The servers' jars: fetched once through services/servers/pom.xml, and again when that file changes.
+
+    JARS_DIR/NAME-KEY/*.jar         the jars of one server; KEY is the start of the pom's SHA-256
+    JARS_DIR/NAME-KEY/HASH.jsa      its classes as the JVM has laid them out once (a class data archive)
+
+A folder gets its name when it is complete. An archive belongs to one JVM and one set of options (HASH); the JVM writes it when the
+server ends, and a start with it takes a third of the time.
+
+Owns: missing_programs, fetch, archive_of.
+Never: a version; those are in the pom.
+"""
+
+import fcntl
+import hashlib
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from engine.errors import ConfigurationError, StreamingError
+from services.settings import REPOSITORY, base_environment
+
+POM = REPOSITORY / "services" / "servers" / "pom.xml"
+SERVERS = ("kafka", "cassandra")
+
+_JAVA_VERSION = 17
+_FETCH_SECONDS = 1_200
+_DEBIAN = {"java": "openjdk-17-jre-headless", "mvn": "maven"}
+
+
+def missing_programs(jars_dir: Path) -> list[str]:
+    """Which of java and mvn the real servers need and this machine lacks; mvn only counts while there are jars to fetch."""
+    is_fetched = all(_jar_folder(jars_dir, server).is_dir() for server in SERVERS)
+    wanted = ("java",) if is_fetched else ("java", "mvn")
+    return [program for program in wanted if shutil.which(program) is None]
+
+
+def packages(programs: Sequence[str]) -> str:
+    """The Debian packages that have the programs.
+
+    Example:
+        >>> packages(["java", "mvn"])
+        'openjdk-17-jre-headless maven'
+    """
+    return " ".join(_DEBIAN[program] for program in programs)
+
+
+def check_programs(jars_dir: Path) -> None:
+    """Prove that the real servers can be started on this machine.
+
+    Raises:
+        ConfigurationError: java or mvn is missing, or java is of a version that Cassandra does not run on.
+    """
+    missing = missing_programs(jars_dir)
+    if missing:
+        raise ConfigurationError(
+            f"STACK='processes' needs {' and '.join(missing)}, not found on PATH; install it (Debian: apt-get install {packages(missing)}) "
+            "or set STACK=embedded"
+        )
+    said = subprocess.run(["java", "-version"], capture_output=True, text=True, check=False).stderr
+    match = re.search(r'version "(?:1\.)?(\d+)', said)
+    if not match or int(match[1]) != _JAVA_VERSION:
+        raise ConfigurationError(
+            f"STACK='processes' needs Java {_JAVA_VERSION} for Cassandra and `java` on PATH is {match[1] if match else said!r}; "
+            f"put Java {_JAVA_VERSION} first on PATH or set STACK=embedded"
+        )
+
+
+def fetch(jars_dir: Path, server: str, report: Callable[[str], None]) -> list[Path]:
+    """The jars of a server in a fixed order, fetched when they are not there.
+
+    Args:
+        jars_dir: where jars are kept.
+        server: kafka or cassandra, a profile of the pom.
+        report: is told when a download begins.
+
+    Raises:
+        StreamingError: Maven failed; the message has its last words.
+    """
+    folder = _jar_folder(jars_dir, server)
+    with _one_at_a_time(jars_dir):
+        if not folder.is_dir():
+            report(f"{server}: fetching its jars from Maven Central (once)")
+            draft = folder.with_name(f"{folder.name}.part")
+            _run_maven(server, draft)
+            draft.rename(folder)
+    return sorted(folder.glob("*.jar"))
+
+
+def archive_of(jars_dir: Path, server: str, options: Sequence[str]) -> tuple[Path, list[str]]:
+    """The class data archive for a start with these options, and the option that reads it, or else writes it at the end."""
+    java = Path(shutil.which("java") or "java").resolve()
+    status = java.stat()
+    # Paths of one stack and its heap do not matter to an archive; collector, compiler and modules do.
+    kinds = [option for option in options if option.startswith(("-XX:", "--")) and "/" not in option]
+    told = repr((str(java), status.st_mtime_ns, status.st_size, kinds))
+    archive = _jar_folder(jars_dir, server) / f"{hashlib.sha256(told.encode()).hexdigest()[:12]}.jsa"
+    if archive.exists():
+        return archive, [f"-XX:SharedArchiveFile={archive}"]
+    draft = archive.with_suffix(f".{os.getpid()}.part")
+    return archive, [f"-XX:ArchiveClassesAtExit={draft}", "-Xlog:cds=off", "-Xlog:cds+dynamic=off"]
+
+
+def _jar_folder(jars_dir: Path, server: str) -> Path:
+    return jars_dir / f"{server}-{hashlib.sha256(POM.read_bytes()).hexdigest()[:12]}"
+
+
+@contextmanager
+def _one_at_a_time(jars_dir: Path) -> Iterator[None]:
+    """Stacks that share the folder wait for each other's downloads."""
+    jars_dir.mkdir(parents=True, exist_ok=True)
+    with (jars_dir / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _run_maven(server: str, folder: Path) -> None:
+    shutil.rmtree(folder, ignore_errors=True)
+    command = ["mvn", "-q", "-B", "-f", str(POM), "-P", server, "dependency:copy-dependencies"]
+    command += ["-DincludeScope=runtime", f"-DoutputDirectory={folder}"]
+    done = subprocess.run(
+        command,
+        cwd=POM.parent,
+        env=base_environment(),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=_FETCH_SECONDS,
+        check=False,
+    )
+    if done.returncode or not any(folder.glob("*.jar")):
+        said = (done.stdout + done.stderr).strip().splitlines()
+        raise StreamingError(
+            f"mvn did not fetch the jars of {server} (exit code {done.returncode}): {' '.join(said[:3]) or 'it said nothing'}"
+        )

@@ -1,0 +1,97 @@
+"""Whether ports are free, and whether a server or a service really answers.
+
+Owns: check_ports, is_answering, has_said.
+Never: a start of anything.
+"""
+
+import errno
+import socket
+from collections.abc import Mapping
+from pathlib import Path
+
+import psutil
+
+from engine.errors import ConfigurationError, StreamingError
+from services.cassandra.session import open_session
+from services.settings import Settings
+from services.topics import KafkaAdmin
+
+_ASK_SECONDS = 2.0
+_LOOPBACK = "127.0.0.1"
+
+
+def check_ports(ports: Mapping[str, int]) -> None:
+    """Prove that nobody listens on the ports.
+
+    Args:
+        ports: by the variable that gives each.
+
+    Raises:
+        ConfigurationError: one is taken; the message has the variable, the port, who holds it and the remedy.
+    """
+    for variable, port in ports.items():
+        with socket.socket() as probe:
+            # As the servers do: a port whose last connections are still closing is free.
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind((_LOOPBACK, port))
+            except OSError as error:
+                if error.errno not in {errno.EADDRINUSE, errno.EACCES}:
+                    raise
+                who = (
+                    _holder(port)
+                    if error.errno == errno.EADDRINUSE
+                    else "the system, which keeps it for root"
+                )
+                raise ConfigurationError(
+                    f"{variable}={port} is taken by {who}; end that or set {variable} to a free port"
+                ) from None
+
+
+def is_answering(server: str, settings: Settings) -> bool:
+    """Whether a server answers a client: a metadata request for Kafka, a query for Cassandra."""
+    port = settings.kafka_port if server == "kafka" else settings.cassandra_port
+    # A client is only made once somebody listens: looking is cheap, a failed client is not.
+    if not _is_open(port):
+        return False
+    try:
+        if server == "kafka":
+            KafkaAdmin(f"{_LOOPBACK}:{port}").partitions(_ASK_SECONDS)
+        else:
+            with open_session([_LOOPBACK], port):
+                pass
+    except StreamingError:
+        return False
+    return True
+
+
+def has_said(log: Path, line: str, position: int) -> bool:
+    """Whether a log has a line with this text behind the position in bytes."""
+    with log.open("rb") as file:
+        # A log that is shorter by now was begun anew.
+        file.seek(position if position <= log.stat().st_size else 0)
+        return line.encode() in file.read()
+
+
+def _is_open(port: int) -> bool:
+    try:
+        socket.create_connection((_LOOPBACK, port), _ASK_SECONDS).close()
+    except OSError:
+        return False
+    return True
+
+
+def _holder(port: int) -> str:
+    """Who listens on a port, as far as the system tells."""
+    try:
+        for connection in psutil.net_connections("tcp"):
+            if (
+                connection.laddr
+                and connection.laddr[1] == port
+                and connection.status == psutil.CONN_LISTEN
+                and connection.pid
+            ):
+                return f"process {connection.pid} ({psutil.Process(connection.pid).name()})"
+    except (psutil.AccessDenied, psutil.NoSuchProcess):
+        pass
+    return "another process"

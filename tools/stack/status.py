@@ -1,0 +1,59 @@
+"""How the processes of a stack stand, as somebody from outside sees it.
+
+Owns: Status, status_of, addresses.
+Never: a change to anything.
+"""
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from services.settings import Settings
+from tools.stack.control import Control
+from tools.stack.processes import is_stopped
+from tools.stack.programs import State
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """How a process of the stack stands now."""
+
+    name: str
+    state: State
+    pid: int | None
+    uptime_seconds: float | None
+    restarts: int
+    """How often the supervisor started it again."""
+    address: str
+    log: Path
+    reason: str
+    """Why it does not run; "" when it does, or was never started."""
+
+
+def status_of(name: str, control: Control, settings: Settings) -> Status:
+    """How one process stands: what the supervisor wrote last, and whether that process still lives."""
+    record, process = control.record(name), control.process(name)
+    state, reason = (record.state, record.reason) if record else (State.STOPPED, "")
+    if process:
+        state, reason = State.PAUSED if is_stopped(process) else State.RUNNING, ""
+    elif state == State.RUNNING:
+        state, reason = State.DOWN, "it has just died, or died while no supervisor was there"
+    return Status(
+        name=name,
+        state=state,
+        pid=process.pid if process else None,
+        uptime_seconds=time.time() - record.started if record and process else None,
+        restarts=record.restarts if record else 0,
+        address=addresses(settings).get(name, ""),
+        log=settings.data_dir / "logs" / f"{name}.log",
+        reason=reason,
+    )
+
+
+def addresses(settings: Settings) -> dict[str, str]:
+    """Where those that listen are found."""
+    return {
+        "kafka": f"127.0.0.1:{settings.kafka_port}",
+        "cassandra": f"127.0.0.1:{settings.cassandra_port}",
+        "engine": f"127.0.0.1:{settings.metrics_port}",
+    }

@@ -1,0 +1,87 @@
+"""The command line of verify; `scripts/verify` runs it.
+
+Owns: command.
+Never: a rule of the proof.
+"""
+
+import json
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import click
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from services.settings import exit_code, load_settings
+from tools.verify import proof
+from tools.verify.verdict import Verdict
+
+
+@click.command(context_settings={"max_content_width": 100})
+@click.option(
+    "--wait",
+    "wait_seconds",
+    type=click.FloatRange(min=0),
+    default=30.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="How long to wait for the ledger's row of a batch that is being written.",
+)
+@click.option(
+    "--json",
+    "json_path",
+    type=click.Path(dir_okay=False, writable=True, path_type=Path),
+    metavar="FILE",
+    help="Write everything that was found to FILE as JSON too.",
+)
+def command(wait_seconds: float, json_path: Path | None) -> None:
+    r"""Compare every result table with a truth recomputed from the log and the ledger.
+
+    STACK, DATA_DIR, KAFKA_BOOTSTRAP, CASSANDRA_HOSTS, CASSANDRA_PORT, KEYSPACE, APP, JOBS and SEED say what to verify. It may
+    run at any time, also while producers and engine run. One line for each table, the first rows that are not exact,
+    then the verdict.
+
+    \b
+    missing  a row that is only in the truth
+    over     a row that is only in the table
+    wrong    a row whose values or batch differ, a gap or overlap in the ledger,
+             a total that is not the producers' closed form
+
+    Exit codes: 0 every row is exact, 1 some are not, 2 could not tell, with the reason.
+    """
+    sys.exit(exit_code(lambda: _run(wait_seconds, json_path)))
+
+
+def _run(wait_seconds: float, json_path: Path | None) -> int:
+    settings = load_settings()
+    with _shown_progress() as progress:
+        verdict = proof.verify(settings, wait_seconds=wait_seconds, progress=progress)
+    if json_path:
+        json_path.write_text(json.dumps(verdict.as_json(), indent=2, default=str) + "\n", encoding="utf-8")
+    _tell(verdict)
+    return verdict.code
+
+
+def _tell(verdict: Verdict) -> None:
+    for line in verdict.lines():
+        click.echo(line)
+    if verdict.reason:
+        click.echo(f"verify could not tell: {verdict.reason}", err=True)
+    if verdict.tables:
+        click.echo(verdict.line)
+
+
+@contextmanager
+def _shown_progress() -> Iterator[proof.Progress]:
+    """A bar on standard error while the log is read, if that is a terminal."""
+    console = Console(stderr=True)
+    columns = (TextColumn("reading the log"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task("log", total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+if __name__ == "__main__":
+    command()

@@ -1,0 +1,159 @@
+"""The truth: what every table must hold, recomputed from the log and the ledger with plain json and dicts.
+
+The rules are the contract's and are written down here a second time on purpose; nothing is shared with
+the engine or the jobs.
+
+    window of an ad event   [event_time // 10 s * 10 s, + 10 s)
+    watermark of a batch    min over ALL partitions of the largest event time in the batches before it
+    late                    window end + 60 s <= watermark
+    window of trending      the batches with a time in (t - 3 s, t], at every t on the grid of 2 s
+
+Owns: Truth, Changes, decode.
+Never: I/O, a clock, a comparison.
+"""
+
+import json
+from collections import Counter, deque
+from collections.abc import Callable, Collection, Iterable
+from typing import Any
+
+from tools.verify.ledger import LedgerBatch, Range
+from tools.verify.schema import TABLES, Values
+
+AD_EVENTS = "ad-events"
+PAGE_VIEWS = "page-views"
+
+WINDOW_MS = 10_000
+LATENESS_MS = 60_000
+SLIDE_MS = 2_000
+LENGTH_MS = 3_000
+TOP = 10
+
+CAMPAIGNS = {f"ad-{index:04d}": f"campaign-{index // 10:02d}" for index in range(1_000)}
+"""The campaign of each ad."""
+
+Event = dict[str, Any]
+
+Record = tuple[int, bytes | None, Event | None]
+"""Offset, value, and what `decode` made of the value."""
+
+Read = Callable[[Range], Iterable[Record]]
+"""Gives the records of a range, in offset order."""
+
+Changes = dict[str, dict[Values, Values]]
+"""For each table the keys that a batch touched, with their values as of that batch."""
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(constant)
+
+
+_AD_FIELDS = ("event_type", "ad_id", "event_time")
+_NO_AD = (None, None, None)
+_JSON = json.JSONDecoder(parse_constant=_refuse)
+
+
+def decode(value: bytes | None) -> Event | None:
+    """The JSON object in a record's value, or None when it holds none.
+
+    Example:
+        >>> decode(b'{"page":"/page/001"}')
+        {'page': '/page/001'}
+        >>> decode(b"NaN") is None
+        True
+    """
+    if value is None:
+        return None
+    try:
+        event = _JSON.decode(value.decode())
+        if b"\\u" in value:  # an escape may spell half of a surrogate pair, which is no text
+            json.dumps(event, ensure_ascii=False).encode()
+    except (ValueError, RecursionError):
+        return None
+    return event if isinstance(event, dict) else None
+
+
+class Truth:
+    """The tables' contents, moved on one committed batch at a time.
+
+    1. Batches are applied in batch order, each once.
+
+    State: one count per campaign and window, one per page, the counts of the last three seconds of batches.
+    """
+
+    def __init__(self, ad_partitions: Collection[int]) -> None:
+        self._newest_ad_ms: dict[int, int | None] = dict.fromkeys(ad_partitions)
+        """For each partition of ad-events the largest event time of the batches before; None before its first."""
+        self._windows: Counter[Values] = Counter()
+        self._pages: Counter[str] = Counter()
+        self._parts: deque[tuple[int, Counter[str]]] = deque()
+        """Batch time and page counts of the batches that a window may still need."""
+
+    def apply(self, batch: LedgerBatch, read: Read) -> Changes:
+        """Take in the records of a batch; what it changed."""
+        changes: Changes = {name: {} for name in TABLES}
+        watermark = self._watermark()
+        views: Counter[Values] = Counter()
+        pages: Counter[str] = Counter()
+        for item in batch.ranges:
+            if item.topic == AD_EVENTS:
+                self._read_ads(item, read(item), watermark, views, changes["dead_letters"])
+            elif item.topic == PAGE_VIEWS:
+                _read_pages(item, read(item), pages, changes["dead_letters"])
+        self._windows.update(views)
+        self._pages.update(pages)
+        changes["campaign_windows"] = {key: (self._windows[key],) for key in views}
+        changes["page_totals"] = {(page,): (self._pages[page],) for page in pages}
+        changes["trending_pages"] = self._trending(batch, pages)
+        return changes
+
+    def _watermark(self) -> int | None:
+        newest = self._newest_ad_ms.values()
+        known = [time for time in newest if time is not None]
+        return min(known) if known and len(known) == len(newest) else None
+
+    def _read_ads(
+        self,
+        item: Range,
+        records: Iterable[Record],
+        watermark: int | None,
+        views: Counter[Values],
+        dead: dict[Values, Values],
+    ) -> None:
+        high = self._newest_ad_ms.get(item.partition)
+        for offset, value, event in records:
+            kind, ad, time = map(event.get, _AD_FIELDS) if event else _NO_AD
+            if not (isinstance(kind, str) and isinstance(ad, str) and type(time) is int):
+                dead[AD_EVENTS, item.partition, offset] = ("undecodable", value)
+                continue
+            if high is None or time > high:
+                high = time
+            start = time - time % WINDOW_MS
+            if watermark is not None and start + WINDOW_MS + LATENESS_MS <= watermark:
+                dead[AD_EVENTS, item.partition, offset] = ("late", value)
+            elif kind == "view" and ad in CAMPAIGNS:
+                views[CAMPAIGNS[ad], start] += 1
+        self._newest_ad_ms[item.partition] = high
+
+    def _trending(self, batch: LedgerBatch, pages: Counter[str]) -> dict[Values, Values]:
+        self._parts.append((batch.time, pages))
+        while self._parts[0][0] <= batch.time - LENGTH_MS:
+            self._parts.popleft()
+        if (batch.time - batch.zero_time) % SLIDE_MS:
+            return {}
+        window: Counter[str] = Counter()
+        for _, part in self._parts:
+            window.update(part)
+        ranked = sorted(window.items(), key=lambda page: (-page[1], page[0]))[:TOP]
+        return {(batch.time, rank): page for rank, page in enumerate(ranked, start=1)}
+
+
+def _read_pages(
+    item: Range, records: Iterable[Record], pages: Counter[str], dead: dict[Values, Values]
+) -> None:
+    for offset, value, event in records:
+        page = event.get("page") if event else None
+        if event and isinstance(page, str) and type(event.get("event_time")) is int:
+            pages[page] += 1
+        else:
+            dead[PAGE_VIEWS, item.partition, offset] = ("undecodable", value)

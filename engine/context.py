@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from engine.batch import Duration, Time
-from engine.checkpoint.checkpoint import Checkpoint, VolatileCheckpoint
+from engine.checkpoint.checkpoint import Checkpoint
+from engine.checkpoint.volatile import VolatileCheckpoint
 from engine.clock import Clock, SystemClock
 from engine.dstream.dstream import DStream
 from engine.dstream.graph import DStreamGraph
@@ -163,7 +164,7 @@ class StreamingContext:
         reads the graph from the folder too, and does not call it again).
         """
         ssc = setupFunc()
-        if ssc._folder is None:
+        if ssc._folder is None:  # noqa: SLF001 - its own class
             ssc.checkpoint(checkpointPath)
         return ssc
 
@@ -200,11 +201,11 @@ class StreamingContext:
             StreamingContext._active = self
         try:
             self._scheduler = self._open()
+            self._state = StreamingContextState.ACTIVE
+            self._scheduler.start(thread=thread)
         except BaseException:
             self._release()
             raise
-        self._state = StreamingContextState.ACTIVE
-        self._scheduler.start(thread=thread)
 
     def runBatch(self) -> None:
         """Run the batch that is due now, in this thread, of a context that was started with thread=False.
@@ -235,14 +236,21 @@ class StreamingContext:
         return scheduler
 
     def stop(
-        self, stopSparkContext: bool = True, stopGraceFully: bool = False, *, timeout: float | None = None
-    ) -> None:  # noqa: ARG002
+        self,
+        stopSparkContext: bool = True,
+        stopGraceFully: bool = False,  # noqa: ARG002 - PySpark's signature
+        *,
+        timeout: float | None = None,
+    ) -> None:
         """Let the running batch end and commit, then let go of everything; a second call does nothing.
 
         Args:
             stopSparkContext: stop the executors too.
             stopGraceFully: accepted; a batch that has begun always ends, and what was not begun is still in its source.
             timeout: give up waiting after so many seconds; a batch that is cut off runs again at the next start.
+
+        Raises:
+            LifecycleError: a function or listener of a running batch calls it.
         """
         if self._scheduler is not None:
             self._scheduler.stop(timeout)

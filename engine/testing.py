@@ -6,6 +6,7 @@ Never: a wall clock.
 
 import tempfile
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ def run_batches(
     batches: Sequence[Sequence[Any]],
     *,
     master: str = "local",
+    context: LocalContext | None = None,
     batchDuration: float = 1.0,
     checkpoint: str | Path | None = None,
 ) -> list[list[Any]]:
@@ -30,7 +32,8 @@ def run_batches(
     Args:
         job: from the input stream to the stream that is collected.
         batches: the elements of each batch, in order.
-        master: of the LocalContext.
+        master: of the LocalContext, when none is given.
+        context: runs the job and is not stopped; executors take a second to start, so tests share one.
         batchDuration: seconds.
         checkpoint: directory of checkpoints; a temporary one when not given.
 
@@ -41,15 +44,17 @@ def run_batches(
         >>> run_batches(lambda numbers: numbers.map(lambda n: n * 2), [[1], [2, 3]])
         [[2], [4, 6]]
     """
-    with tempfile.TemporaryDirectory() as folder, LocalContext(master, "test") as context:
+    with ExitStack() as stack:
+        folder = stack.enter_context(tempfile.TemporaryDirectory())
+        sc = stack.enter_context(LocalContext(master, "test")) if context is None else context
         clock = ManualClock(_START_MS)
-        ssc = StreamingContext(context, batchDuration, clock=clock, everyInterval=True)
+        ssc = StreamingContext(sc, batchDuration, clock=clock, everyInterval=True)
         ssc.checkpoint(checkpoint or folder)
         collected: list[list[Any]] = []
         stream = job(ssc.queueStream(list(map(list, batches))))
         stream.foreachRDD(lambda rdd: collected.append(rdd.collect()))
-        ssc.start(thread=False)
         try:
+            ssc.start(thread=False)
             for _ in batches:
                 clock.advance(ssc.graph.batch_duration)
                 ssc.runBatch()

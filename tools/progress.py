@@ -72,6 +72,14 @@ class Progress:
             pass  # no journal yet, or a segment was purged between two looks: the next look tells
         return self._newest
 
+    def epoch(self) -> int:
+        """The epoch of the newest segment: one more at every start of the engine; 0 before the first."""
+        try:
+            names = segment_names(self._journal)
+        except FileNotFoundError:
+            return 0
+        return names[-1].epoch if names else 0
+
     def ends(self) -> dict[Place, int]:
         """By partition the end of the log as a reader sees it.
 
@@ -140,7 +148,8 @@ class Metrics:
     def read(cls, port: int) -> "Metrics | None":
         """The samples of now; None when nobody answers."""
         try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=_METRICS_SECONDS) as answer:  # noqa: S310 - the scheme is written here
+            address = f"http://127.0.0.1:{port}/metrics"
+            with urllib.request.urlopen(address, timeout=_METRICS_SECONDS) as answer:
                 return cls(answer.read().decode())
         except (OSError, urllib.error.URLError, http.client.HTTPException):
             return None
@@ -151,7 +160,7 @@ class Metrics:
         return sum(value for own, value in found if labels.items() <= own.items())
 
 
-def looks(seconds: float) -> Iterator[None]:
+def looks(seconds: float, pause: float = LOOK_SECONDS) -> Iterator[None]:
     """A look every few milliseconds for so long, one at least.
 
     Example:
@@ -163,7 +172,7 @@ def looks(seconds: float) -> Iterator[None]:
         yield
         if time.monotonic() >= deadline:
             return
-        time.sleep(LOOK_SECONDS)
+        time.sleep(pause)
 
 
 def _newest_commit(folder: Path, names: list[str]) -> Committed:
@@ -181,7 +190,8 @@ def _replay(records: Iterable[Record]) -> Committed:
     for record in records:
         match record:
             case Open():
-                newest, begun = record.catalog.commit and record.catalog.commit.batch, record.catalog.begun
+                newest = record.catalog.commit.batch if record.catalog.commit else None
+                begun = record.catalog.begun
             case Begin():
                 begun = record.batch
             case Commit():

@@ -12,6 +12,7 @@ Owns: Checkpoint.
 Never: a shard's contents; those live in the executors.
 """
 
+import contextlib
 import fcntl
 import logging
 import os
@@ -24,7 +25,7 @@ import msgspec
 
 from engine.batch import Batch, Duration, Time, TopicPartition
 from engine.checkpoint.files import checksum, make_folder, sync_folder, write_durably
-from engine.checkpoint.journal import Journal, read_segment, segment_names
+from engine.checkpoint.journal import FIRST_SEGMENT, Journal, read_segment, segment_names
 from engine.checkpoint.records import (
     FORMAT_VERSION,
     BatchRecord,
@@ -41,7 +42,7 @@ from engine.checkpoint.records import (
     encode,
 )
 from engine.checkpoint.shards import DeltaPlace, RestorePlan
-from engine.errors import CheckpointError, ConcurrentRunError, StateVersionError
+from engine.errors import CheckpointError, ConcurrentRunError, CorruptLogError, StateVersionError
 from engine.failpoints import fail_point
 
 log = logging.getLogger(__name__)
@@ -94,6 +95,7 @@ class Checkpoint:
             partitioner=PARTITIONER,
         )
         self._lock = -1
+        self._holds_lock = False
         self.catalog = Catalog()
         self._keys: dict[tuple[str, int], int] = {}
         self._grown: dict[tuple[str, int], list[int]] = {}
@@ -101,6 +103,9 @@ class Checkpoint:
         self._has_old_snapshots = True
         self._journal: Journal | None = None
         self._damaged = False
+        self._opened = self._before = ""
+        """The segment with the newest durable `open` record, and the one before it: both are kept, so that damage to one
+        that holds nothing else leaves the other."""
 
     # Opening.
 
@@ -119,6 +124,7 @@ class Checkpoint:
             )
         make_folder(self.folder)
         self._take_lock(takeover)
+        self._sweep()
         self._read_meta(zero)
         folder = self.folder / "journal"
         make_folder(folder)
@@ -126,21 +132,28 @@ class Checkpoint:
         journal = Journal(folder, names[-1].epoch + 1 if names else 1)
         # The new segment is durable FIRST, THEN the older ones are read: a process that was fenced sees it before its next task.
         journal.begin_segment()
-        follows = self._read_journal(folder)
-        journal.append(encode(Open(journal.epoch, follows, self.catalog)))
+        self._opened = self._read_journal(folder)
+        self._append_open(journal)
         self._journal = journal
         return Time(self._meta.zero_ms)
 
     def _take_lock(self, takeover: bool) -> None:
         self._lock = os.open(self.folder / "lock", os.O_RDWR | os.O_CREAT, 0o600)
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as cause:
-            if not takeover:
-                raise ConcurrentRunError(
-                    f"checkpoint folder {self.folder} is in use by another process; stop it, or start with takeover"
-                ) from cause
-            log.warning("taking over %s from a process that still holds its lock", self.folder)
+        if self._has_lock():
+            return
+        if not takeover:
+            raise ConcurrentRunError(
+                f"checkpoint folder {self.folder} is in use by another process; stop it, or start with takeover"
+            )
+        log.warning("taking over %s from a process that still holds its lock", self.folder)
+
+    def _has_lock(self) -> bool:
+        """Whether this process holds the folder; after a takeover the lock is free once the fenced process is gone."""
+        if not self._holds_lock:
+            with contextlib.suppress(BlockingIOError):
+                fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                self._holds_lock = True
+        return self._holds_lock
 
     def _read_meta(self, zero: Time) -> None:
         path = self.folder / "meta.json"
@@ -165,14 +178,25 @@ class Checkpoint:
             )
         self._meta = found
 
+    def _sweep(self) -> None:
+        """Remove what a process left that was killed while it wrote a new file; nothing refers to it."""
+        for left in [*self.folder.glob("*.tmp-*"), *self.folder.glob("state/*/*/*.tmp-*")]:
+            left.unlink()
+
     def _read_journal(self, folder: Path) -> str:
         """Read the newest segment that has a valid first frame into the catalog; returns its file name."""
-        for name in reversed(segment_names(folder)[:-1]):
+        names = segment_names(folder)[:-1]
+        for name in reversed(names):
             frames = read_segment(folder / name.file)
             if frames:
                 for frame in frames:
                     self._apply(decode(frame.head, name.file), frame.segment, frame.body_offset)
                 return name.file
+        if names and names[0] != FIRST_SEGMENT:
+            raise CorruptLogError(
+                f"{folder / names[-1].file} is damaged at byte 0 and no segment before it is whole; "
+                "restore it from a copy, or start with an empty checkpoint folder"
+            )
         return ""
 
     def _apply(self, record: Record, segment: str, body_offset: int) -> None:
@@ -288,6 +312,7 @@ class Checkpoint:
         record = BatchRecord.of(batch)
         self._append(Begin(record))
         self.catalog.begun = record
+        self._has_lock()
         self._open_journal().refuse_if_fenced()
         fail_point("after_begin")
 
@@ -347,10 +372,13 @@ class Checkpoint:
         return frame.segment, frame.body_offset
 
     def _begin_segment(self, journal: Journal) -> None:
-        follows = journal.segment
         journal.begin_segment()
-        journal.append(encode(Open(journal.epoch, follows, self.catalog)))
+        self._append_open(journal)
         self._damaged = False
+
+    def _append_open(self, journal: Journal) -> None:
+        journal.append(encode(Open(journal.epoch, self._opened, self.catalog)))
+        self._before, self._opened = self._opened, journal.segment
 
     def _open_journal(self) -> Journal:
         if self._journal is None:
@@ -407,7 +435,7 @@ class Checkpoint:
         fail_point("after_purge")
 
     def _remove_segments(self, journal: Journal) -> None:
-        needed = {delta.segment for delta in self.catalog.deltas} | {journal.segment}
+        needed = {delta.segment for delta in self.catalog.deltas} | {self._before, self._opened}
         folder = self.folder / "journal"
         gone = [
             name for name in segment_names(folder) if name.file < journal.segment and name.file not in needed
@@ -439,36 +467,4 @@ class Checkpoint:
             self._journal = None
         if self._lock >= 0:
             os.close(self._lock)
-            self._lock = -1
-
-
-class VolatileCheckpoint(Checkpoint):
-    """The same verbs for an application without a checkpoint folder: it starts from nothing every time."""
-
-    def __init__(self, app: str, batch: Duration, shards: int) -> None:
-        super().__init__(Path(), app, batch, shards)
-
-    def open(self, zero: Time, *, takeover: bool = False, must_exist: bool = False) -> Time:  # noqa: ARG002  there is no folder
-        """The zero time as given."""
-        return zero
-
-    def begin(self, batch: Batch) -> None:
-        """Nothing is recorded."""
-
-    def commit(
-        self,
-        batch: Batch,
-        operators: Mapping[str, str],
-        versions: Mapping[str, int],
-        maxima: Maxima,
-        deltas: Sequence[Delta],
-    ) -> int:
-        """Nothing is recorded; an application with state has a folder."""
-        return 0
-
-    def snapshots_due(self, executors: int) -> list[SnapshotTask]:  # noqa: ARG002  as above
-        """None."""
-        return []
-
-    def purge(self, horizon: Time) -> None:
-        """Nothing was kept."""
+            self._lock, self._holds_lock = -1, False

@@ -8,6 +8,7 @@ Never: a file.
 """
 
 from collections.abc import Hashable, Iterable
+from types import GenericAlias
 from typing import Any
 
 import msgspec
@@ -50,9 +51,10 @@ class StateCodec:
         self._key_type = key_type
         self._state_type = state_type
         self._encoder = msgspec.msgpack.Encoder()
-        key = Any if key_type is None else key_type
-        state = Any if state_type is None else state_type
-        self._decoder = msgspec.msgpack.Decoder(tuple[list[tuple[key, state]], list[key]], ext_hook=_untag)
+        key, state = (Any if declared is None else declared for declared in (key_type, state_type))
+        pairs = GenericAlias(list, (GenericAlias(tuple, (key, state)),))
+        layout: Any = GenericAlias(tuple, (pairs, GenericAlias(list, (key,))))
+        self._decoder = msgspec.msgpack.Decoder(layout, ext_hook=_untag)
         self._state_decoder = msgspec.msgpack.Decoder(state, ext_hook=_untag)
 
     def __reduce__(self) -> tuple[Any, ...]:

@@ -51,6 +51,10 @@ class SegmentName(NamedTuple):
         return f"{self.epoch:06d}-{self.number:06d}.log"
 
 
+FIRST_SEGMENT = SegmentName(1, 0)
+"""Of a new folder; as long as it is there nothing was removed."""
+
+
 class Frame(NamedTuple):
     """One valid frame."""
 
@@ -64,7 +68,7 @@ class Frame(NamedTuple):
 
 def segment_names(folder: Path) -> list[SegmentName]:
     """The segments in a folder, oldest first."""
-    matches = [_SEGMENT.fullmatch(entry) for entry in os.listdir(folder)]
+    matches = [_SEGMENT.fullmatch(entry.name) for entry in folder.iterdir()]
     return sorted(SegmentName(int(match[1]), int(match[2])) for match in matches if match)
 
 

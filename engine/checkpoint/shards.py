@@ -228,9 +228,13 @@ class Shards:
 
     def __init__(self) -> None:
         self._shards: dict[tuple[str, int], Shard] = {}
+        self._owner = 0
 
-    def get(self, codec: StateCodec, shard: int) -> Shard:
-        """The shard, empty at version 0 when this executor has not had it yet."""
+    def get(self, owner: int, codec: StateCodec, shard: int) -> Shard:
+        """The shard, empty at version 0 when this executor has not had it yet; those of another owner are dropped."""
+        if owner != self._owner:
+            # Versions are batch times: those of another application, or of a run of this one that was given up, may be equal.
+            self._shards, self._owner = {}, owner
         place = (codec.operator, shard)
         if place not in self._shards:
             self._shards[place] = Shard(codec)

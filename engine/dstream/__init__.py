@@ -1,0 +1,1 @@
+"""The graph of streams: the handle that users chain, its nodes, and what they do with state."""

@@ -2,13 +2,12 @@
 
 The names and their meaning are PySpark's. A pair operation asks for a stream of (key, value).
 
-Owns: DStream, accepts_time.
+Owns: DStream.
 Never: a computation; the nodes do that.
 """
 
-import inspect
 import operator
-from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime
 from typing import Any, Generic, cast
 
@@ -22,48 +21,10 @@ from engine.dstream.nodes import (
     TransformedDStream,
     WindowedDStream,
 )
+from engine.dstream.signatures import WithoutTime, positional_arguments, with_time
 from engine.dstream.state import Update
 from engine.errors import ConfigurationError
 from engine.rdd.api import RDD, T, U
-
-
-def positional_arguments(function: Callable[..., Any]) -> int:
-    """How many positional arguments a function must have; builtins without a signature take one.
-
-    Partials, bound methods, callable objects and defaults count as a caller sees them (PySpark counts the code object's
-    arguments, defaults and self included). A function of *args takes two, as in PySpark's foreachRDD.
-
-    Example:
-        >>> positional_arguments(lambda rdd, limit=3: rdd), positional_arguments(print)
-        (1, 1)
-    """
-    try:
-        parameters = inspect.signature(function).parameters.values()
-    except (TypeError, ValueError):
-        return 1
-    required = [
-        p
-        for p in parameters
-        if p.default is p.empty and p.kind in {p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD}
-    ]
-    takes_any = any(p.kind is p.VAR_POSITIONAL for p in parameters)
-    return len(required) or (2 if takes_any and function is not print else 1)
-
-
-def with_time(function: Callable[..., U], name: str) -> Callable[[Time, Any], U]:
-    """A function of (rdd) or (time, rdd) as one of (Time, rdd); the user's gets the time as PySpark's naive local datetime.
-
-    Raises:
-        ConfigurationError: it takes neither one nor two arguments.
-    """
-    count = positional_arguments(function)
-    if count not in {1, 2}:
-        raise ConfigurationError(
-            f"{name}: the function takes {count} arguments; func should take one or two arguments"
-        )
-    if count == 1:
-        return lambda _time, rdd: function(rdd)
-    return lambda time, rdd: function(time.as_datetime(), rdd)
 
 
 class DStream(Generic[T]):
@@ -82,7 +43,7 @@ class DStream(Generic[T]):
     def _transformed(
         self,
         label: str,
-        function: Callable[[Time, RDD[Any]], RDD[Any]],
+        function: Callable[..., RDD[Any]],
         others: Sequence["DStream[Any]"] = (),
     ) -> "DStream[Any]":
         nodes = [self.node, *(other.node for other in others)]
@@ -103,7 +64,7 @@ class DStream(Generic[T]):
             >>> run_batches(lambda s: s.map(lambda n: n + 1), [[1, 2], [3]])
             [[2, 3], [4]]
         """
-        return self._transformed("map", lambda _, rdd: rdd.map(f))
+        return self._transformed("map", lambda _, rdd: rdd.map(f, preservesPartitioning))
 
     def flatMap(self, f: Callable[[T], Iterable[U]], preservesPartitioning: bool = False) -> "DStream[U]":
         """All elements of the function of each element.
@@ -116,7 +77,7 @@ class DStream(Generic[T]):
             >>> run_batches(lambda s: s.flatMap(str.split), [["a b", "c"]])
             [['a', 'b', 'c']]
         """
-        return self._transformed("flatMap", lambda _, rdd: rdd.flatMap(f))
+        return self._transformed("flatMap", lambda _, rdd: rdd.flatMap(f, preservesPartitioning))
 
     def filter(self, f: Callable[[T], bool]) -> "DStream[T]":
         """The elements for which the function is true.
@@ -203,6 +164,7 @@ class DStream(Generic[T]):
     def foreachRDD(self, func: Callable[..., object], *, name: str | None = None) -> None:
         """An output: call the function with each batch's RDD; `func` takes (rdd) or (time, rdd) and runs in the driver.
 
+        Elements: DStream[T] -> nothing; what `func` returns is ignored.
         Replay: a batch that was cut off calls it again: its effect must be safe to repeat.
 
         Example:
@@ -219,6 +181,8 @@ class DStream(Generic[T]):
 
     def pprint(self, num: int = 10) -> None:
         """An output: print the first elements of each batch, in PySpark's format.
+
+        Elements: DStream[T] -> lines of text; empty batches print their time too.
 
         Args:
             num: number of elements.
@@ -370,6 +334,7 @@ class DStream(Generic[T]):
     ) -> "DStream[T]":
         """The elements of the last batches, every slide.
 
+        Elements: DStream[T] -> DStream[T], the oldest batch first.
         Time: at t the batches with a time in (t - windowDuration, t]; t moves by slideDuration, the parent's slide when
             not given; both in seconds and multiples of the parent's slide. The first windows are partial.
         State: none where the parent can be computed again from its ranges; after a stateful operator, each batch's elements.
@@ -390,7 +355,7 @@ class DStream(Generic[T]):
         invFunc: Callable[[Any, Any], Any] | None,
         windowDuration: float,
         slideDuration: float | None = None,
-        numPartitions: int | None = None,
+        numPartitions: int | None = None,  # noqa: ARG002 - PySpark's signature
         filterFunc: Callable[[tuple[Any, Any]], bool] | None = None,
         *,
         name: str | None = None,
@@ -407,8 +372,11 @@ class DStream(Generic[T]):
         Args:
             func: associative.
             invFunc: takes values out again, `invFunc(func(x, y), y) == x`; None reduces the whole window each time.
+            windowDuration: seconds, length of the window.
+            slideDuration: seconds; the parent's slide when not given.
             numPartitions: accepted; state has the application's number of shards.
             filterFunc: keeps a pair only if true, (key, value) -> bool.
+            name: of the operator in the checkpoint; without one the lineage is its name, and may then not change.
             keyType: of a key, for the checkpoint; needed for other than plain values.
             valueType: of a value, likewise.
         Replay: `func` and `invFunc` must be deterministic.
@@ -442,7 +410,7 @@ class DStream(Generic[T]):
     def updateStateByKey(
         self,
         updateFunc: Callable[..., Any],
-        numPartitions: int | None = None,
+        numPartitions: int | None = None,  # noqa: ARG002 - PySpark's signature
         *,
         name: str | None = None,
         keyType: Any = None,
@@ -472,7 +440,7 @@ class DStream(Generic[T]):
         Source: `StateDStream`.
         """
         update = (
-            cast("Update", updateFunc) if positional_arguments(updateFunc) == 4 else _WithoutTime(updateFunc)
+            cast("Update", updateFunc) if positional_arguments(updateFunc) == 4 else WithoutTime(updateFunc)
         )
         return DStream(StateDStream(self._scope, self.node, update, name, (keyType, stateType)))
 
@@ -481,6 +449,7 @@ class DStream(Generic[T]):
     def cache(self) -> "DStream[T]":
         """Keep the stream's elements in memory for every output and window of the batch.
 
+        Elements: DStream[T] -> DStream[T], the same stream.
         Each reader gets elements that no other has changed.
 
         Example:
@@ -493,6 +462,8 @@ class DStream(Generic[T]):
 
     def checkpoint(self, interval: float) -> "DStream[T]":
         """Accepted for ports: every batch's state is durable in the journal, and snapshots follow the size of the deltas.
+
+        Elements: DStream[T] -> DStream[T], the same stream.
 
         Args:
             interval: seconds; must be a multiple of the stream's slide, as in Spark.
@@ -508,16 +479,6 @@ class DStream(Generic[T]):
                 "give a whole number of slides"
             )
         return self
-
-
-class _WithoutTime:
-    """An update of (values, state) as one of (time, key, values, state)."""
-
-    def __init__(self, function: Callable[[list[Any], Any], Any]) -> None:
-        self._function = function
-
-    def __call__(self, _time: Time, _key: Hashable, values: list[Any], state: Any) -> Any:
-        return self._function(values, state)
 
 
 def _count(elements: Iterator[Any]) -> Iterable[int]:

@@ -4,6 +4,7 @@ Owns: DStreamGraph.
 Never: I/O, a clock, a thread.
 """
 
+import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -11,9 +12,12 @@ from typing import Any
 from engine.batch import Batch, Duration, Interval, Time
 from engine.checkpoint.checkpoint import Delta, Maxima
 from engine.dstream.nodes import ForEachDStream, InputDStream, Node, Observed, StatefulNode, naming_errors
-from engine.dstream.run import announce
+from engine.dstream.run import announce, announce_owner
 from engine.errors import ConfigurationError, LifecycleError, StateVersionError
 from engine.rdd.api import Context
+
+_starts = itertools.count(1)
+"""Numbers the graphs that this process starts: executors tell by it whose state they hold."""
 
 
 class DStreamGraph:
@@ -45,8 +49,10 @@ class DStreamGraph:
     def naming(self, job: str) -> Iterator[None]:
         """Names of nodes made inside begin with the job's."""
         self._prefix.append(job)
-        yield
-        self._prefix.pop()
+        try:
+            yield
+        finally:
+            self._prefix.pop()
 
     def add(self, node: Node) -> str:
         """Register a node; returns its name, unique in the graph.
@@ -134,6 +140,7 @@ class DStreamGraph:
         self._history = {batch.time: batch for batch in history}
         self._versions = versions
         self._is_fixed = True
+        announce_owner(self.context, next(_starts))
 
     # A batch.
 

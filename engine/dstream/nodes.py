@@ -18,6 +18,7 @@ import traceback
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from types import GenericAlias
 from typing import Any, NamedTuple, Protocol
 
 from engine.batch import Batch, Duration, Interval, OffsetRange, Time, TopicPartition
@@ -101,7 +102,8 @@ class Node(ABC):
         self.scope = scope
         self.parents = tuple(parents)
         self.slide = slide
-        self.lineage = f"{label}({', '.join(parent.lineage for parent in parents)})" if parents else label
+        inner = ", ".join(parent.lineage for parent in parents)
+        self.lineage: str = f"{label}({inner})" if parents else label
         self.given_name = name
         self.is_cached = False
         self.name = scope.add(self)
@@ -265,6 +267,11 @@ class StatefulNode(Node):
         self._advanced = 0
         """The run in which the shards were last computed."""
 
+    def drop(self, time: Time) -> None:
+        """Drop the RDD and the shards of a batch time, which runs again."""
+        super().drop(time)
+        self._advanced = 0
+
     def advance_once(self, time: Time) -> None:
         """Compute every shard of the running batch, unless this run has done so."""
         run = self.scope.batch(time).write_timestamp
@@ -280,12 +287,12 @@ class StatefulNode(Node):
         announce_base(self.scope.context, self.scope.base_version(self.name))
         results: list[ShardResult] = rdd.mapPartitionsWithIndex(
             function, preservesPartitioning=True
-        ).collect()  # type: ignore[arg-type]  # the protocol cannot name a callable class
+        ).collect()
         self.scope.advanced(self.name, [Delta(self.name, *result) for result in results])
 
     def _read_with(self, function: StateFunction) -> RDD[Any]:
         shards = self.scope.shards
-        return self.scope.context.parallelize(range(shards), shards).mapPartitionsWithIndex(function)  # type: ignore[arg-type]  # as above
+        return self.scope.context.parallelize(range(shards), shards).mapPartitionsWithIndex(function)
 
 
 class StateDStream(StatefulNode):
@@ -363,7 +370,8 @@ class ReducedWindowedDStream(StatefulNode):
     ) -> None:
         length, slide = durations
         key_type, value_type = types
-        part_type = None if key_type is None or value_type is None else dict[key_type, value_type]
+        is_typed = key_type is not None and value_type is not None
+        part_type = GenericAlias(dict, (key_type, value_type)) if is_typed else None
         label = f"reduceByKeyAndWindow[{int(length)},{int(slide)}]"
         super().__init__(scope, parent, slide, label, name, (int, part_type))
         self._reduce = functions[0]

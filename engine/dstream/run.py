@@ -1,6 +1,6 @@
 """What the functions of a task may know of the batch that they run for; it travels as local properties of the job.
 
-Owns: announce, batch_time, run_version, base_version, watermark.
+Owns: announce, announce_base, announce_owner, batch_time, run_version, base_version, state_owner, watermark.
 Never: a clock.
 """
 
@@ -14,6 +14,7 @@ from engine.rdd.task import TaskContext
 _TIME = "engine.time"
 _VERSION = "engine.version"
 _BASE = "engine.base"
+_OWNER = "engine.owner"
 _WATERMARKS = "engine.watermarks"
 
 
@@ -27,6 +28,11 @@ def announce(context: Context, batch: Batch) -> None:
 def announce_base(context: Context, version: int) -> None:
     """Tell the tasks of the next job on which state version they build."""
     context.setLocalProperty(_BASE, str(version))
+
+
+def announce_owner(context: Context, owner: int) -> None:
+    """Tell the tasks of all later jobs whose state they work on."""
+    context.setLocalProperty(_OWNER, str(owner))
 
 
 def _property(key: str) -> str:
@@ -49,6 +55,11 @@ def run_version() -> int:
 def base_version() -> int:
     """The version of the state that this job builds on."""
     return int(_property(_BASE))
+
+
+def state_owner() -> int:
+    """The started context whose state this job works on; executors drop what an earlier one left with them."""
+    return int(_property(_OWNER))
 
 
 def watermark(stream: str) -> int | None:

@@ -7,6 +7,7 @@ Never: the volume; a delta goes to the driver, which commits it.
 """
 
 import gc
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable, Iterable, Iterator
 from operator import itemgetter
 from pathlib import Path
@@ -15,7 +16,7 @@ from typing import Any, NamedTuple
 from engine.batch import Time
 from engine.checkpoint.codec import StateCodec
 from engine.checkpoint.shards import RestorePlan, Shard, Shards
-from engine.dstream.run import base_version, batch_time, run_version
+from engine.dstream.run import base_version, batch_time, run_version, state_owner
 from engine.rdd.task import SCALARS, TaskContext
 
 Update = Callable[[Time, Any, list[Any], Any], Any]
@@ -32,14 +33,22 @@ class ShardResult(NamedTuple):
     keys: int
 
 
-class StateFunction:
-    """A function of a partition that works on the shard of the same index."""
+class ShardAccess:
+    """What works on the shards of an operator, in the executor that holds them."""
 
     def __init__(self, codec: StateCodec) -> None:
         self._codec = codec
 
     def _shard(self, index: int) -> Shard:
-        return TaskContext.current().resource(Shards).get(self._codec, index)
+        return TaskContext.current().resource(Shards).get(state_owner(), self._codec, index)
+
+
+class StateFunction(ShardAccess, ABC):
+    """A function of a partition that works on the shard of the same index."""
+
+    @abstractmethod
+    def __call__(self, index: int, elements: Iterator[Any]) -> Iterable[Any]:
+        """The function of the partition."""
 
     def _opened(self, index: int) -> Shard:
         shard = self._shard(index)
@@ -65,7 +74,7 @@ class Restore(StateFunction):
         return [len(shard.values)]
 
 
-class WriteSnapshot(StateFunction):
+class WriteSnapshot(ShardAccess):
     """Writes a shard as of a committed version to a file."""
 
     def __init__(self, codec: StateCodec, version: int, path: Path) -> None:

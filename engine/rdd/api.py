@@ -22,22 +22,21 @@ W = TypeVar("W")
 """The value of another stream."""
 S = TypeVar("S")
 """A state."""
-T_co = TypeVar("T_co", covariant=True)
 
 
-class RDD(Protocol[T_co]):
+class RDD(Protocol[T]):
     """A lazily evaluated, partitioned collection; the methods and their meaning are PySpark's.
 
     A pair operation asks for elements (key, value); Python's type system cannot say so on a method, hence the Any.
     """
 
-    def map(self, f: Callable[[Any], U]) -> "RDD[U]":
+    def map(self, f: Callable[[Any], U], preservesPartitioning: bool = False) -> "RDD[U]":
         """The function of each element."""
 
-    def flatMap(self, f: Callable[[Any], Iterable[U]]) -> "RDD[U]":
+    def flatMap(self, f: Callable[[Any], Iterable[U]], preservesPartitioning: bool = False) -> "RDD[U]":
         """All elements of the function of each element."""
 
-    def filter(self, f: Callable[[Any], bool]) -> "RDD[T_co]":
+    def filter(self, f: Callable[[Any], bool]) -> "RDD[T]":
         """The elements for which the function is true."""
 
     def mapPartitions(
@@ -56,7 +55,7 @@ class RDD(Protocol[T_co]):
     def flatMapValues(self, f: Callable[[Any], Iterable[U]]) -> "RDD[tuple[Any, U]]":
         """A pair for each element of the function of each value."""
 
-    def glom(self) -> "RDD[list[T_co]]":
+    def glom(self) -> "RDD[list[T]]":
         """Each partition as one list."""
 
     def union(self, other: "RDD[Any]") -> "RDD[Any]":
@@ -79,7 +78,7 @@ class RDD(Protocol[T_co]):
     ) -> "RDD[tuple[Any, Any]]":
         """One pair a key with its reduced values."""
 
-    def groupByKey(self, numPartitions: int | None = None) -> "RDD[tuple[Any, Iterable[Any]]]":
+    def groupByKey(self, numPartitions: int | None = None) -> "RDD[tuple[Any, Any]]":
         """One pair a key with all of its values."""
 
     def join(self, other: "RDD[Any]", numPartitions: int | None = None) -> "RDD[tuple[Any, tuple[Any, Any]]]":
@@ -94,10 +93,10 @@ class RDD(Protocol[T_co]):
     def count(self) -> int:
         """Number of elements."""
 
-    def collect(self) -> list[T_co]:
+    def collect(self) -> list[T]:
         """All elements, in partition order."""
 
-    def take(self, num: int) -> list[T_co]:
+    def take(self, num: int) -> list[T]:
         """The first elements, from as few partitions as it takes."""
 
     def isEmpty(self) -> bool:
@@ -109,10 +108,10 @@ class RDD(Protocol[T_co]):
     def foreachPartition(self, f: Callable[[Iterator[Any]], object]) -> None:
         """Call the function on each partition, in the executors."""
 
-    def cache(self) -> "RDD[T_co]":
+    def cache(self) -> "RDD[T]":
         """Keep the partitions in the executors' memory once computed."""
 
-    def unpersist(self) -> "RDD[T_co]":
+    def unpersist(self) -> "RDD[T]":
         """Let go of the kept partitions."""
 
     def getNumPartitions(self) -> int:

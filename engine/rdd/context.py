@@ -11,13 +11,14 @@ import itertools
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, Generic
+from typing import Any, Generic, Self
 
 from engine.errors import ConfigurationError, ExecutorLostError, LifecycleError, StreamingError
-from engine.rdd.api import T
+from engine.rdd.api import RDD, T
 from engine.rdd.executor import ExecutorProcess, InProcessExecutor, Outcome, Stage
-from engine.rdd.functions import Function, FunctionTable
-from engine.rdd.local import LocalRDD, ParallelizedRDD, PlanBuilder, UnionRDD
+from engine.rdd.functions import FunctionTable
+from engine.rdd.fuse import Function
+from engine.rdd.local import LocalRDD, ParallelizedRDD, PlanBuilder, UnionRDD, own
 from engine.rdd.task import Collect, ShuffleWrite, Task, TaskContext
 
 _MASTER = re.compile(r"local(?:\[(\d+|\*)\])?")
@@ -39,6 +40,9 @@ class Accumulator(Generic[T]):
         self.value = value
         """What was added so far; only the driver's copy moves."""
         self._add = add
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "value": None}
 
     def add(self, term: Any) -> None:
         """Add to the variable, in a task or in the driver."""
@@ -119,7 +123,7 @@ class LocalContext:
         )
         self._forgotten: list[list[int]] = [[] for _ in self._executors]
 
-    def __enter__(self) -> "LocalContext":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -153,9 +157,9 @@ class LocalContext:
         """An RDD without a partition."""
         return ParallelizedRDD(self, [])
 
-    def union(self, rdds: Sequence[LocalRDD[Any]]) -> LocalRDD[Any]:
+    def union(self, rdds: Sequence[RDD[Any]]) -> LocalRDD[Any]:
         """The partitions of all of them."""
-        return UnionRDD(self, rdds)
+        return UnionRDD(self, [own(self, rdd) for rdd in rdds])
 
     def broadcast(self, value: T) -> Broadcast[T]:
         """A value for tasks to read, shipped once to each executor."""
@@ -175,12 +179,12 @@ class LocalContext:
 
     def runJob(
         self,
-        rdd: LocalRDD[Any],
+        rdd: RDD[Any],
         partitionFunc: Callable[[Iterator[Any]], Iterable[T]],
         partitions: Sequence[int],
     ) -> list[T]:
         """The elements that the function gives for each of these partitions."""
-        return list(itertools.chain.from_iterable(rdd.run(_Listed(partitionFunc), partitions)))
+        return list(itertools.chain.from_iterable(own(self, rdd).run(_Listed(partitionFunc), partitions)))
 
     def stop(self) -> None:
         """End the executors; a second call does nothing."""

@@ -8,8 +8,8 @@ Owns: Stage, InProcessExecutor, ExecutorProcess, the executor's main loop.
 Never: a decision which task runs where.
 """
 
+import logging
 import os
-import pickle
 import signal
 import socket
 import subprocess
@@ -20,11 +20,10 @@ from collections.abc import Mapping, Sequence
 from multiprocessing.connection import Connection
 from typing import Any, NamedTuple
 
-import cloudpickle
-
 from engine.errors import ExecutorLostError, StreamingError, UserFunctionError
-from engine.rdd.functions import Function
-from engine.rdd.task import Runtime, Task
+from engine.rdd.fuse import Function
+from engine.rdd.serializers import dump, dump_by_value, load
+from engine.rdd.task import Runtime, Task, cannot_change
 
 
 class Stage(NamedTuple):
@@ -45,7 +44,7 @@ _BOOT = "import sys; from engine.rdd.executor import main; main(int(sys.argv[1])
 
 
 class InProcessExecutor:
-    """The executor of `local`: tasks run in the driver's own thread, functions are not copied."""
+    """The executor of `local`: tasks run in the driver's own thread; functions are not copied, elements that can change are."""
 
     def __init__(self) -> None:
         self.runtime = Runtime()
@@ -55,9 +54,16 @@ class InProcessExecutor:
         self.runtime.forget((), stage.forget_rdds)
         self.runtime.functions = dict(functions)
         try:
-            return _run_tasks(self.runtime, stage)
+            return _run_tasks(self.runtime, stage._replace(tasks=list(map(_with_own_inputs, stage.tasks))))
         finally:
             self.runtime.functions = {}
+
+
+def _with_own_inputs(task: Task) -> Task:
+    """The task with inputs of its own: what it changes in place is not seen by the driver, a retry or another output."""
+    return task._replace(
+        inputs={leaf: kept if cannot_change(kept) else load(dump(kept)) for leaf, kept in task.inputs.items()}
+    )
 
 
 class ExecutorProcess:
@@ -96,7 +102,7 @@ class ExecutorProcess:
             ExecutorLostError: the process is dead.
         """
         try:
-            self.connection.send_bytes(cloudpickle.dumps(stage))
+            self.connection.send_bytes(dump_by_value(stage))
         except OSError as cause:
             raise self._lost() from cause
         self.shipped |= stage.functions.keys()
@@ -111,13 +117,13 @@ class ExecutorProcess:
             StreamingError: any other error of the engine in the task.
         """
         try:
-            answer = pickle.loads(self.connection.recv_bytes())  # noqa: S301  from our own child, through our socket
+            payload = self.connection.recv_bytes()
         except (EOFError, OSError) as cause:
             raise self._lost() from cause
-        if isinstance(answer, Exception):
+        answer = _loaded(payload)
+        if isinstance(answer, StreamingError):
             raise answer
-        outcome: Outcome = answer
-        return outcome
+        return answer
 
     def stop(self) -> None:
         """End the process and wait until it is gone."""
@@ -145,21 +151,35 @@ def _answer(runtime: Runtime, stage: Stage) -> Outcome | StreamingError:
     runtime.forget(stage.forget_functions, stage.forget_rdds)
     try:
         for number, payload in stage.functions.items():
-            runtime.functions[number] = pickle.loads(payload)  # noqa: S301  from our own driver, through its socket
+            runtime.functions[number] = load(payload)
         return _run_tasks(runtime, stage)
     except StreamingError as error:
         return error
-    except Exception as cause:  # a function that cannot be loaded here: its module raises on import, say
+    except Exception as cause:  # noqa: BLE001 - a function that cannot be loaded here: its module raises on import, say
         return UserFunctionError(f"{type(cause).__name__}: {cause}", traceback.format_exc())
 
 
-def _dump(answer: Outcome | StreamingError) -> bytes:
+def _dumped(answer: Outcome | StreamingError) -> bytes:
     try:
-        return pickle.dumps(answer, 5)
-    except (pickle.PicklingError, AttributeError, TypeError):
-        # Results of classes that live in the driver's __main__ travel by value.
-        payload: bytes = cloudpickle.dumps(answer)
-        return payload
+        return dump(answer)
+    except Exception as cause:  # noqa: BLE001 - pickling runs code of the user's objects, which may raise anything
+        return dump(
+            UserFunctionError(
+                f"the task's result cannot be sent to the driver ({type(cause).__name__}: {cause})",
+                traceback.format_exc(),
+            )
+        )
+
+
+def _loaded(payload: bytes) -> Outcome | StreamingError:
+    try:
+        answer: Outcome | StreamingError = load(payload)
+    except Exception as cause:  # noqa: BLE001 - as above; the executor is idle again, and the next stage must find it so
+        return UserFunctionError(
+            f"the task's result cannot be read in the driver ({type(cause).__name__}: {cause})",
+            traceback.format_exc(),
+        )
+    return answer
 
 
 def _exit_with_driver(watched: int) -> None:
@@ -172,15 +192,18 @@ def main(connection_fd: int, watched_fd: int) -> None:
     # Ctrl-C and SIGTERM go to the driver, which drains; the executors leave when it closes their sockets.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    # The executors' lines go where the driver's standard error goes, with the process that wrote them.
+    logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s [executor %(process)d]: %(message)s")
+    logging.getLogger("engine").setLevel(logging.INFO)
     threading.Thread(target=_exit_with_driver, args=(watched_fd,), daemon=True).start()
     runtime = Runtime()
     connection = Connection(connection_fd)
     while True:
         try:
-            stage: Stage = pickle.loads(connection.recv_bytes())  # noqa: S301  from our own driver
+            stage: Stage = load(connection.recv_bytes())
         except (EOFError, OSError):
             return
         try:
-            connection.send_bytes(_dump(_answer(runtime, stage)))
+            connection.send_bytes(_dumped(_answer(runtime, stage)))
         except OSError:
             return

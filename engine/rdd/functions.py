@@ -9,14 +9,11 @@ Never: a call of a user's function.
 
 import threading
 import weakref
-from collections.abc import Callable
-from typing import Any
-
-import cloudpickle
+from collections import deque
 
 from engine.errors import ConfigurationError
-
-Function = Callable[..., Any]
+from engine.rdd.fuse import Function
+from engine.rdd.serializers import dump_by_value
 
 
 class FunctionTable:
@@ -34,7 +31,9 @@ class FunctionTable:
         self._kept: list[Function] = []
         self._next = 0
         self._released: list[int] = []
-        self._lock = threading.RLock()  # finalizers run on whichever thread drops the last reference
+        # Finalizers run on whichever thread drops the last reference, in the middle of anything: they only append here.
+        self._gone: deque[tuple[int, int]] = deque()
+        self._lock = threading.Lock()
 
     def reference(self, function: Function) -> int:
         """The number of a function; the caller keeps the function alive while it uses the number.
@@ -43,6 +42,7 @@ class FunctionTable:
             ConfigurationError: the function, or something that it captures, cannot be serialised.
         """
         with self._lock:
+            self._settle()
             known = self._by_identity.get(id(function))
             if known is not None:
                 return known
@@ -66,17 +66,20 @@ class FunctionTable:
     def take_released(self) -> list[int]:
         """Numbers whose functions are gone since the last call."""
         with self._lock:
+            self._settle()
             released, self._released = self._released, []
             return released
 
     def _watch(self, function: Function, number: int) -> None:
         try:
-            weakref.finalize(function, self._release, id(function), number).atexit = False
+            weakref.finalize(function, self._gone.append, (id(function), number)).atexit = False
         except TypeError:  # an object without weak references lives as long as the table
             self._kept.append(function)
 
-    def _release(self, identity: int, number: int) -> None:
-        with self._lock:
+    def _settle(self) -> None:
+        """Drop the entries of functions that are gone, before an identity is looked up that a new function may have got."""
+        while self._gone:
+            identity, number = self._gone.popleft()
             self._by_identity.pop(identity, None)
             self._users[number] -= 1
             if self._users[number] == 0:
@@ -87,11 +90,10 @@ class FunctionTable:
 
 def _dump(function: Function) -> bytes:
     try:
-        payload: bytes = cloudpickle.dumps(function)
+        return dump_by_value(function)
     except Exception as cause:  # pickling runs code of the user's objects, which may raise anything
         name = getattr(function, "__qualname__", repr(function))
         raise ConfigurationError(
             f"function {name} cannot be shipped to the executors ({cause}); "
             "make what it captures picklable, or create it inside the function"
         ) from cause
-    return payload

@@ -12,7 +12,7 @@ import weakref
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain
-from typing import Any, Generic, Protocol, TypeVar, cast
+from typing import Any, Protocol, TypeVar, cast
 
 from engine.errors import ConfigurationError
 from engine.rdd import operators
@@ -79,7 +79,7 @@ class Backend(Protocol):
         """The result of each of the partitions, in the order given."""
 
 
-class LocalRDD(Generic[T]):
+class LocalRDD(RDD[T]):
     """A lazily evaluated, partitioned collection on the embedded backend; see `engine.rdd.api.RDD`.
 
     Example:
@@ -222,7 +222,9 @@ class LocalRDD(Generic[T]):
         """One pair a key with its combined values; values combine before anything is exchanged."""
         partitioner = self._partitioner(numPartitions)
         if self.partitioner == partitioner:
-            return self._narrow("mapPartitions", operators.Combine(createCombiner, mergeValue), keeps_keys=True)
+            return self._narrow(
+                "mapPartitions", operators.Combine(createCombiner, mergeValue), keeps_keys=True
+            )
         return ShuffledRDD(
             self, partitioner, create=createCombiner, merge=mergeValue, merge_combiners=mergeCombiners
         )

@@ -15,7 +15,7 @@ from engine.errors import ConfigurationError
 _MASK = (1 << 64) - 1
 
 
-def portable_hash(key: Hashable) -> int:
+def portable_hash(key: Hashable) -> int:  # noqa: PLR0911 - one return a kind of key
     """The hash of a key, equal in every process and for equal keys.
 
     Numbers that are equal hash alike (1, 1.0 and True), as they are one key of a dict. str and bytes go through

@@ -170,7 +170,7 @@ class Runtime:
         finally:
             TaskContext._current = None  # noqa: SLF001
 
-    def _elements(self, plan: Plan, index: int, inputs: Mapping[int, Any]) -> Iterator[Any]:
+    def _elements(self, plan: Plan, index: int, inputs: Mapping[int, Any]) -> Iterator[Any]:  # noqa: PLR0911 - one return a kind of node
         match plan:
             case Split(leaf):
                 return iter(inputs[leaf])

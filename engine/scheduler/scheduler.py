@@ -15,7 +15,7 @@ from engine.clock import Clock
 from engine.dstream.graph import DStreamGraph
 from engine.dstream.nodes import DeadLetter, ForEachDStream, Observed, naming_errors
 from engine.dstream.state import Restore, WriteSnapshot
-from engine.errors import ExecutorLostError
+from engine.errors import ExecutorLostError, LifecycleError
 from engine.failpoints import fail_point
 from engine.scheduler import listener as events
 from engine.scheduler.generator import JobGenerator
@@ -64,6 +64,9 @@ class JobScheduler:
         self._executors = executors
         self._ledger = ledger
         self._maxima: dict[str, dict[TopicPartition, int]] = {}
+        self._has_state = False
+        """Whether the executors hold every shard as of the last commit."""
+        self._runner: threading.Thread | None = None
         self._stopping = threading.Event()
         self.ended = threading.Event()
         """Set when no batch runs any more."""
@@ -85,7 +88,8 @@ class JobScheduler:
         if commit:
             ranges = commit.batch.batch().ranges
             for stream in self._graph.inputs:
-                stream.resume(ranges.get(stream.name, ()))
+                if stream.name in ranges:
+                    stream.resume(ranges[stream.name])
         self._generator = JobGenerator(self._graph.batch_duration, last, every_interval=every_interval)
 
     def start(self, *, thread: bool) -> None:
@@ -98,7 +102,10 @@ class JobScheduler:
 
     def resume(self) -> None:
         """Restore the shards, and run the batch again that was begun and not committed."""
-        self._restore_state()
+        try:
+            self._restore_state()
+        except ExecutorLostError as error:
+            log.warning("while state was restored: %s", error)
         pending = self._checkpoint.pending()
         if pending is not None:
             log.info("batch %d was begun and not committed; it runs again", pending.time)
@@ -106,15 +113,37 @@ class JobScheduler:
             self.run_batch(pending, pending.attempt + 1)
 
     def run_next(self) -> None:
-        """Run the batch that is due now."""
-        due = self._generator.due(self._clock.wall_ms())
-        self.run_batch(self._graph.plan(due, self._maxima))
+        """Run the batch that is due now.
+
+        Raises:
+            LifecycleError: a batch failed; only a new start runs it again with its own time and ranges.
+        """
+        if self.error is not None:
+            raise LifecycleError(
+                f"the stream has ended with an error ({self.error}); stop it and start a new context"
+            )
+        try:
+            due = self._generator.due(self._clock.wall_ms())
+            self.run_batch(self._graph.plan(due, self._maxima))
+        except Exception as error:
+            self.error = error
+            raise
 
     def stop(self, timeout: float | None = None) -> bool:
-        """Let the running batch end, and no other begin; returns whether it ended within the seconds."""
+        """Let the running batch end, and no other begin; returns whether it ended within the seconds.
+
+        Raises:
+            LifecycleError: a batch itself asks for it, and would wait for its own end.
+        """
+        if threading.current_thread() is self._runner:
+            raise LifecycleError(
+                "a batch cannot stop the context that runs it; call stop() from another thread"
+            )
         self._stopping.set()
-        if self._thread.is_alive() and threading.current_thread() is not self._thread:
+        if self._thread.is_alive():
             self._thread.join(timeout)
+        else:
+            self.ended.set()
         return not self._thread.is_alive()
 
     def _run(self) -> None:
@@ -122,7 +151,7 @@ class JobScheduler:
             self.resume()
             while not self._wait_until_due():
                 self.run_next()
-        except Exception as error:  # the thread's end: whoever awaits the context gets the error
+        except Exception as error:  # noqa: BLE001 - the thread's end: whoever awaits the context gets the error
             self.error = error
         finally:
             self.ended.set()
@@ -136,25 +165,33 @@ class JobScheduler:
     def run_batch(self, batch: Batch, attempt: int = 0) -> None:
         """Run a batch to its commit; when an executor dies under it, run it again as the next attempt."""
         submitted = self._clock.wall_ms() if attempt else int(batch.time)
-        self._bus.post("onBatchSubmitted", events.StreamingListenerBatchSubmitted(batch))
+        self._runner = threading.current_thread()
+        try:
+            self._bus.post("onBatchSubmitted", events.StreamingListenerBatchSubmitted(batch))
+            self._between_batches(self._run_attempts(batch, attempt, submitted))
+        finally:
+            self._runner = None
+
+    def _run_attempts(self, batch: Batch, attempt: int, submitted: int) -> Time:
+        """Run a batch until a run of it is committed; returns the horizon, behind which no batch is needed."""
         for run in range(attempt, attempt + MAX_ATTEMPTS):
             current = Batch(batch.time, batch.ranges, run, batch.watermarks)
             try:
-                self._run_attempt(current, submitted)
+                if not self._has_state:
+                    self._restore_state()
+                return self._run_attempt(current, submitted)
             except ExecutorLostError as error:
                 log.warning("batch %d, attempt %d: %s", batch.time, run, error)
                 self._bus.post("onBatchFailed", events.StreamingListenerBatchFailed(current, error))
-                self._restore_state()
+                self._has_state = False
             except Exception as error:
                 self._bus.post("onBatchFailed", events.StreamingListenerBatchFailed(current, error))
                 raise
-            else:
-                return
         raise ExecutorLostError(
             f"batch {int(batch.time)} lost an executor in each of {MAX_ATTEMPTS} attempts; see the log"
         )
 
-    def _run_attempt(self, batch: Batch, submitted: int) -> None:
+    def _run_attempt(self, batch: Batch, submitted: int) -> Time:
         started = self._clock.wall_ms()
         self._bus.post("onBatchStarted", events.StreamingListenerBatchStarted(batch))
         # Intent is durable BEFORE the first task, so a crash from here on runs this batch again and no other.
@@ -182,7 +219,15 @@ class JobScheduler:
             "onBatchCompleted",
             events.StreamingListenerBatchCompleted(info, delta_bytes, commit_seconds, keys),
         )
-        self._snapshot()
+        return horizon
+
+    def _between_batches(self, horizon: Time) -> None:
+        """Snapshots and retention; the batch is committed, so an executor's death here must not run it again."""
+        try:
+            self._snapshot()
+        except ExecutorLostError as error:
+            log.warning("while a snapshot was written: %s", error)
+            self._has_state = False
         self._checkpoint.purge(horizon)
 
     def _run_output(self, output: ForEachDStream, batch: Batch) -> OutputInfo:
@@ -203,12 +248,14 @@ class JobScheduler:
 
     def _restore_state(self) -> None:
         """Bring every shard to the version of the last commit; those that are there already stay as they are."""
+        self._has_state = False
         shards = range(self._graph.shards)
         for node in self._graph.stateful:
             plans = [self._checkpoint.restore_plan(node.name, shard) for shard in shards]
             if any(plan.version for plan in plans):
                 rdd = self._graph.context.parallelize(plans, len(plans))
-                rdd.mapPartitionsWithIndex(Restore(node.codec)).collect()  # type: ignore[arg-type]
+                rdd.mapPartitionsWithIndex(Restore(node.codec)).collect()
+        self._has_state = True
 
     def _snapshot(self) -> None:
         """Write the shards that have outgrown their deltas to files, at most one for each executor."""

@@ -1,0 +1,1 @@
+"""Results stores, and how rows get into them once."""

@@ -1,0 +1,1 @@
+"""Where records come from: logs that can be read again."""

@@ -10,7 +10,7 @@ Never: a client library; the source brings it.
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 from engine.batch import Batch, Duration, OffsetRange, Time, TopicPartition
 from engine.context import StreamingContext
@@ -145,12 +145,13 @@ def _decoded(piece: RecordSlice, decode: Callable[[bytes], Any] | None, dead: li
     """The slice's records; one that does not decode is put aside and the others go on."""
     if decode is None:
         return [piece.record(index) for index in range(len(piece.values))]
-    try:
-        records = list(map(decode, piece.values))  # type: ignore[arg-type]  a null value fails to decode
-        if len(records) == len(piece.values):
-            return records
-    except Exception:  # noqa: BLE001, S110  a decoder may raise anything; the loop below finds out which record
-        pass
+    if None not in piece.values:
+        try:
+            records = list(map(decode, cast("Sequence[bytes]", piece.values)))
+            if len(records) == len(piece.values):
+                return records
+        except Exception:  # noqa: BLE001, S110 - a decoder may raise anything; the loop below finds out which record
+            pass
     records = []
     for index, value in enumerate(piece.values):
         try:

@@ -147,16 +147,10 @@ class OffsetConsumer:
         """The next records and events that are here, at most that many; waits so long for the first of them."""
         # consume() with a timeout would wait for all of them.
         messages = self._consumer.consume(records, 0)
-        if messages or not seconds:
+        if messages:
             return messages
         first = self._consumer.poll(seconds)
-        if first is None:
-            return []
-        return [first, *self._consumer.consume(records - 1, 0)] if records > 1 else [first]
-
-    def stop(self) -> None:
-        """Read no further until the next jump."""
-        self._consumer.unassign()
+        return [] if first is None else [first, *self._consumer.consume(records - 1, 0)]
 
     def log_bounds(self, partition: TopicPartition) -> tuple[int, int] | None:
         """What the log holds now: its first offset and the end that this reader may reach; None without an answer.

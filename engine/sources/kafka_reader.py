@@ -2,14 +2,16 @@
 
 How a range [from, until) ends: offsets are sparse (compaction, transaction markers and aborted records leave
 holes that librdkafka hides), so counting records tells nothing. A range has ended at the first record at or past
-`until`, or when the consumer has caught up with the log at or past `until`, whichever it meets first.
+`until`, or when the consumer has caught up with the log at or past `until`, whichever it meets first. Every
+transaction leaves a marker, so a range up to the last stable offset ends in a hole; that the consumer has caught
+up shows when a fetch has waited in vain for fetch.wait.max.ms, which is therefore short.
 
 A consumer is left where its last range ended and reads ahead in threads of its own, and what it has handed
 out past `until` is kept, so the next range of the partition costs no request. One consumer for all partitions of
 a process would need a fifth of the threads, but reading one partition then pulls the backlog of the others into
 memory without bound: measured 300,000 surplus messages with 16 partitions, and half the speed.
 
-Owns: KafkaSlice, TailProbe, PartitionReader, ReaderPool.
+Owns: KafkaSlice, PartitionReader, ReaderPool.
 Never: a planned range, a commit; an end of a range that is not proven by the log.
 """
 
@@ -31,9 +33,6 @@ from engine.sources.kafka_client import (
 _SLICE_RECORDS = 500
 """Larger slices are slower: they outgrow the garbage collector's first threshold and the cache."""
 _POLL_SECONDS = 0.5
-_PROBE_SECONDS = 0.1
-_FIRST_PATIENCE_SECONDS = 0.004
-_MOST_PATIENCE_SECONDS = 0.1
 _SHORT_LOOKS = 4
 """So many looks in a row, each after a silence of _POLL_SECONDS, must find the log shorter than the range."""
 _STUCK_LOOKS = 20
@@ -62,42 +61,6 @@ class KafkaSlice:
         )
 
 
-class TailProbe:
-    """Tells whether the rest of a range holds nothing to read, in about 3 ms.
-
-    A transaction ends with a marker that no reader sees, so a range up to the last stable offset ends in a hole, and the
-    consumer that reads ahead learns that it has caught up only when its fetch of the next records has timed out.
-    This consumer fetches with the shortest timeout, and only when it is asked: nothing polls in vain.
-    """
-
-    def __init__(self, properties: Properties) -> None:
-        self._properties = {
-            **properties,
-            "fetch.wait.max.ms": 1,
-            "max.partition.fetch.bytes": 65_536,
-            "queued.min.messages": 1,
-        }
-        self._lock = threading.Lock()
-        self._consumer: OffsetConsumer | None = None
-
-    def is_empty(self, partition: TopicPartition, offset: int, until: int) -> bool:
-        """Whether the log proves that [offset, until) holds no record; False also when it is not known."""
-        with self._lock:
-            if self._consumer is None:
-                self._consumer = OffsetConsumer(self._properties)
-            self._consumer.jump(partition, offset)
-            messages = self._consumer.poll(1, _PROBE_SECONDS)
-            self._consumer.stop()
-        return any(_is_past(message, until) for message in messages)
-
-    def close(self) -> None:
-        """Let go of the consumer; the probe can be used again."""
-        with self._lock:
-            if self._consumer is not None:
-                self._consumer.close()
-                self._consumer = None
-
-
 class PartitionReader:
     """Reads ranges of one partition, one after the other; not for two threads at once."""
 
@@ -105,7 +68,6 @@ class PartitionReader:
         self,
         properties: Properties,
         partition: TopicPartition,
-        probe: TailProbe,
         complaints: Complaints,
         closed: threading.Event,
     ) -> None:
@@ -114,12 +76,9 @@ class PartitionReader:
         self._address = properties.get("bootstrap.servers", "")
         self._partition = partition
         self._consumer = OffsetConsumer(properties)
-        self._probe = probe
         self._complaints = complaints
         self._closed = closed
         self._surplus: list[Message] = []
-        self._patience = _FIRST_PATIENCE_SECONDS
-        """Silence of the consumer before the probe is asked: none while its answers are right, long while they are not."""
         self._broken = False
         self._silent_looks = 0
         self._short_looks = 0
@@ -138,9 +97,8 @@ class PartitionReader:
             self._jump(offset)
         self.position = None
         self._silent_looks = self._short_looks = 0
-        messages: list[Message] | None = self._surplus
-        self._surplus = []
-        while messages is not None:
+        messages, self._surplus = self._surplus, []
+        while True:
             records, ended = self._cut(messages, wanted.untilOffset)
             if ended:
                 self.position = wanted.untilOffset
@@ -148,11 +106,10 @@ class PartitionReader:
                 offset = _offset(records[-1]) + 1
                 self._silent_looks = self._short_looks = 0
                 yield KafkaSlice(records)
-            messages = None
-            if not ended:
-                del records
-                messages = self._next_messages(wanted, offset)
-        self.position = wanted.untilOffset
+            if ended:
+                return
+            del messages, records
+            messages = self._next_messages(wanted, offset)
 
     def _jump(self, offset: int) -> None:
         self._surplus = []
@@ -193,20 +150,8 @@ class PartitionReader:
                 return records, True
         return records, bool(records) and _offset(records[-1]) >= until - 1
 
-    def _next_messages(self, wanted: OffsetRange, offset: int) -> list[Message] | None:
-        """The next records or events, however long they take; None when the rest of the range holds none.
-
-        Raises:
-            OffsetOutOfRangeError: the log proves that they cannot come.
-        """
-        if not self._broken:
-            messages = self._consumer.poll(_SLICE_RECORDS, self._patience)
-            if messages:
-                return messages
-            if self._probe.is_empty(self._partition, offset, wanted.untilOffset):
-                self._patience = 0.0
-                return None
-            self._patience = min(max(2 * self._patience, _FIRST_PATIENCE_SECONDS), _MOST_PATIENCE_SECONDS)
+    def _next_messages(self, wanted: OffsetRange, offset: int) -> list[Message]:
+        """The next records or events, however long they take, unless the log proves that they cannot come."""
         while not self._closed.is_set():
             if not self._broken:
                 messages = self._consumer.poll(_SLICE_RECORDS, _POLL_SECONDS)
@@ -248,12 +193,6 @@ def _offset(message: Message) -> int:
     return -1 if offset is None else offset
 
 
-def _is_past(message: Message, until: int) -> bool:
-    """Whether the record, or the end of the partition, lies at or past the offset."""
-    error = message.error()
-    return _offset(message) >= until and (error is None or is_end_of_partition(error))
-
-
 def _name(wanted: OffsetRange) -> str:
     return f"{wanted.topic}[{wanted.partition}]"
 
@@ -276,7 +215,6 @@ class ReaderPool:
     def __init__(self, properties: Properties, complaints: Complaints, closed: threading.Event) -> None:
         self._properties = properties
         self._complaints = complaints
-        self._probe = TailProbe(properties)
         self._closed = closed
         self._lock = threading.Lock()
         self._idle: dict[TopicPartition, list[PartitionReader]] = {}
@@ -300,7 +238,7 @@ class ReaderPool:
                         return idle.pop(index)
             if len(idle) >= _IDLE_READERS:
                 return idle.pop(0)
-        return PartitionReader(self._properties, partition, self._probe, self._complaints, self._closed)
+        return PartitionReader(self._properties, partition, self._complaints, self._closed)
 
     def _give_back(self, partition: TopicPartition, reader: PartitionReader) -> None:
         with self._lock:
@@ -312,7 +250,6 @@ class ReaderPool:
 
     def close(self) -> None:
         """Let go of every idle consumer; the others follow when `closed` has ended their reads."""
-        self._probe.close()
         with self._lock:
             readers = [reader for idle in self._idle.values() for reader in idle]
             self._idle.clear()

@@ -114,12 +114,13 @@ class _Places:
 
     def note(self, segment: Segment, place: _Place) -> None:
         """Remember a place."""
-        known = self._known.setdefault(segment, [])
+        known = self._known.get(segment, [])
         index = bisect.bisect_left(known, place)
         if known[index : index + 1] != [place]:
-            known.insert(index, place)
-        while len(self._known) > _MARKED_SEGMENTS:
-            del self._known[next(iter(self._known))]
+            # A new list each time: who looks something up in another thread sees it in order.
+            self._known[segment] = [*known[:index], place, *known[index:]]
+        if len(self._known) > _MARKED_SEGMENTS:
+            self._known.pop(next(iter(self._known)), None)
 
 
 class _Tail(NamedTuple):

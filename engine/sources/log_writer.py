@@ -47,25 +47,36 @@ def create_topic(log_dir: Path, name: str, partitions: int) -> None:
     if partitions < 1:
         raise ConfigurationError(f"topic {name!r} cannot have {partitions} partitions; give at least 1")
     folder = topic_folder(log_dir, name)
-    for partition in range(partitions):
-        (folder / str(partition)).mkdir(parents=True, exist_ok=True)
-    topic = Topic(FORMAT, partitions, secrets.randbits(64))
-    # The file is whole when it gets its name, and a name is given once: of two callers the second finds the first one's.
-    unnamed = folder / f"topic.json.{secrets.token_hex(8)}"
-    with unnamed.open("xb") as file:
-        file.write(msgspec.json.encode(topic))
-        file.flush()
-        os.fsync(file.fileno())
-    with contextlib.suppress(FileExistsError):
-        os.link(unnamed, folder / "topic.json")
-    unnamed.unlink()
-    for parent in (folder, Path(log_dir), Path(log_dir).parent):
-        sync_folder(parent)
+    folder.mkdir(parents=True, exist_ok=True)
+    _make_topic(folder, Topic(FORMAT, partitions, secrets.randbits(64)))
     if (existing := read_topic(log_dir, name).partitions) != partitions:
         raise ConfigurationError(
             f"topic {name!r} in {log_dir} has {existing} partitions and not {partitions}; "
             f"ask for {existing}, or delete the topic's folder"
         )
+
+
+def _make_topic(folder: Path, topic: Topic) -> None:
+    """Write the partitions' folders and topic.json, unless it is there: of two callers the second finds the first one's."""
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX)
+        if (folder / "topic.json").exists():
+            return
+        for partition in range(topic.partitions):
+            (folder / str(partition)).mkdir(exist_ok=True)
+        unnamed = folder / "topic.json.new"
+        with unnamed.open("wb") as file:
+            file.write(msgspec.json.encode(topic))
+            file.flush()
+            os.fsync(file.fileno())
+        # The partitions' folders are durable BEFORE the file that says that the topic is whole.
+        for parent in (folder, folder.parent, folder.parent.parent):
+            sync_folder(parent)
+        unnamed.rename(folder / "topic.json")
+        os.fsync(fd)
+    finally:
+        os.close(fd)
 
 
 def topic_partitions(log_dir: Path, name: str) -> int:

@@ -1,0 +1,1 @@
+"""The engine service: the jobs and the place where they meet their settings."""

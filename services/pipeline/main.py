@@ -30,7 +30,7 @@ from engine.sources.direct import EventTime, create_direct_stream
 from engine.sources.log import LogSource
 from services.pipeline.jobs import campaign_windows, page_totals, trending_pages
 from services.pipeline.jobs.campaign_windows import AdEvent
-from services.pipeline.page_view import PageView
+from services.pipeline.records import PageView
 from services.settings import Settings, exit_code, load_settings
 from services.topics import AD_EVENTS, PAGE_VIEWS
 

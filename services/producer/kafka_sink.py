@@ -30,6 +30,7 @@ TRANSACTION_TIMEOUT_SECONDS = 60.0
 """After this the server itself aborts an open transaction."""
 
 _FENCED = {KafkaError._FENCED, KafkaError.PRODUCER_FENCED, KafkaError.INVALID_PRODUCER_EPOCH}  # noqa: SLF001  its public name
+_MISSING = {KafkaError._UNKNOWN_TOPIC, KafkaError._UNKNOWN_PARTITION, KafkaError.UNKNOWN_TOPIC_OR_PART}  # noqa: SLF001  likewise
 _REFUSED = {
     KafkaError.TRANSACTIONAL_ID_AUTHORIZATION_FAILED,
     KafkaError.TOPIC_AUTHORIZATION_FAILED,
@@ -40,7 +41,7 @@ _REFUSED = {
 
 # What the client would say of a server that is away is said by the producer itself, once a second at most.
 _client_log = logging.getLogger("kafka.client")
-_client_log.setLevel(logging.CRITICAL)
+_client_log.setLevel(logging.CRITICAL + 1)
 
 
 def check_topic(bootstrap: str, topic: str, partitions: int) -> None:
@@ -132,11 +133,15 @@ class KafkaSink:
             self._producer.commit_transaction(COMMIT_SECONDS)
         except KafkaException as error:
             self._discard()
-            if error.args[0].code() in _FENCED:
-                if time.monotonic() - began < self._timeout:
-                    raise self._taken_over() from error
-                self._maybe_fenced = True
-            raise _trouble(self._bootstrap, error) from error
+            if error.args[0].code() not in _FENCED:
+                raise _trouble(self._bootstrap, error) from error
+            if time.monotonic() - began < self._timeout:
+                raise self._taken_over() from error
+            # The server ends a transaction that is open for too long in the same way as another producer does.
+            self._maybe_fenced = True
+            raise ConnectionError(
+                f"a transaction was open for more than {self._timeout:g} s, and Kafka has ended it"
+            ) from error
 
     def close(self) -> None:
         """Let go of the client; a transaction that is open stays open until the next producer ends it."""
@@ -222,7 +227,8 @@ def append_record(bootstrap: str, topic: str, partition: int, value: bytes, time
     """Append one record that is no event, in no transaction; returns its offset.
 
     Raises:
-        ConnectionError: the server does not answer, or does not have the partition.
+        ConfigurationError: there is no such topic or partition.
+        ConnectionError: the server does not answer.
     """
     answers = []
     producer = Producer(
@@ -237,6 +243,10 @@ def append_record(bootstrap: str, topic: str, partition: int, value: bytes, time
     )
     producer.flush(COMMIT_SECONDS)
     error, message = answers[0] if answers else (KafkaError(KafkaError._TIMED_OUT), None)  # noqa: SLF001  its public name
+    if error is not None and error.code() in _MISSING:
+        raise ConfigurationError(
+            f"Kafka at {bootstrap} has no partition {partition} of a topic {topic!r}; name one that exists"
+        )
     if error is not None:
         raise _trouble(bootstrap, KafkaException(error))
     return int(message.offset())

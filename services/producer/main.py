@@ -187,6 +187,8 @@ def command(limit: int | None, start_ms: int | None, *, fast: bool) -> None:
     waiting = Waiting(clock, stop)
     while not stop.is_set() and not waiting.attempt(partial(_check_topics, settings)):
         pass
+    if stop.is_set():
+        return
     feeds = build_feeds(settings, clock.wall_ms() if start_ms is None else start_ms, limit)
     try:
         run(feeds, clock, stop, fast=fast)

@@ -6,10 +6,15 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Protocol
+
+import pytest
 
 from services.settings import REPOSITORY
+
+MAIN = ("-m", "services.producer.main")
 
 _NEVER = threading.Event()
 """Set by nobody; waiting for it lets others run."""
@@ -30,7 +35,7 @@ class Producer:
         output: Path,
         arguments: Sequence[str],
         variables: dict[str, str],
-        command: Sequence[str] = ("-m", "services.producer.main"),
+        command: Sequence[str],
     ) -> None:
         self._output = output
         with output.open("wb") as file:
@@ -55,6 +60,29 @@ class Producer:
         """Send SIGKILL, and wait until the process is gone."""
         self.process.kill()
         self.process.wait(10)
+
+
+class Spawn(Protocol):
+    """Starts a process of the producer."""
+
+    def __call__(
+        self, arguments: Sequence[str], variables: dict[str, str], command: Sequence[str] = ..., /
+    ) -> Producer:
+        """The process with these arguments and settings."""
+
+
+@pytest.fixture
+def spawn(tmp_path: Path) -> Iterator[Spawn]:
+    """Starts processes of the producer, and kills at the end what is still running."""
+    started: list[Producer] = []
+
+    def start(arguments: Sequence[str], variables: dict[str, str], command: Sequence[str] = MAIN) -> Producer:
+        started.append(Producer(tmp_path / f"output-{len(started)}", arguments, variables, command))
+        return started[-1]
+
+    yield start
+    for producer in started:
+        producer.kill()
 
 
 def wait_until(condition: Callable[[], object], what: str, seconds: float = 60) -> None:

@@ -1,6 +1,5 @@
 """The producer process on the embedded log: exact under kill -9, polite under SIGTERM, clear about what is wrong."""
 
-import os
 import resource
 import signal
 from pathlib import Path
@@ -10,7 +9,9 @@ import pytest
 from engine.batch import OffsetRange
 from engine.sources.log import LogSource, create_topic
 from services.producer.events import AD_TOPIC, PAGE_TOPIC, ad_event, page_event
-from tests.services.producer_world import Producer, events, starts, wait_until
+from tests.services.producer_world import Spawn, events, spawn, starts, wait_until
+
+__all__ = ["spawn"]
 
 START = 1_700_000_000_000
 PARTITIONS = {AD_TOPIC: 3, PAGE_TOPIC: 2}
@@ -47,9 +48,9 @@ def count(tmp_path: Path, topic: str) -> int:
 
 
 @pytest.mark.slow
-def test_content_and_limit(tmp_path: Path, variables: dict[str, str]) -> None:
+def test_content_and_limit(spawn: Spawn, tmp_path: Path, variables: dict[str, str]) -> None:
     """Back to back, each topic gets as many events as asked for, each the one that its number and time say."""
-    producer = Producer(tmp_path / "out", ["--fast", "--limit", "2000", "--start-ms", str(START)], variables)
+    producer = spawn(["--fast", "--limit", "2000", "--start-ms", str(START)], variables)
     assert producer.ended() == 0, producer.output
     for topic, content, rate in ((AD_TOPIC, ad_event, 3_000), (PAGE_TOPIC, page_event, 700)):
         found, partitions = partition_values(tmp_path, topic), PARTITIONS[topic]
@@ -69,16 +70,18 @@ def test_content_and_limit(tmp_path: Path, variables: dict[str, str]) -> None:
 
 
 @pytest.mark.slow
-def test_kills_neither_lose_nor_double_an_event(tmp_path: Path, variables: dict[str, str]) -> None:
+def test_kills_neither_lose_nor_double_an_event(
+    spawn: Spawn, tmp_path: Path, variables: dict[str, str]
+) -> None:
     """Killed with -9 again and again in full flight, the producer leaves each partition whole, on one schedule."""
     reached = 0
     for round_number in range(10):
-        producer = Producer(tmp_path / "out", ["--fast", "--start-ms", str(START + round_number)], variables)
+        producer = spawn(["--fast", "--start-ms", str(START + round_number)], variables)
         reached += 5_000
         wait_until(lambda: count(tmp_path, AD_TOPIC) > reached, f"event {reached}")  # noqa: B023  called before the next round
         producer.kill()
         reached = count(tmp_path, AD_TOPIC)
-    assert Producer(tmp_path / "out", ["--fast", "--limit", str(reached + 99)], variables).ended() == 0
+    assert spawn(["--fast", "--limit", str(reached + 99)], variables).ended() == 0
     for topic, rate in ((AD_TOPIC, 3_000), (PAGE_TOPIC, 700)):
         found = [events(values) for values in partition_values(tmp_path, topic)]
         # The start is that of the first process whose append to the topic was whole.
@@ -88,11 +91,13 @@ def test_kills_neither_lose_nor_double_an_event(tmp_path: Path, variables: dict[
 
 
 @pytest.mark.slow
-def test_the_rate_holds_and_a_short_absence_is_caught_up(tmp_path: Path, variables: dict[str, str]) -> None:
+def test_the_rate_holds_and_a_short_absence_is_caught_up(
+    spawn: Spawn, tmp_path: Path, variables: dict[str, str]
+) -> None:
     """By the clock, events come when they are due; after a kill the next process sends what was due meanwhile."""
     for _ in range(2):
         before = count(tmp_path, PAGE_TOPIC)
-        producer = Producer(tmp_path / "out", [], variables)
+        producer = spawn([], variables)
         wait_until(lambda: count(tmp_path, PAGE_TOPIC) >= before + 300, "300 more events")  # noqa: B023  called at once
         producer.kill()
     for topic, rate in ((AD_TOPIC, 3_000), (PAGE_TOPIC, 700)):
@@ -106,9 +111,9 @@ def test_the_rate_holds_and_a_short_absence_is_caught_up(tmp_path: Path, variabl
 
 
 @pytest.mark.slow
-def test_sigterm_ends_the_flush_and_exits_0(tmp_path: Path, variables: dict[str, str]) -> None:
+def test_sigterm_ends_the_flush_and_exits_0(spawn: Spawn, tmp_path: Path, variables: dict[str, str]) -> None:
     """On SIGTERM the producer exits 0, and its last line tells what it has sent: exactly what is in the log."""
-    producer = Producer(tmp_path / "out", [], variables)
+    producer = spawn([], variables)
     wait_until(lambda: count(tmp_path, PAGE_TOPIC) > 0, "the first event")
     producer.process.send_signal(signal.SIGTERM)
     assert producer.ended(20) == 0, producer.output
@@ -118,11 +123,11 @@ def test_sigterm_ends_the_flush_and_exits_0(tmp_path: Path, variables: dict[str,
 
 
 @pytest.mark.slow
-def test_a_second_producer_is_refused(tmp_path: Path, variables: dict[str, str]) -> None:
+def test_a_second_producer_is_refused(spawn: Spawn, tmp_path: Path, variables: dict[str, str]) -> None:
     """While one producer runs another one exits 2 with one sentence, and the first goes on."""
-    first = Producer(tmp_path / "first", [], variables)
+    first = spawn([], variables)
     wait_until(lambda: count(tmp_path, PAGE_TOPIC) > 0, "the first event")
-    second = Producer(tmp_path / "second", [], variables)
+    second = spawn([], variables)
     assert second.ended(20) == 2
     assert second.output.endswith("is being written by another process; stop that one first\n")
     assert "Traceback" not in second.output
@@ -132,17 +137,14 @@ def test_a_second_producer_is_refused(tmp_path: Path, variables: dict[str, str])
 
 
 @pytest.mark.slow
-def test_poison_is_appended_and_stepped_over(tmp_path: Path, variables: dict[str, str]) -> None:
+def test_poison_is_appended_and_stepped_over(spawn: Spawn, tmp_path: Path, variables: dict[str, str]) -> None:
     """The poison command appends one undecodable record; the producer's sequence goes on behind it."""
-    assert (
-        Producer(tmp_path / "out", ["--fast", "--limit", "90", "--start-ms", str(START)], variables).ended()
-        == 0
-    )
+    assert spawn(["--fast", "--limit", "90", "--start-ms", str(START)], variables).ended() == 0
     arguments = ["--topic", AD_TOPIC, "--partition", "1"]
-    poison = Producer(tmp_path / "out", arguments, variables, ("-m", "services.producer.poison"))
+    poison = spawn(arguments, variables, ("-m", "services.producer.poison"))
     assert poison.ended() == 0, poison.output
     assert poison.output == "ad-events[1] has an undecodable record at offset 30\n"
-    assert Producer(tmp_path / "out", ["--fast", "--limit", "180"], variables).ended() == 0
+    assert spawn(["--fast", "--limit", "180"], variables).ended() == 0
     found = partition_values(tmp_path, AD_TOPIC)
     assert found[1][30] == b"{poison"
     assert [len(values) for values in found] == [60, 61, 60]
@@ -150,9 +152,9 @@ def test_poison_is_appended_and_stepped_over(tmp_path: Path, variables: dict[str
 
 
 @pytest.mark.slow
-def test_a_full_volume_is_waited_for(tmp_path: Path, variables: dict[str, str]) -> None:
+def test_a_full_volume_is_waited_for(spawn: Spawn, tmp_path: Path, variables: dict[str, str]) -> None:
     """When the volume refuses an append the producer says so, waits, and goes on without a gap."""
-    producer = Producer(tmp_path / "out", [], variables)
+    producer = spawn([], variables)
     wait_until(lambda: count(tmp_path, PAGE_TOPIC) > 0, "the first event")
     unlimited = resource.prlimit(producer.process.pid, resource.RLIMIT_FSIZE)
     resource.prlimit(producer.process.pid, resource.RLIMIT_FSIZE, (100_000, unlimited[1]))
@@ -184,18 +186,17 @@ def test_a_full_volume_is_waited_for(tmp_path: Path, variables: dict[str, str]) 
     ],
 )
 def test_what_is_wrong_is_said_in_one_sentence(
-    tmp_path: Path, variables: dict[str, str], change: dict[str, str], arguments: list[str], sentence: str
+    spawn: Spawn,
+    tmp_path: Path,
+    variables: dict[str, str],
+    change: dict[str, str],
+    arguments: list[str],
+    sentence: str,
 ) -> None:
     """A wrong setting, topic or argument ends the producer with exit code 2 and the remedy, without a traceback."""
     nowhere = str(tmp_path / "nowhere")
     change = {name: value.replace("NOWHERE", nowhere) for name, value in change.items()}
-    producer = Producer(tmp_path / "out", arguments, variables | change)
+    producer = spawn(arguments, variables | change)
     assert producer.ended() == 2
     assert sentence.replace("LOG", str(tmp_path / "log")).replace("NOWHERE", nowhere) in producer.output
     assert "Traceback" not in producer.output
-
-
-def test_nothing_stays_running() -> None:
-    """The tests of this file have ended every process that they started."""
-    with pytest.raises(ChildProcessError):
-        os.waitpid(-1, os.WNOHANG)

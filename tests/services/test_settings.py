@@ -200,11 +200,11 @@ def test_command_line_ends_with_two_and_no_traceback(tmp_path: Path) -> None:
 
 
 def test_no_other_module_of_the_services_reads_the_environment() -> None:
-    """os.environ and os.getenv appear in services/settings.py and in no other module of services and tools."""
+    """os.environ and os.getenv appear in services/settings.py and in no other module of the services and the stack."""
     own = Path(inspect.getfile(module))
     readers = [
         path
-        for folder in ("services", "tools")
+        for folder in ("services", "tools/stack")
         for path in (REPOSITORY / folder).rglob("*.py")
         if re.search(r"os\.environ|os\.getenv|getenv\(", path.read_text(encoding="utf-8"))
     ]

@@ -175,7 +175,10 @@ def test_tables_of_other_jobs_are_told_when_they_have_rows(world: World) -> None
 def test_first_offenders_of_a_table_are_shown(world: World) -> None:
     """Of many rows that are not exact the first five are shown, each with key, expected and found values."""
     world.sql("UPDATE page_totals SET views = views + 10")
-    lines = list(table(world.verify(), "page_totals").lines())
+    world.sql("UPDATE dead_letters SET reason = 'other'")
+    verdict = world.verify()
+    lines = list(table(verdict, "page_totals").lines())
+    assert max(map(len, verdict.lines())) <= 80
     assert lines[0] == "page_totals       rows 12  exact 0  missing 0  over 0  wrong 12"
     assert len(lines) == 16
     assert lines[1:4] == [
@@ -202,6 +205,11 @@ def test_first_offenders_of_a_table_are_shown(world: World) -> None:
         b'{"page":"x","event_time":1,"more":NaN}',
         b'{"page":"\\ud800","event_time":1}',
         b'{"page":"x\xff","event_time":1}',
+        b'{"page":"x","event_time":1,"more":"\\ud800"}',
+        b'{"page":"","event_time":1}',
+        b'{"page":"' + 1_001 * b"x" + b'","event_time":1}',
+        b'{"page":"x","event_time":-1}',
+        b'{"page":"x","event_time":9223372036854775808}',
         b'\xef\xbb\xbf{"page":"x","event_time":1}',
         b"[" * 100_000,
     ],

@@ -29,6 +29,7 @@ from tools.verify.stores import SqliteStore
     [
         (3_000, (0, 1, 0), ["a gap of 1"]),
         (3_000, (0, -1, 0), ["an overlap of 1"]),
+        (3_000, (0, -14, -14), ["an overlap of 14", "a gap of 13"]),
         (1_000, (0, 2, 0), ["a gap of 2"]),
         (5_000, (0, 0, 7), ["a range beyond the log"]),
         (5_000, (9, 0, 0), ["a gap of 47", "a range beyond the log"]),

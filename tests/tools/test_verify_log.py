@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from engine.sources.log import LogWriter
+from engine.sources.log_format import encode_frame, read_topic
 from services.producer.events import ad_event, page_event
 from tests.tools.verify_world import ADS, PAGES, LedgerRow, World, exact_world, page  # noqa: F401 - a fixture
 
@@ -95,19 +96,17 @@ def test_log_of_many_segments_is_read(tmp_path: Path) -> None:
 def test_given_up_segment_counts_up_to_the_next_base(tmp_path: Path) -> None:
     """What a writer left behind in a segment that it gave up is void, also when the next one has the same base."""
     world = World(tmp_path)
-    world.send(PAGES, 0, page("/page/000"))
-    world.send(PAGES, 0, page("/page/001"))
+    salt = read_topic(world.settings.log_dir, PAGES).salt
+    world.log[PAGES, 0] = [page("/page/000"), page("/page/001")]
+    first, second = (encode_frame(n, [(0, None, value)], salt) for n, value in enumerate(world.log[PAGES, 0]))
+    void = [encode_frame(n, [(0, None, page("/page/void"))], salt) for n in (0, 1)]
     folder = world.settings.log_dir / PAGES / "0"
-    first = folder / f"{0:020d}.0.log"
-    whole = first.read_bytes()
-    second = whole[len(whole) // 2 :]
-    first.rename(folder / f"{0:020d}.1.log")
-    first.write_bytes(whole)
-    (folder / f"{1:020d}.0.log").write_bytes(second)
+    for name, data in ((f"{0:020d}.0", void[0]), (f"{0:020d}.1", first + void[1]), (f"{1:020d}.0", second)):
+        (folder / f"{name}.log").write_bytes(data)
     world.batch(1_000)
     world.fill()
     verdict = world.verify()
-    assert (verdict.code, verdict.ledger.records) == (0, 2)
+    assert (verdict.code, verdict.exact, verdict.ledger.records) == (0, 2, 2)
     world.close()
 
 

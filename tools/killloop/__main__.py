@@ -34,7 +34,12 @@ LOOP_SETTINGS = {
 @click.command(context_settings={"max_content_width": 80})
 @click.option("--stack", type=click.Choice(["embedded", "processes"]), default="embedded", show_default=True)
 @click.option("--kills", type=click.IntRange(min=1), default=200, show_default=True)
-@click.option("--echoes", type=click.IntRange(min=0), default=0, help="Further kills, before the first commit of a restart.")
+@click.option(
+    "--echoes",
+    type=click.IntRange(min=0),
+    default=0,
+    help="Further kills, before the first commit of a restart.",
+)
 @click.option("--seed", type=click.IntRange(min=0), default=1, show_default=True)
 @click.option("--keep", is_flag=True, help="Keep the data of a loop that was exact, too.")
 def command(stack: str, kills: int, echoes: int, seed: int, *, keep: bool) -> None:
@@ -53,48 +58,53 @@ def command(stack: str, kills: int, echoes: int, seed: int, *, keep: bool) -> No
 def run(stack: str, plan: Plan, *, keep: bool) -> int:
     """Run a loop on a new stack and print its table."""
     folder = Path(tempfile.mkdtemp(prefix="killloop-"))
-    more = {"stack": stack, "data_dir": folder, "checkpoint_dir": folder / "checkpoints", **LOOP_SETTINGS[stack]}
+    more = {
+        "stack": stack,
+        "data_dir": folder,
+        "checkpoint_dir": folder / "checkpoints",
+        **LOOP_SETTINGS[stack],
+    }
     settings = load_settings().model_copy(update=more)
     began = time.monotonic()
     with _stack(settings), _shown_progress(plan.kills) as progress:
         tally = KillLoop(settings, plan, folder / "logs").run(progress)
     for line in table(tally):
         click.echo(line)
-    click.echo(f"seconds            {time.monotonic() - began:.0f}")
+    click.echo(f"seconds         {time.monotonic() - began:>6.0f}")
     is_exact = tally.verdict is not None and tally.verdict.code == 0
     if is_exact and not keep:
         shutil.rmtree(folder)
     else:
-        click.echo(f"data               {folder}")
+        click.echo(f"data            {folder}")
     if tally.verdict:
-        click.echo(tally.verdict.line)
+        click.echo(tally.verdict.reason or tally.verdict.line)
     return 0 if is_exact else 1
 
 
 def table(tally: Tally) -> Iterator[str]:
     """What the loop has done, in plain lines."""
+    yield f"{'phase':<15} {'kills':>6} {'before its first commit':>25}"
     for phase in PHASES:
-        if tally.kills[phase] or phase in REQUIRED:
-            yield f"killed in {phase:<14} {tally.kills[phase]:>4}"
-    yield f"kills              {tally.total:>5}, {tally.trees} with all executors"
-    yield f"in mid-batch       {tally.interrupted:>5}"
-    yield f"before a commit    {tally.echoes.total():>5} more: {dict(sorted(tally.echoes.items()))}"
+        if tally.kills[phase] or tally.echoes[phase] or phase in REQUIRED:
+            yield f"{phase:<15} {tally.kills[phase]:>6} {tally.echoes[phase]:>25}"
+    yield f"{'all':<15} {tally.total:>6} {tally.echoes.total():>25}"
+    yield f"in mid-batch    {tally.interrupted:>6}"
+    yield f"with executors  {tally.trees:>6}"
+    yield f"least backlog   {tally.least_backlog:>6} records at any kill"
     restarts = tally.recovered[1:]
-    yield (
-        f"restarts           {len(restarts):>5}, start to new commit: median {statistics.median(restarts):.2f} s, "
-        f"worst {max(restarts):.2f} s"
-    )
-    yield f"least backlog      {tally.least_backlog:>5} records"
+    if restarts:
+        median, worst = statistics.median(restarts), max(restarts)
+        yield f"restarts        {len(restarts):>6}, to a new commit median {median:.2f} s, worst {worst:.2f} s"
+    if tally.verdict and tally.verdict.ledger:
+        yield f"batches         {tally.verdict.ledger.batches:>6}, {tally.verdict.ledger.records} records"
     if tally.verdict:
-        if tally.verdict.ledger:
-            yield f"batches            {tally.verdict.ledger.batches:>5}, {tally.verdict.ledger.records} records"
-        yield f"mismatches         {tally.verdict.missing + tally.verdict.over + tally.verdict.wrong:>5}"
+        yield f"mismatches      {tally.verdict.missing + tally.verdict.over + tally.verdict.wrong:>6}"
 
 
 @contextmanager
 def _stack(settings: Settings) -> Iterator[None]:
     """Servers, topics and schema, without producer and engine."""
-    stack = Stack(settings, report=click.echo)
+    stack = Stack(settings, report=click.echo, is_tied=True)
     try:
         if settings.stack == "processes":
             stack.up(SERVERS)

@@ -4,9 +4,12 @@ Owns: Backlog.
 Never: a record that differs between two runs of one seed.
 """
 
+from threading import Event
+
+from engine.clock import SystemClock
 from services.producer import kafka_sink, log_sink
 from services.producer.feed import Feed
-from services.producer.main import build_feeds
+from services.producer.main import Waiting, build_feeds
 from services.settings import Settings
 from services.topics import AD_EVENTS, PAGE_VIEWS
 from tools.progress import Progress
@@ -30,6 +33,7 @@ class Backlog:
         self._settings = settings
         self._progress = progress
         self._feeds: list[Feed] = []
+        self._waiting = Waiting(SystemClock(), Event())
 
     def least(self) -> int:
         """Records ahead of the engine in the topic that has the fewest."""
@@ -40,10 +44,15 @@ class Backlog:
         while (ahead := self.least()) < records:
             if not self._feeds:
                 self._feeds = build_feeds(self._settings, FIRST_EVENT_MS, None)
-            for feed in self._feeds:
-                feed.settle()
-                feed.flush_ahead()
+            self._waiting.attempt(self._append)
         return ahead
+
+    def _append(self) -> bool:
+        """Append the next portion to every partition."""
+        for feed in self._feeds:
+            feed.settle()
+            feed.flush_ahead()
+        return True
 
     def spoil(self) -> None:
         """Append an undecodable record to every topic, and one that is too late to the ad events."""

@@ -130,15 +130,21 @@ class KillLoop:
         self._look_at_the_body()
 
     def _die_early(self) -> None:
-        """One life that ends before it could commit anything new, most times."""
-        soon = Aim("", 0, self._random.uniform(0.2, 1) * self.tally.recovered[-1], is_whole_tree=False)
-        with self._start(soon) as victim:
-            time.sleep(soon.after)
+        """One life that ends while it still makes good for the one before it, most times before it has committed anything."""
+        point = self._random.choice(
+            ("", *REQUIRED["begin"], *REQUIRED["run"], *REQUIRED["sink"], *REQUIRED["before commit"])
+        )
+        aim = Aim(point, _DELAY_SECONDS, self._random.uniform(0, _DELAY_SECONDS / 2), is_whole_tree=False)
+        with self._start(aim) as victim:
+            if point:
+                victim.await_point(point, AIM_SECONDS)
+            else:
+                time.sleep(self._random.uniform(0.1, 0.8) * self.tally.recovered[-1])
+            time.sleep(aim.after)
             self.tally.echoes[phase_of(victim.kill(is_whole_tree=False))] += 1
 
     def _echo_is_due(self) -> bool:
-        done, planned = self.tally.echoes.total(), self._plan.echoes
-        return done < planned * self.tally.total // self._plan.kills
+        return self.tally.echoes.total() * self._plan.kills < self._plan.echoes * self.tally.total
 
     def _aim(self) -> Aim:
         """One of the points of the phases that were hit least; now and then any moment at all."""
@@ -169,7 +175,9 @@ class KillLoop:
         self.tally.interrupted += newest.in_flight
         self.tally.least_backlog = min(self.tally.least_backlog, ahead)
         if not ahead:
-            raise StreamingError("the engine had caught up when it was killed, which proves nothing; raise batches_ahead")
+            raise StreamingError(
+                "the engine had caught up when it was killed, which proves nothing; raise batches_ahead"
+            )
 
     def _drain(self) -> None:
         """Let a last life commit everything that is in the log, and end it in peace."""

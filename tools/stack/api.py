@@ -36,7 +36,8 @@ _COMMANDS: Mapping[str, Sequence[str]] = {
     "producer": (sys.executable, "-m", "services.producer.main"),
     "engine": (sys.executable, "-m", "services.pipeline.main"),
 }
-_READY_LINES = {"producer": "", "engine": "pipeline: started"}
+_READY_LINES = {"producer": "goes on at", "engine": "pipeline: started"}
+"""What each says when it is at work: the producer when it has read back where it stopped, the engine when a batch runs."""
 _READY_SECONDS = 180.0
 _HOPELESS_DEATHS = 3
 
@@ -46,7 +47,7 @@ class Stack:
 
     Args:
         settings: of the stack; its processes get all of them as environment variables.
-        commands: what to run in place of producer and engine.
+        commands: what to run in place of producer and engine; it must say "goes on at" or "pipeline: started" when it works.
         environment: more variables for producer and engine.
         report: is told in a line what happens.
         is_tied: whether a supervisor that this object starts ends everything when the calling process dies.
@@ -173,7 +174,8 @@ class Stack:
             ConfigurationError: DATA_DIR is not a stack's folder, so it is not wiped.
         """
         if self._folder.marker.exists():
-            self._report("ending every process")
+            if any(self._control.process(name) for name in self._folder.names()):
+                self._report("ending every process")
             self._control.end_supervisor()
             self._control.end_orphans(SERVICES + SERVERS)
             self._events.append("stack", "down")

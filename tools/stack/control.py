@@ -1,6 +1,7 @@
 """How a command talks to the supervisor of a folder: through files and one signal, so that either side may be killed.
 
 A request is the program itself, written as run/requests/NAME and announced by SIGUSR1; it is gone when the program was started.
+An empty file run/requests/.ping asks whether anybody is there, and is gone when somebody is.
 
 Owns: Control, looks.
 Never: a setting; what is started, and when it is ready, is decided in api.py.
@@ -74,12 +75,12 @@ class Control:
         return find(Identity(**known)) if known else None
 
     def ensure_supervisor(self) -> None:
-        """Start a supervisor where there is none; it takes over what an earlier one has left.
+        """Start a supervisor where none answers; it takes over what an earlier one has left.
 
         Raises:
-            StreamingError: it does not come up.
+            StreamingError: it does not come up, or the one that is there does not answer.
         """
-        if self.supervisor() is not None:
+        if self._has_answered():
             return
         command = [sys.executable, "-m", "tools.stack.supervisor", str(self._folder.root)]
         if self._is_tied:
@@ -99,6 +100,22 @@ class Control:
             if self.supervisor() is not None:
                 return
         raise StreamingError(f"the supervisor did not start; see {self._log}")
+
+    def _has_answered(self) -> bool:
+        """Whether there is a supervisor that does its work: one that was killed a moment ago may still look alive."""
+        supervisor = self.supervisor()
+        if supervisor is None:
+            return False
+        self._folder.ping.touch()
+        for _ in looks(_ANSWER_SECONDS):
+            if not self._folder.ping.exists():
+                return True
+            if has_ended(supervisor):
+                return False
+            send(supervisor, signal.SIGUSR1)
+        raise StreamingError(
+            f"the supervisor, process {supervisor.pid}, does not answer; run `scripts/stack down` and then `up` again"
+        )
 
     def request(self, program: Program) -> None:
         """Have a program started, unless it runs.
@@ -133,7 +150,7 @@ class Control:
         send(supervisor, signal.SIGTERM)
         send(supervisor, signal.SIGCONT)
         for _ in looks(_END_SECONDS):
-            if self.supervisor() is None:
+            if has_ended(supervisor):
                 return True
         send(supervisor, signal.SIGKILL)
         return True

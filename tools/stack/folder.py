@@ -47,6 +47,7 @@ class Folder:
         self.events = root / "events.jsonl"
         self.run = root / "run"
         self.requests = self.run / "requests"
+        self.ping = self.requests / ".ping"
         self.supervisor = self.run / "supervisor.json"
         self.settings = self.run / "settings.json"
         self.conf = root / "conf"
@@ -81,14 +82,14 @@ class Folder:
         """
         if not self.root.exists():
             return
-        if not self.marker.exists():
+        found = [path for path in self.root.iterdir() if not keep.is_relative_to(path)]
+        if found and not self.marker.exists():
             raise ConfigurationError(
                 f"DATA_DIR={str(self.root)!r} has no stack.json and does not look like a stack's folder; nothing was removed"
             )
         # The marker goes last: a wipe that was cut short can be repeated.
-        for path in sorted(self.root.iterdir(), key=lambda path: path == self.marker):
-            if not keep.is_relative_to(path):
-                _remove(path)
+        for path in sorted(found, key=lambda path: path == self.marker):
+            _remove(path)
 
     def record(self, name: str) -> Path:
         """The file of what is known of a process."""

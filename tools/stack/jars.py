@@ -63,8 +63,9 @@ def check_programs(jars_dir: Path) -> None:
     said = subprocess.run(["java", "-version"], capture_output=True, text=True, check=False).stderr
     match = re.search(r'version "(?:1\.)?(\d+)', said)
     if not match or int(match[1]) != _JAVA_VERSION:
+        found = match[1] if match else repr(said)
         raise ConfigurationError(
-            f"STACK='processes' needs Java {_JAVA_VERSION} for Cassandra and `java` on PATH is {match[1] if match else said!r}; "
+            f"STACK='processes' needs Java {_JAVA_VERSION} for Cassandra and `java` on PATH is {found}; "
             f"put Java {_JAVA_VERSION} first on PATH or set STACK=embedded"
         )
 

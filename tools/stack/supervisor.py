@@ -242,7 +242,8 @@ class Supervisor:
             os.read(self._wakeup, 1024)
 
     def _take_requests(self) -> None:
-        """Start what was asked for and does not run."""
+        """Answer, and start what was asked for and does not run."""
+        self._folder.ping.unlink(missing_ok=True)
         for path in sorted(self._folder.requests.glob("[a-z]*")):
             program = Program.from_json(read_json(path))
             child = self._children.get(program.name)

@@ -28,6 +28,8 @@ LATENESS_MS = 60_000
 SLIDE_MS = 2_000
 LENGTH_MS = 3_000
 TOP = 10
+LONGEST_PAGE = 1_000
+LAST_TIME_MS = 253_402_300_799_999
 
 CAMPAIGNS = {f"ad-{index:04d}": f"campaign-{index // 10:02d}" for index in range(1_000)}
 """The campaign of each ad."""
@@ -65,12 +67,35 @@ def decode(value: bytes | None) -> Event | None:
     if value is None:
         return None
     try:
-        event = _JSON.decode(value.decode())
-        if b"\\u" in value:  # an escape may spell half of a surrogate pair, which is no text
-            json.dumps(event, ensure_ascii=False).encode()
+        # Bytes that are no UTF-8 become surrogates: they spoil the fields that they stand in, and no others.
+        event = _JSON.decode(value.decode("utf-8", "surrogateescape"))
+        if b"\\u" in value:  # an escape may spell half of a surrogate pair, which no JSON text may hold
+            whole = _JSON.decode(value.decode("utf-8", "replace"))
+            json.dumps(whole, ensure_ascii=False).encode()
     except (ValueError, RecursionError):
         return None
     return event if isinstance(event, dict) else None
+
+
+def _is_text(value: Any) -> bool:
+    """Whether a field holds text that can be stored; a surrogate, escaped or not, is none."""
+    if not isinstance(value, str):
+        return False
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _is_page(value: Any) -> bool:
+    """Whether a field can be a page: text of 1 to 1,000 characters."""
+    return _is_text(value) and 1 <= len(value) <= LONGEST_PAGE
+
+
+def _is_time(value: Any) -> bool:
+    """Whether a field can be an event time: milliseconds from the epoch to the end of the year 9999."""
+    return type(value) is int and 0 <= value <= LAST_TIME_MS
 
 
 class Truth:
@@ -123,7 +148,7 @@ class Truth:
         high = self._newest_ad_ms.get(item.partition)
         for offset, value, event in records:
             kind, ad, time = map(event.get, _AD_FIELDS) if event else _NO_AD
-            if not (isinstance(kind, str) and isinstance(ad, str) and type(time) is int):
+            if not (_is_text(kind) and _is_text(ad) and _is_time(time)):
                 dead[AD_EVENTS, item.partition, offset] = ("undecodable", value)
                 continue
             if high is None or time > high:
@@ -153,7 +178,7 @@ def _read_pages(
 ) -> None:
     for offset, value, event in records:
         page = event.get("page") if event else None
-        if event and isinstance(page, str) and type(event.get("event_time")) is int:
+        if event and _is_page(page) and _is_time(event.get("event_time")):
             pages[page] += 1
         else:
             dead[PAGE_VIEWS, item.partition, offset] = ("undecodable", value)

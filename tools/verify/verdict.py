@@ -4,6 +4,7 @@ Owns: CannotTellError, Offender, TableVerdict, LedgerVerdict, ProducersVerdict, 
 Never: a decision about a row; it counts what it is told.
 """
 
+import textwrap
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -12,6 +13,8 @@ from tools.verify.schema import Fact, ResultTable, Values, show_time
 
 SHOWN_OFFENDERS = 5
 """How many rows of a table are shown; all are counted."""
+
+SHOWN_COLUMNS = 80
 
 
 class CannotTellError(Exception):
@@ -29,12 +32,13 @@ class Offender:
     found: str
 
     def lines(self) -> Iterator[str]:
-        """The offender in up to three lines."""
+        """The offender in a few lines of a screen's width."""
         yield f"    {self.kind:<8} {self.key}"
-        if self.expected:
-            yield f"      expected {self.expected}"
-        if self.found:
-            yield f"      found    {self.found}"
+        for label, text in (("expected", self.expected), ("found", self.found)):
+            if text:
+                yield from textwrap.wrap(
+                    text, SHOWN_COLUMNS, initial_indent=f"      {label:<8} ", subsequent_indent=" " * 15
+                )
 
 
 @dataclass(slots=True)

@@ -18,6 +18,7 @@ from engine.dstream.run import watermark
 from engine.sinks.api import Table
 from engine.sources.direct import EventTime
 from services.pipeline.campaigns import campaigns
+from services.pipeline.records import EventTimeMs
 
 NAME = "campaign_windows"
 STREAM = "ad-events"
@@ -31,8 +32,7 @@ class AdEvent(msgspec.Struct, frozen=True, gc=False):
 
     ad_id: str
     event_type: str
-    event_time: int
-    """Milliseconds since the epoch."""
+    event_time: EventTimeMs
 
 
 EVENT_TIME = EventTime(of=attrgetter("event_time"), window=WINDOW_MS / 1_000, grace=GRACE_MS / 1_000)

@@ -9,7 +9,7 @@ from typing import Any
 from engine import StreamingContext
 from engine.dstream.dstream import DStream
 from engine.sinks.api import Table
-from services.pipeline.page_view import PageView
+from services.pipeline.records import PageView
 
 NAME = "page_totals"
 TABLE = Table(NAME, columns=("page", "views"), key=("page",))

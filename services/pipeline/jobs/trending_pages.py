@@ -11,7 +11,7 @@ from engine import StreamingContext
 from engine.dstream.dstream import DStream
 from engine.dstream.run import batch_time
 from engine.sinks.api import Table
-from services.pipeline.page_view import PageView
+from services.pipeline.records import PageView
 
 NAME = "trending_pages"
 TABLE = Table(NAME, columns=("window_end", "rank", "page", "views"), key=("window_end", "rank"))

@@ -93,6 +93,23 @@ def test_write_is_one_transaction(sqlite_world: SQLiteWorld) -> None:
     assert sqlite_world.rows(guarded, "a") == [("a", 1, 1_000)]
 
 
+def test_interrupted_write_leaves_no_lock(sqlite_world: SQLiteWorld) -> None:
+    """An interrupt in the middle of a transaction takes it back: nothing is written, and others may write."""
+
+    def interrupted() -> None:
+        with sqlite_world.store._using(TOTALS) as opened:
+            opened.connection().execute("BEGIN IMMEDIATE")
+            opened.connection().execute("INSERT INTO totals (id) VALUES ('half')")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    with closing(sqlite3.connect(sqlite_world.path, timeout=0, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        other.execute("ROLLBACK")
+    assert sqlite_world.rows(TOTALS, "half") == []
+
+
 def test_not_a_number_is_refused(sqlite_world: SQLiteWorld) -> None:
     """NaN, which SQLite would turn into null, is refused with its key."""
     with pytest.raises(SinkError, match=r"key \('a', 1\): SQLite cannot store nan"):

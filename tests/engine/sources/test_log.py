@@ -4,6 +4,7 @@ import json
 import pickle
 import struct
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -178,6 +179,24 @@ def test_topic_is_made_once(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match=r"topic 't' .* has 4 partitions and not 3; ask for 4"):
         create_topic(tmp_path / "log", "t", 3)
     assert topic_partitions(tmp_path / "log", "t") == 4
+
+
+def test_callers_at_the_same_time_make_one_topic(tmp_path: Path) -> None:
+    """Of many callers one makes the topic and the others find it; none is left with another one."""
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda _: create_topic(tmp_path, "t", 3), range(8)))
+    assert sorted(path.name for path in (tmp_path / "t").iterdir()) == ["0", "1", "2", "topic.json"]
+
+
+def test_a_refused_topic_leaves_no_folder(tmp_path: Path) -> None:
+    """Asking for more partitions than a topic has makes none of them."""
+    create_topic(tmp_path, "t", 1)
+    with pytest.raises(ConfigurationError):
+        create_topic(tmp_path, "t", 2)
+    with pytest.raises(ConfigurationError, match="cannot have 0 partitions; give at least 1"):
+        create_topic(tmp_path, "u", 0)
+    assert not (tmp_path / "t" / "1").exists()
+    assert not (tmp_path / "u").exists()
 
 
 @pytest.mark.parametrize("name", ["", "..", "a/b", "a b", "x" * 201])

@@ -1,0 +1,64 @@
+"""How many arguments a user's function takes: (rdd) or (time, rdd), (values, state) or (time, key, values, state).
+
+Owns: positional_arguments, with_time, WithoutTime.
+Never: a call of the function.
+"""
+
+import inspect
+from collections.abc import Callable, Hashable
+from typing import Any
+
+from engine.batch import Time
+from engine.errors import ConfigurationError
+from engine.rdd.api import U
+
+
+def positional_arguments(function: Callable[..., Any]) -> int:
+    """How many positional arguments a function is to be called with.
+
+    Partials, bound methods, callable objects and defaults count as a caller sees them (PySpark counts the code object's
+    arguments, defaults and self included). A function of *args alone takes two, as in PySpark's foreachRDD, a builtin of *args, or
+    without a signature, one.
+
+    Example:
+        >>> positional_arguments(lambda rdd, limit=3: rdd), positional_arguments(print), positional_arguments(lambda: None)
+        (1, 1, 0)
+    """
+    try:
+        parameters = inspect.signature(function).parameters.values()
+    except (TypeError, ValueError):
+        return 1
+    named = [p for p in parameters if p.kind in {p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD}]
+    required = sum(p.default is p.empty for p in named)
+    if required or named:
+        return required or 1
+    if any(p.kind is p.VAR_POSITIONAL for p in parameters):
+        return 1 if inspect.isbuiltin(function) else 2
+    return 0
+
+
+def with_time(function: Callable[..., U], name: str) -> Callable[[Time, Any], U]:
+    """A function of (rdd) or (time, rdd) as one of (Time, rdd); the user's gets the time as PySpark's naive local datetime.
+
+    Raises:
+        ConfigurationError: it takes neither one nor two arguments.
+    """
+    count = positional_arguments(function)
+    if count not in {1, 2}:
+        raise ConfigurationError(
+            f"{name}: the function takes {count} arguments; func should take one or two arguments"
+        )
+    if count == 1:
+        return lambda _time, rdd: function(rdd)
+    return lambda time, rdd: function(time.as_datetime(), rdd)
+
+
+class WithoutTime:
+    """An update of (values, state) as one of (time, key, values, state)."""
+
+    def __init__(self, function: Callable[[list[Any], Any], Any]) -> None:
+        self._function = function
+
+    def __call__(self, _time: Time, _key: Hashable, values: list[Any], state: Any) -> Any:
+        """The new state."""
+        return self._function(values, state)

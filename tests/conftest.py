@@ -1,0 +1,29 @@
+"""What all tests share: the servers' fixtures, and the figures that a run prints at its end."""
+
+from collections.abc import Callable
+
+import pytest
+
+pytest_plugins = ["tests.servers"]
+
+FIGURES = pytest.StashKey[list[str]]()
+"""Lines for the closing section of the run."""
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Begin without figures."""
+    config.stash[FIGURES] = []
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """Print the figures."""
+    if config.stash[FIGURES]:
+        terminalreporter.section("figures")
+        for line in config.stash[FIGURES]:
+            terminalreporter.line(line)
+
+
+@pytest.fixture(scope="session")
+def figures(request: pytest.FixtureRequest) -> Callable[[str], None]:
+    """Takes a line for the closing section."""
+    return request.config.stash[FIGURES].append

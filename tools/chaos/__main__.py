@@ -1,0 +1,157 @@
+"""The command line of the chaos drills; `scripts/chaos` runs it.
+
+Owns: command.
+Never: a fault; those are the drill's.
+"""
+
+import contextlib
+import os
+import statistics
+import sys
+from collections.abc import Callable, Iterator, Sequence
+
+import click
+from rich.console import Console
+
+from engine.errors import ConfigurationError
+from services.settings import Settings, exit_code, load_settings
+from tools.chaos.drill import FAULTS, Drill, Outcome
+from tools.stack.api import Stack
+from tools.stack.folder import Folder, read_json
+
+INTERRUPTED = 130
+"""Exit code after Ctrl-C, as shells have it."""
+
+_MEASURES = ("detect", "restart", "first batch", "caught up")
+
+
+@click.command(context_settings={"max_content_width": 80, "help_option_names": ["-h", "--help"]})
+@click.option(
+    "--fault",
+    envvar="FAULT",
+    type=click.Choice(list(FAULTS)),
+    default="engine-kill",
+    show_default=True,
+    show_envvar=True,
+    help="What to break.",
+)
+@click.option(
+    "--seed",
+    envvar="SEED",
+    type=click.IntRange(min=0),
+    default=1,
+    show_default=True,
+    show_envvar=True,
+    help="Picks the moments; the producers keep the seed they have.",
+)
+@click.option(
+    "--runs",
+    envvar="RUNS",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    show_envvar=True,
+    help="How often.",
+)
+def command(fault: str, seed: int, runs: int) -> None:
+    """Break the running stack on purpose and prove that its tables are still exact.
+
+    engine-kill sends SIGKILL to the engine while a batch is in flight. kafka-restart and
+    cassandra-restart do so to the server and start it again after 10 s. Each run proves that
+    the fault had its effect, waits until the engine has caught up, and verifies every row.
+
+    STACK and DATA_DIR say which stack. One that is not up is brought up; it goes on running
+    afterwards.
+
+    Exit codes: 0 every row exact, 1 not, or a fault had no effect, 2 refused.
+    """
+    sys.exit(exit_code(lambda: run(_settings(), fault, seed, runs)))
+
+
+def run(settings: Settings, fault: str, seed: int, runs: int) -> int:
+    """Do the runs one after another and print what they found.
+
+    Raises:
+        ConfigurationError: the stack has no such server.
+        StreamingError: the stack did not come up, or did not come back.
+    """
+    if settings.stack == "embedded" and FAULTS[fault] != "engine":
+        raise ConfigurationError(
+            f"FAULT={fault!r} needs a server, and STACK='embedded' has none; use engine-kill or STACK=processes"
+        )
+    outcomes: list[Outcome] = []
+    with _told() as say:
+        stack = Stack(settings, report=say)
+        drill = Drill(stack, fault, seed, say)
+        try:
+            stack.up()
+            outcomes.extend(map(drill.run, range(1, runs + 1)))
+        except KeyboardInterrupt:
+            click.echo("interrupted; what the drill killed runs again, and the stack goes on", err=True)
+            return INTERRUPTED
+        finally:
+            drill.close()
+    click.echo(f"{fault}, seed {seed}, STACK={settings.stack}; seconds since the kill")
+    for line in table(outcomes):
+        click.echo(line)
+    return 0 if all(outcome.is_good for outcome in outcomes) else 1
+
+
+def table(outcomes: Sequence[Outcome]) -> Iterator[str]:
+    """The runs as lines of at most 80 columns, with median and worst when there are several; the verdict line last."""
+    yield f"{'run':<6}" + "".join(f"{name:>13}" for name in _MEASURES) + "  verify"
+    rows = [_seconds(outcome) for outcome in outcomes]
+    for outcome, row in zip(outcomes, rows, strict=True):
+        yield f"{outcome.run:<6}" + _cells(row) + f"  {_told_verdict(outcome)}"
+    if len(rows) > 1:
+        columns = list(zip(*rows, strict=True))
+        yield f"{'median':<6}" + _cells([statistics.median(column) for column in columns])
+        yield f"{'worst':<6}" + _cells([max(column) for column in columns])
+    for outcome in outcomes:
+        for doubt in outcome.doubts:
+            yield f"run {outcome.run}: the fault did not have its effect: {doubt}"
+        for remark in outcome.remarks:
+            yield f"run {outcome.run}: {remark}"
+        if outcome.verdict and outcome.verdict.code:
+            yield from outcome.verdict.lines()
+    verdict = outcomes[-1].verdict
+    if verdict:
+        if verdict.reason:
+            yield f"verify could not tell: {verdict.reason}"
+        yield verdict.line
+
+
+def _seconds(outcome: Outcome) -> list[float]:
+    return [outcome.detect, outcome.restart, outcome.first_batch, outcome.caught_up]
+
+
+def _cells(seconds: Sequence[float]) -> str:
+    return "".join(f"{value:>13.2f}" for value in seconds)
+
+
+def _told_verdict(outcome: Outcome) -> str:
+    code = outcome.verdict.code if outcome.verdict else 2
+    return ("exact", "NOT EXACT", "could not tell")[code]
+
+
+def _settings() -> Settings:
+    """The settings of the stack; SEED is the drill's here, the producers keep the one that their log was begun with."""
+    os.environ.pop("SEED", None)
+    settings = load_settings()
+    known = read_json(Folder(settings.data_dir).settings)
+    return settings.model_copy(update={"seed": int(known["SEED"])}) if known else settings
+
+
+@contextlib.contextmanager
+def _told() -> Iterator[Callable[[str], None]]:
+    """What goes on, as one line that changes on a terminal and as plain lines elsewhere; on standard error."""
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield lambda text: click.echo(text, err=True)
+        return
+    with console.status("") as status:
+        yield status.update
+
+
+if __name__ == "__main__":
+    command()

@@ -1,0 +1,92 @@
+"""Which stack the demo runs on, and why, and on which ports.
+
+Owns: Choice, choose, free_port.
+Never: a start of anything.
+"""
+
+import random
+import re
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from engine.errors import ConfigurationError
+from services.settings import Settings
+from tools.stack import jars
+
+_LOOPBACK = "127.0.0.1"
+_PORTS = range(20_000, 32_000)
+"""Below the ports of outgoing connections on most systems."""
+_NAMES = {"java": "Java", "mvn": "Maven"}
+
+
+class Choice(NamedTuple):
+    """What the demo runs on."""
+
+    settings: Settings
+    line: str
+    """Says which stack it is and why; the first line of the demo."""
+
+
+def choose(settings: Settings, data_dir: Path) -> Choice:
+    """The stack that the settings ask for, or the embedded one where this machine cannot run real servers.
+
+    Args:
+        settings: as the environment gives them.
+        data_dir: the demo's own folder.
+    """
+    why = _why_embedded(settings)
+    stack = "embedded" if why else "processes"
+    line = f"stack: embedded, because {why}" if why else "stack: processes, a real Kafka and Cassandra"
+    own = {"stack": stack, "data_dir": data_dir, "checkpoint_dir": data_dir / "checkpoints", **_ports(settings)}
+    # Made anew, so that what follows from a port (KAFKA_BOOTSTRAP) follows from the demo's own.
+    given = {name: getattr(settings, name) for name in settings.model_fields_set} | own
+    given.pop("kafka_bootstrap", None)
+    return Choice(Settings(**given), line)
+
+
+def free_port(wanted: int, taken: set[int]) -> int:
+    """The wanted port of the loopback address if nobody listens on it, else another one."""
+    others = iter(lambda: random.choice(_PORTS), None)
+    for port in _candidates(wanted, others):
+        if port not in taken and _is_free(port):
+            taken.add(port)
+            return port
+    raise AssertionError("the candidates never end")
+
+
+def _candidates(wanted: int, others: Iterator[int]) -> Iterator[int]:
+    yield wanted
+    yield from others
+
+
+def _why_embedded(settings: Settings) -> str:
+    if settings.stack == "embedded":
+        return "STACK=embedded was asked for"
+    missing = [_NAMES[program] for program in jars.missing_programs(settings.jars_dir)]
+    if missing:
+        found = "was" if len(missing) == 1 else "were"
+        return f"{' and '.join(missing)} {found} not found (install a JDK 17 and Maven for the real servers)"
+    try:
+        jars.check_programs(settings.jars_dir)
+    except ConfigurationError as error:
+        version = re.search(r"`java` on PATH is (\S+);", str(error))
+        return f"the Java found is {version[1] if version else 'another one'} (install a JDK 17 for the real servers)"
+    return ""
+
+
+def _ports(settings: Settings) -> dict[str, int]:
+    """Every port of the settings, or a free one in its place."""
+    taken: set[int] = set()
+    return {name: free_port(value, taken) for name, value in settings if name.endswith("_port")}
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((_LOOPBACK, port))
+        except OSError:
+            return False
+    return True

@@ -233,7 +233,7 @@ class TransformedDStream(Node):
         slides = {parent.slide for parent in parents}
         if len(slides) != 1:
             raise ConfigurationError(
-                f"{label}: its streams have different slide durations {sorted(slides)} ms; window them to one slide"
+                f"{label}: its streams have different slide durations {sorted(map(int, slides))} ms; window them to one slide"
             )
         super().__init__(scope, parents, parents[0].slide, label, name)
         self._function = function

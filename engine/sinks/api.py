@@ -93,6 +93,9 @@ class ResultStore(Protocol):
                 the message names the migration to run.
         """
 
+    def has_row(self, table: Table, column: str, value: str) -> bool:
+        """Whether a row of the table has this text in this column; reads the table, so it is for the start only."""
+
     def write(self, table: Table, rows: Sequence[Row], *, batch_ms: int, write_timestamp: int) -> None:
         """Write the rows with `batch` = batch_ms (milliseconds) under the write timestamp (microseconds).
 

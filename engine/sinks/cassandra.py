@@ -249,6 +249,15 @@ class CassandraSink:
                 f"{fault} (keyspace {self.keyspace!r} of Cassandra at {self.address}); {_REMEDY}"
             )
 
+    def has_row(self, table: Table, column: str, value: str) -> bool:
+        """Whether a row of the table has this text in this column; reads the table, so it is for the start only."""
+        query = f'SELECT "{column}" FROM {self.keyspace}.{table.name} WHERE "{column}" = %s LIMIT 1 ALLOW FILTERING'  # noqa: S608 - identifiers of a Table are checked
+
+        def look(connected: _Connected) -> bool:
+            return connected.session.execute(query, (value,)).one() is not None
+
+        return self._patiently(table, self._outage(f"a look into table {table.name}"), look)
+
     def write(self, table: Table, rows: Sequence[Row], *, batch_ms: int, write_timestamp: int) -> None:
         """Write the rows with `batch` = batch_ms (milliseconds) under the write timestamp (microseconds).
 

@@ -108,6 +108,10 @@ class BatchLedger:
         self._store.check(LEDGER)
         self._store.check(DEAD_LETTERS)
 
+    def has_batches(self) -> bool:
+        """Whether a batch of this application was ever recorded: its checkpoint folder must then be there."""
+        return self._store.has_row(LEDGER, "app", self._app)
+
     def put_aside(self, batch: Batch, letters: Sequence[DeadLetter]) -> None:
         """Write the records that were put aside in a batch."""
         if letters:

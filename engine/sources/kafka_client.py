@@ -50,6 +50,8 @@ _LOG = logging.getLogger("engine.sources.kafka")
 _CLOCK = SystemClock()
 
 _UNKNOWN_TOPIC = frozenset({KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError.UNKNOWN_TOPIC_ID})
+_UNKNOWN_PARTITION = _UNKNOWN_TOPIC | {KafkaError._UNKNOWN_PARTITION, KafkaError._UNKNOWN_TOPIC}  # noqa: SLF001 - public
+_CAUGHT_UP = KafkaError._PARTITION_EOF  # noqa: SLF001 - public, the underscore means local
 _REFUSED = frozenset(
     {
         KafkaError.TOPIC_AUTHORIZATION_FAILED,
@@ -88,7 +90,7 @@ class Complaints:
 
 def is_end_of_partition(error: KafkaError) -> bool:
     """Whether the event says that the reader has caught up with the log, which is no error."""
-    return bool(error.code() == KafkaError._PARTITION_EOF)  # noqa: SLF001 - the client's public name for it
+    return error.code() == _CAUGHT_UP
 
 
 def check_properties(properties: Properties) -> None:
@@ -162,11 +164,13 @@ class OffsetConsumer:
             return self._consumer.get_watermark_offsets(
                 ClientPartition(*partition), timeout=_LOG_BOUNDS_SECONDS
             )
-        except KafkaException as error:
-            self.trouble = error.args[0].str()
-            _raise_if_refused(error.args[0], f"topic {partition.topic!r}")
-        self._prove_existence(partition)
-        return None
+        except KafkaException as failure:
+            error: KafkaError = failure.args[0]
+            self.trouble = error.str()
+            _raise_if_refused(error, f"topic {partition.topic!r}")
+            if error.code() in _UNKNOWN_PARTITION:
+                self._prove_existence(partition)
+            return None
 
     def _prove_existence(self, partition: TopicPartition) -> None:
         """Ask the cluster for the topic, since an unknown partition may only mean stale metadata."""

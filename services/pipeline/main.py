@@ -108,10 +108,11 @@ def build(settings: Settings, context: LocalContext, *, takeover: bool = False) 
         ConfigurationError: a table is not there as its job needs it.
     """
     ssc = StreamingContext(context, settings.batch_seconds)
-    ssc.checkpoint(settings.checkpoint_dir, takeover=takeover)
     store = store_of(settings)
     ledger = BatchLedger(store, settings.app)
     ledger.check()
+    # Rows of this application without its folder: a fresh start would count everything a second time.
+    ssc.checkpoint(settings.checkpoint_dir, takeover=takeover, mustExist=ledger.has_batches())
     ssc.recordBatches(ledger)
     inputs: dict[str, DStream[Any]] = {}
     for name in settings.jobs:

@@ -39,7 +39,12 @@ def choose(settings: Settings, data_dir: Path) -> Choice:
     why = _why_embedded(settings)
     stack = "embedded" if why else "processes"
     line = f"stack: embedded, because {why}" if why else "stack: processes, a real Kafka and Cassandra"
-    own = {"stack": stack, "data_dir": data_dir, "checkpoint_dir": data_dir / "checkpoints", **_ports(settings)}
+    own = {
+        "stack": stack,
+        "data_dir": data_dir,
+        "checkpoint_dir": data_dir / "checkpoints",
+        **_ports(settings),
+    }
     # Made anew, so that what follows from a port (KAFKA_BOOTSTRAP) follows from the demo's own.
     given = {name: getattr(settings, name) for name in settings.model_fields_set} | own
     given.pop("kafka_bootstrap", None)

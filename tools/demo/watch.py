@@ -131,7 +131,7 @@ class Watch:
         spent = last.total("engine_processing_seconds_sum") - first.total("engine_processing_seconds_sum")
         keys: dict[str, int] = {}
         for labels, value in last.samples.get("engine_state_keys", ()):
-            job = labels["operator"].partition("/")[0]
+            job = labels["operator"].partition(".")[0]
             keys[job] = keys.get(job, 0) + int(value)
         return Batches(
             int(last.total("engine_batches_total", outcome="completed")),

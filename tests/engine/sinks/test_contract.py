@@ -339,3 +339,12 @@ def test_store_works_after_close(world: World, name: str) -> None:
         world.store.close()
     world.put(TOTALS, (name, 2), at=2)
     assert world.rows(TOTALS, name) == [(name, 2, 1_000)]
+
+
+def test_a_row_is_found_by_a_column_until_it_is_deleted(world: World, name: str) -> None:
+    """The look at the start sees a row by the text of its key, and no longer after its removal."""
+    assert not world.store.has_row(TOTALS, "id", name)
+    world.put(TOTALS, (name, 1), at=1)
+    assert world.store.has_row(TOTALS, "id", name)
+    world.put(TOTALS, delete(name), at=2)
+    assert not world.store.has_row(TOTALS, "id", name)

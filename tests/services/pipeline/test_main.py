@@ -1,0 +1,144 @@
+"""The engine service as a process, on the embedded stack."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from services.settings import REPOSITORY, Settings, base_environment
+from services.sqlite import migrate
+from services.topics import create_topics
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    """An embedded stack with its topics and tables, and nothing in them."""
+    made = Settings(stack="embedded", data_dir=tmp_path, master="local", batch_seconds=0.05, metrics_port=21_678)
+    create_topics(made)
+    migrate.migrate(made.results_path)
+    return made
+
+
+@pytest.fixture
+def engines() -> Iterator[list[subprocess.Popen[str]]]:
+    """The engines that a test starts; those that still run at its end are killed."""
+    started: list[subprocess.Popen[str]] = []
+    yield started
+    for engine in started:
+        engine.kill()
+        engine.communicate()
+
+
+def start(settings: Settings, engines: list[subprocess.Popen[str]], **more: str) -> subprocess.Popen[str]:
+    """An engine of these settings."""
+    engine = subprocess.Popen(
+        [sys.executable, "-m", "services.pipeline.main"],
+        cwd=REPOSITORY,
+        env={**base_environment(), **settings.environment(), "PYTHONUNBUFFERED": "1", **more},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    engines.append(engine)
+    return engine
+
+
+def started(engine: subprocess.Popen[str]) -> str:
+    """The line that an engine prints when it runs."""
+    assert engine.stdout is not None
+    return engine.stdout.readline()
+
+
+def refusal(engine: subprocess.Popen[str]) -> str:
+    """What an engine says that refuses to run: exit code 2, one sentence, no traceback."""
+    _, complaint = engine.communicate(timeout=30)
+    assert engine.returncode == 2
+    assert "Traceback" not in complaint
+    return complaint
+
+
+def test_sigterm_drains_and_exits_0(settings: Settings, engines: list[subprocess.Popen[str]]) -> None:
+    """An engine that gets SIGTERM ends its batch and exits with 0, and the next one goes on."""
+    for _ in range(2):
+        engine = start(settings, engines)
+        assert started(engine).startswith("pipeline: started")
+        engine.send_signal(signal.SIGTERM)
+        _, log = engine.communicate(timeout=30)
+        assert engine.returncode == 0
+        assert "Traceback" not in log
+
+
+def test_second_engine_on_the_folder_is_refused(settings: Settings, engines: list[subprocess.Popen[str]]) -> None:
+    """While one engine holds the checkpoint folder another is refused by the folder's name."""
+    assert started(start(settings, engines)).startswith("pipeline: started")
+
+    complaint = refusal(start(settings, engines, METRICS_PORT="21679"))
+
+    assert str(settings.checkpoint_dir / "pipeline") in complaint
+    assert "in use by another process" in complaint
+
+
+def test_missing_folder_beside_a_ledger_is_refused(settings: Settings, engines: list[subprocess.Popen[str]]) -> None:
+    """An application whose ledger has rows does not start fresh when its checkpoint folder is gone."""
+    engine = start(settings, engines)
+    started(engine)
+    journal = settings.checkpoint_dir / "pipeline" / "journal"
+    wait_for_commit(journal)
+    engine.send_signal(signal.SIGTERM)
+    engine.communicate(timeout=30)
+    os.rename(settings.checkpoint_dir, settings.checkpoint_dir.with_name("moved"))
+
+    complaint = refusal(start(settings, engines))
+
+    assert "is missing and was expected" in complaint
+
+
+def wait_for_commit(journal: Path) -> None:
+    """Return when a commit is in the journal."""
+    while not any(b'"type":"commit"' in segment.read_bytes() for segment in journal.glob("*.log")):
+        os.sched_yield()
+
+
+def test_missing_schema_is_refused(settings: Settings, engines: list[subprocess.Popen[str]]) -> None:
+    """Without its tables the engine names the store and the migration to run."""
+    settings.results_path.unlink()
+
+    assert "python -m services.sqlite.migrate" in refusal(start(settings, engines))
+
+
+def test_missing_topic_is_refused(settings: Settings, engines: list[subprocess.Popen[str]]) -> None:
+    """Without its topic the engine names it."""
+    (settings.log_dir / "ad-events" / "topic.json").unlink()
+
+    assert "ad-events" in refusal(start(settings, engines))
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"), [("MASTER", "yarn"), ("JOBS", "word_count"), ("BATCH_SECONDS", "soon"), ("METRICS_PORT", "0")]
+)
+def test_wrong_setting_is_refused(
+    settings: Settings, engines: list[subprocess.Popen[str]], variable: str, value: str
+) -> None:
+    """An unknown or malformed setting is named with its value."""
+    complaint = refusal(start(settings, engines, **{variable: value}))
+
+    assert variable in complaint
+    assert value in complaint
+
+
+def test_checkpoint_of_a_newer_format_is_refused(settings: Settings, engines: list[subprocess.Popen[str]]) -> None:
+    """A folder that a newer version wrote is left alone."""
+    engine = start(settings, engines)
+    started(engine)
+    engine.send_signal(signal.SIGTERM)
+    engine.communicate(timeout=30)
+    meta = settings.checkpoint_dir / "pipeline" / "meta.json"
+    meta.write_text(meta.read_text().replace('"format": 1', '"format": 2'))
+
+    assert "format" in refusal(start(settings, engines))

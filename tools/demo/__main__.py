@@ -1,0 +1,222 @@
+"""The command line of the demo; `scripts/demo` runs it.
+
+Owns: command, Demo.
+Never: a process that it leaves behind.
+"""
+
+import contextlib
+import fcntl
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import click
+from rich.console import Console
+from rich.live import Live
+
+from engine.errors import ConfigurationError, StreamingError
+from services.settings import REPOSITORY, Settings, exit_code, load_settings
+from tools.demo.choice import choose
+from tools.demo.view import Story, minutes, plain_line, screen, shortfalls
+from tools.demo.watch import Watch
+from tools.stack.api import Stack
+from tools.verify import Verdict, verify
+
+INTERRUPTED = 130
+"""Exit code after Ctrl-C, as shells have it."""
+
+_LOOK_SECONDS = 0.5
+_PLAIN_SECONDS = 4.0
+_RECOVERY_SECONDS = 60.0
+
+
+@click.command(context_settings={"max_content_width": 80, "help_option_names": ["-h", "--help"]})
+@click.option(
+    "--data-dir",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=Path(".demo"),
+    show_default=True,
+    help="Kept by the demo alone: emptied at the start.",
+)
+@click.option(
+    "--kill-after", type=click.FloatRange(min=1), help="Seconds until the kill. [default: 20, embedded 12]"
+)
+@click.option("--go-on", type=click.FloatRange(min=1), help="Seconds after the recovery. [default: 10]")
+def command(data_dir: Path, kill_after: float | None, go_on: float | None) -> None:
+    """Run the whole pipeline for about a minute, kill its engine with -9 in the middle, and prove every row.
+
+    With Java 17 and Maven it starts a real Kafka and a real Cassandra; without them, or with
+    STACK=embedded, a log on disk and SQLite take their place. Everything that it starts it
+    also stops; ports that are taken are replaced by free ones.
+
+    Exit codes: 0 every row of every job's table is exact, 1 not, 2 refused.
+    """
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    sys.exit(exit_code(lambda: run(data_dir, kill_after, go_on)))
+
+
+def run(data_dir: Path, kill_after: float | None, go_on: float | None) -> int:
+    """Choose a stack and show the demo on it."""
+    settings, line = choose(load_settings(), REPOSITORY / data_dir)
+    click.echo(line)
+    if kill_after is None:
+        kill_after = 20.0 if settings.stack == "processes" else 12.0
+    with _alone(settings.data_dir):
+        try:
+            return Demo(settings, Console()).run(kill_after, go_on or 10.0)
+        except KeyboardInterrupt:
+            click.echo("interrupted; everything that the demo started has been stopped")
+            return INTERRUPTED
+
+
+class Demo:
+    """One showing.
+
+    Args:
+        settings: of the demo's own stack.
+        console: where it is shown.
+    """
+
+    def __init__(self, settings: Settings, console: Console) -> None:
+        self._settings = settings
+        self._console = console
+        self._story = Story()
+        self._kills = 0
+        self._stack = Stack(settings, report=self._report, is_tied=True)
+        self._show: Callable[[str], None] = click.echo
+        self._began = 0.0
+
+    def run(self, kill_after: float, go_on: float) -> int:
+        """Start, watch, kill, watch, verify, stop; returns the exit code."""
+        try:
+            with self._working("starting"):
+                self._stack.down(wipe=True)
+                self._stack.up()
+            self._watch_and_kill(kill_after, go_on)
+            with self._working("verifying every row"):
+                verdict = verify(self._settings)
+        finally:
+            with self._working("stopping everything"):
+                self._stack.down()
+        return self._close(verdict)
+
+    def _watch_and_kill(self, kill_after: float, go_on: float) -> None:
+        self._began = time.monotonic()
+        with contextlib.closing(Watch(self._settings)) as watch, self._screen(watch) as look:
+            self._story.now = f"running; kill -9 of the engine at {minutes(kill_after)}"
+            self._until(kill_after, look)
+            before = watch.progress.newest().time
+            event = self._stack.kill("engine")
+            self._kills += 1
+            self._story.tell(f"kill -9 of the engine, pid {event.facts['pid']}")
+            self._story.now = "the engine is killed"
+            restart = self._await_commit(watch, before, event.time, look)
+            self._story.tell(restart)
+            self._story.now = "running again"
+            self._until(self._story.seconds + go_on, look)
+
+    def _await_commit(self, watch: Watch, before: int, killed: float, look: Callable[[], None]) -> str:
+        """Wait for the first new commit; returns what the recovery took, in words."""
+        deadline = time.monotonic() + _RECOVERY_SECONDS
+        due = 0.0
+        while watch.progress.newest().time <= before:
+            if time.monotonic() > deadline:
+                raise StreamingError(f"no new commit within {_RECOVERY_SECONDS:g} s after the kill")
+            if time.monotonic() >= due:
+                look()
+                due = time.monotonic() + _LOOK_SECONDS
+            time.sleep(0.005)
+        seconds = time.time() - killed
+        restart = self._stack.wait_for("engine", "restart", after=killed)
+        return (
+            f"recovered: pid {restart.facts['pid']} after {restart.time - killed:.2f} s, "
+            f"first new commit after {seconds:.2f} s"
+        )
+
+    def _until(self, seconds: float, look: Callable[[], None]) -> None:
+        while self._story.seconds < seconds:
+            look()
+            time.sleep(_LOOK_SECONDS)
+
+    @contextlib.contextmanager
+    def _screen(self, watch: Watch) -> Iterator[Callable[[], None]]:
+        """A function that takes a look and shows it."""
+        if not self._console.is_terminal:
+            yield self._plain(watch)
+            return
+        with Live(console=self._console, auto_refresh=False, transient=False) as live:
+
+            def look() -> None:
+                self._story.seconds = time.monotonic() - self._began
+                live.update(screen(self._story, watch.look(), self._settings), refresh=True)
+
+            yield look
+            look()
+
+    def _plain(self, watch: Watch) -> Callable[[], None]:
+        """Lines every few seconds, and at once when something has happened."""
+        due, told = 0.0, 0
+
+        def look() -> None:
+            nonlocal due, told
+            self._story.seconds = time.monotonic() - self._began
+            for when, what in self._story.told[told:]:
+                click.echo(f"{minutes(when)}  {what}")
+            told = len(self._story.told)
+            if time.monotonic() >= due:
+                click.echo(plain_line(self._story, watch.look(), self._settings))
+                due = time.monotonic() + _PLAIN_SECONDS
+
+        return look
+
+    @contextlib.contextmanager
+    def _working(self, text: str) -> Iterator[None]:
+        """Show that something takes a while."""
+        if not self._console.is_terminal:
+            click.echo(text)
+            yield
+            return
+        with self._console.status(text) as status:
+            self._show = status.update
+            yield
+
+    def _report(self, text: str) -> None:
+        self._show(text)
+
+    def _close(self, verdict: Verdict) -> int:
+        """Say what was found; the verdict is the last line."""
+        for when, what in self._story.told:
+            click.echo(f"{minutes(when)}  {what}")
+        for line in verdict.lines():
+            click.echo(line)
+        faults = [verdict.reason] if verdict.reason else []
+        faults += shortfalls(
+            {table.name: table.rows for table in verdict.tables}, self._kills, self._settings.jobs
+        )
+        for fault in faults:
+            click.echo(f"not shown: {fault}")
+        click.echo(verdict.line)
+        return verdict.code or bool(faults)
+
+
+@contextlib.contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Only one demo at a time in a folder; the kernel lets go of it however this one ends."""
+    folder.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    except BlockingIOError:
+        raise ConfigurationError(
+            f"--data-dir={str(folder)!r} is used by a demo that runs now; wait for its end or name another folder"
+        ) from None
+    finally:
+        os.close(descriptor)
+
+
+if __name__ == "__main__":
+    command()

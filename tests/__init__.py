@@ -1,0 +1,1 @@
+"""The tests; what they state is the specification."""

@@ -16,8 +16,6 @@ from types import FrameType
 from typing import Any
 
 import click
-from engine.sources.decoders import json_decoder
-from engine.sources.kafka import KafkaUtils, PreferConsistent, Subscribe
 
 from engine import LocalContext, StreamingContext
 from engine.dstream.dstream import DStream
@@ -26,7 +24,9 @@ from engine.sinks.api import ResultStore, Table
 from engine.sinks.cassandra import CassandraSink
 from engine.sinks.output import BatchLedger, TableOutput
 from engine.sinks.sqlite import SQLiteSink
+from engine.sources.decoders import json_decoder
 from engine.sources.direct import EventTime, create_direct_stream
+from engine.sources.kafka import KafkaUtils, PreferConsistent, Subscribe
 from engine.sources.log import LogSource
 from services.pipeline.jobs import campaign_windows, page_totals, trending_pages
 from services.pipeline.jobs.campaign_windows import AdEvent

@@ -7,7 +7,7 @@ Never: a verdict in a test; it prints ratios, and says by how much a budget is m
 import os
 import statistics
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import click
 from rich.console import Console
@@ -68,15 +68,15 @@ def _rounds(
     bootstrap: str, topic: str, events: int, rounds: int, batch_records: int, progress: Progress
 ) -> list[Run]:
     bar = progress.add_task("loop and engine in turn", total=3 * rounds)
+    sides: list[Callable[[], Run]] = [
+        lambda: run_loop(bootstrap, topic, events, 2),
+        lambda: run_engine(bootstrap, topic, events, "local[2]", batch_records),
+        lambda: run_loop(bootstrap, topic, events, 1),
+    ]
     runs = []
-    for _ in range(rounds):
-        for side in (
-            lambda: run_loop(bootstrap, topic, events, 2),
-            lambda: run_engine(bootstrap, topic, events, "local[2]", batch_records),
-            lambda: run_loop(bootstrap, topic, events, 1),
-        ):
-            runs.append(side())
-            progress.advance(bar)
+    for side in sides * rounds:
+        runs.append(side())
+        progress.advance(bar)
     return runs
 
 

@@ -16,7 +16,7 @@ import time
 from collections.abc import Sequence
 
 import msgspec
-from confluent_kafka import Consumer, KafkaError, TopicPartition
+from confluent_kafka import Consumer, KafkaException, TopicPartition
 
 from services.pipeline.campaigns import campaigns
 
@@ -40,9 +40,9 @@ def count(consumer: Consumer, until: dict[int, int]) -> dict[tuple[str, int], in
         for message in consumer.consume(500, 1.0):
             error = message.error()
             if error is not None:
-                raise KafkaError(error.code())
+                raise KafkaException(error)
             left -= 1
-            event = decode(message.value())
+            event = decode(message.value() or b"")
             if event.event_type == "view":
                 campaign = campaign_of.get(event.ad_id)
                 if campaign is not None:

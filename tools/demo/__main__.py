@@ -16,6 +16,7 @@ from pathlib import Path
 import click
 from rich.console import Console
 from rich.live import Live
+from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from engine.errors import ConfigurationError, StreamingError
 from services.settings import REPOSITORY, Settings, exit_code, load_settings
@@ -166,8 +167,9 @@ class Demo:
             for when, what in self._story.told[told:]:
                 click.echo(f"{minutes(when)}  {what}")
             told = len(self._story.told)
+            sample = watch.look()
             if time.monotonic() >= due:
-                click.echo(plain_line(self._story, watch.look(), self._settings))
+                click.echo(plain_line(self._story, sample, self._settings))
                 due = time.monotonic() + _PLAIN_SECONDS
 
         return look
@@ -179,8 +181,10 @@ class Demo:
             click.echo(text)
             yield
             return
-        with self._console.status(text) as status:
-            self._show = status.update
+        columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
+        with Progress(*columns, console=self._console, transient=True) as progress:
+            task = progress.add_task(text)
+            self._show = lambda told: progress.update(task, description=told)
             yield
 
     def _report(self, text: str) -> None:
@@ -188,8 +192,6 @@ class Demo:
 
     def _close(self, verdict: Verdict) -> int:
         """Say what was found; the verdict is the last line."""
-        for when, what in self._story.told:
-            click.echo(f"{minutes(when)}  {what}")
         for line in verdict.lines():
             click.echo(line)
         faults = [verdict.reason] if verdict.reason else []

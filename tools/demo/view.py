@@ -77,15 +77,17 @@ def _title(story: Story, settings: Settings) -> RenderableType:
     row = Table.grid(expand=False)
     row.add_column(width=_WIDTH - 30, no_wrap=True)
     row.add_column(width=30, justify="right", no_wrap=True)
-    where = "Kafka and Cassandra" if settings.stack == "processes" else "log on disk and SQLite"
+    where = "Kafka, Cassandra" if settings.stack == "processes" else "log on disk, SQLite"
     row.add_row(f"[bold] {minutes(story.seconds)}  {story.now}", f"[dim]{where}, {settings.master}")
     return row
 
 
 def _topics(sample: Sample, settings: Settings) -> RenderableType:
     table = Table.grid(padding=(0, 2), pad_edge=True)
-    for justify in ("left", "right", "right", "right", "left"):
-        table.add_column(justify=justify, no_wrap=True)
+    table.add_column(min_width=10, no_wrap=True)
+    for _ in range(3):
+        table.add_column(justify="right", min_width=9, no_wrap=True)
+    table.add_column(no_wrap=True)
     table.add_row(*(f"[dim]{title}" for title in ("topic", "records/s", "committed", "lag", "jobs")))
     jobs = {
         "ad-events": [job for job in settings.jobs if job == "campaign_windows"],
@@ -153,7 +155,7 @@ def _tables(sample: Sample) -> RenderableType:
 def _bar(share: float) -> str:
     filled = min(round(share * _BAR_CELLS), _BAR_CELLS)
     colour = "green" if share <= 1 else "red"
-    return f"[{colour}]{'━' * filled}[/][dim]{'━' * (_BAR_CELLS - filled)}[/] {share:.0%}"
+    return f"[{colour}]{'█' * filled}[/][dim]{'░' * (_BAR_CELLS - filled)}[/] {share:.0%}"
 
 
 def _rate(rate: float | None) -> str:

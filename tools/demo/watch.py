@@ -126,9 +126,12 @@ class Watch:
         return (taken[1] - taken[0]) / seconds
 
     def _batches(self) -> Batches:
-        first, last = self._window[0], self._window[-1]
-        count = last.total("engine_processing_seconds_count") - first.total("engine_processing_seconds_count")
-        spent = last.total("engine_processing_seconds_sum") - first.total("engine_processing_seconds_sum")
+        last = self._window[-1]
+        first = self._window[0] if len(self._window) > 1 else Metrics("")
+        count, spent = (
+            last.total(f"engine_processing_seconds_{name}") - first.total(f"engine_processing_seconds_{name}")
+            for name in ("count", "sum")
+        )
         keys: dict[str, int] = {}
         for labels, value in last.samples.get("engine_state_keys", ()):
             job = labels["operator"].partition(".")[0]

@@ -15,7 +15,7 @@ Never: I/O, a clock, a comparison.
 import json
 from collections import Counter, deque
 from collections.abc import Callable, Collection, Iterable
-from typing import Any
+from typing import Any, TypeGuard
 
 from tools.verify.ledger import LedgerBatch, Range
 from tools.verify.schema import TABLES, Values
@@ -77,7 +77,7 @@ def decode(value: bytes | None) -> Event | None:
     return event if isinstance(event, dict) else None
 
 
-def _is_text(value: Any) -> bool:
+def _is_text(value: Any) -> TypeGuard[str]:
     """Whether a field holds text that can be stored; a surrogate, escaped or not, is none."""
     if not isinstance(value, str):
         return False
@@ -88,12 +88,12 @@ def _is_text(value: Any) -> bool:
     return True
 
 
-def _is_page(value: Any) -> bool:
+def _is_page(value: Any) -> TypeGuard[str]:
     """Whether a field can be a page: text of 1 to 1,000 characters."""
     return _is_text(value) and 1 <= len(value) <= LONGEST_PAGE
 
 
-def _is_time(value: Any) -> bool:
+def _is_time(value: Any) -> TypeGuard[int]:
     """Whether a field can be an event time: milliseconds from the epoch to the end of the year 9999."""
     return type(value) is int and 0 <= value <= LAST_TIME_MS
 

@@ -269,6 +269,13 @@ class TestCompaction:
             name,
             {"cleanup.policy": "compact", "segment.ms": "100", "min.cleanable.dirty.ratio": "0.001"},
         )
+        setting = ConfigResource(ResourceType.TOPIC, name)
+        # The broker learns of it a moment after the controller has acknowledged it.
+        eventually(
+            lambda: (
+                client.describe_configs([setting])[setting].result(30)["cleanup.policy"].value == "compact"
+            )
+        )
         return TopicWriter(kafka_server.bootstrap, name)
 
     def test_compacted_topic_is_refused(self, compacted: TopicWriter, make_source: MakeSource) -> None:

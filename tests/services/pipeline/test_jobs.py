@@ -24,7 +24,11 @@ def rows_of(build: Build, batches: Sequence[Sequence[Any]], folder: Path) -> lis
         clock = ManualClock(START_MS)
         ssc = StreamingContext(context, 1, clock=clock)
         ssc.checkpoint(folder)
-        build(ssc, ssc.queueStream([list(batch) for batch in batches]), lambda rdd: written.append(sorted(rdd.collect())))
+        build(
+            ssc,
+            ssc.queueStream([list(batch) for batch in batches]),
+            lambda rdd: written.append(sorted(rdd.collect())),
+        )
         ssc.start(thread=False)
         for _ in batches:
             clock.advance(1_000)

@@ -19,7 +19,9 @@ pytestmark = pytest.mark.slow
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:
     """An embedded stack with its topics and tables, and nothing in them."""
-    made = Settings(stack="embedded", data_dir=tmp_path, master="local", batch_seconds=0.05, metrics_port=21_678)
+    made = Settings(
+        stack="embedded", data_dir=tmp_path, master="local", batch_seconds=0.05, metrics_port=21_678
+    )
     create_topics(made)
     migrate.migrate(made.results_path)
     return made
@@ -74,7 +76,9 @@ def test_sigterm_drains_and_exits_0(settings: Settings, engines: list[subprocess
         assert "Traceback" not in log
 
 
-def test_second_engine_on_the_folder_is_refused(settings: Settings, engines: list[subprocess.Popen[str]]) -> None:
+def test_second_engine_on_the_folder_is_refused(
+    settings: Settings, engines: list[subprocess.Popen[str]]
+) -> None:
     """While one engine holds the checkpoint folder another is refused by the folder's name."""
     assert started(start(settings, engines)).startswith("pipeline: started")
 
@@ -84,7 +88,9 @@ def test_second_engine_on_the_folder_is_refused(settings: Settings, engines: lis
     assert "in use by another process" in complaint
 
 
-def test_missing_folder_beside_a_ledger_is_refused(settings: Settings, engines: list[subprocess.Popen[str]]) -> None:
+def test_missing_folder_beside_a_ledger_is_refused(
+    settings: Settings, engines: list[subprocess.Popen[str]]
+) -> None:
     """An application whose ledger has rows does not start fresh when its checkpoint folder is gone."""
     engine = start(settings, engines)
     started(engine)
@@ -92,7 +98,7 @@ def test_missing_folder_beside_a_ledger_is_refused(settings: Settings, engines: 
     wait_for_commit(journal)
     engine.send_signal(signal.SIGTERM)
     engine.communicate(timeout=30)
-    os.rename(settings.checkpoint_dir, settings.checkpoint_dir.with_name("moved"))
+    settings.checkpoint_dir.rename(settings.checkpoint_dir.with_name("moved"))
 
     complaint = refusal(start(settings, engines))
 
@@ -120,7 +126,8 @@ def test_missing_topic_is_refused(settings: Settings, engines: list[subprocess.P
 
 
 @pytest.mark.parametrize(
-    ("variable", "value"), [("MASTER", "yarn"), ("JOBS", "word_count"), ("BATCH_SECONDS", "soon"), ("METRICS_PORT", "0")]
+    ("variable", "value"),
+    [("MASTER", "yarn"), ("JOBS", "word_count"), ("BATCH_SECONDS", "soon"), ("METRICS_PORT", "0")],
 )
 def test_wrong_setting_is_refused(
     settings: Settings, engines: list[subprocess.Popen[str]], variable: str, value: str
@@ -132,7 +139,9 @@ def test_wrong_setting_is_refused(
     assert value in complaint
 
 
-def test_checkpoint_of_a_newer_format_is_refused(settings: Settings, engines: list[subprocess.Popen[str]]) -> None:
+def test_checkpoint_of_a_newer_format_is_refused(
+    settings: Settings, engines: list[subprocess.Popen[str]]
+) -> None:
     """A folder that a newer version wrote is left alone."""
     engine = start(settings, engines)
     started(engine)

@@ -9,7 +9,22 @@ from services.pipeline.records import PageView
 from tools.verify.truth import _is_page, _is_time, decode
 
 _PARTS = st.sampled_from(
-    [b'"page"', b'"event_time"', b":", b",", b"{", b"}", b'"x"', b'"/a"', b'""', b"1", b"-1", b"1.0", b"1e3", b"true"]
+    [
+        b'"page"',
+        b'"event_time"',
+        b":",
+        b",",
+        b"{",
+        b"}",
+        b'"x"',
+        b'"/a"',
+        b'""',
+        b"1",
+        b"-1",
+        b"1.0",
+        b"1e3",
+        b"true",
+    ]
 )
 _DECODER = msgspec.json.Decoder(PageView)
 

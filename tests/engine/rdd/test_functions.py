@@ -1,0 +1,145 @@
+"""Each user function is serialised once and shipped once, and let go with its last user."""
+
+import gc
+import threading
+from functools import partial
+from operator import itemgetter
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from engine import LocalContext, StreamingContext
+from engine.dstream.dstream import DStream
+from engine.errors import ConfigurationError
+from engine.rdd.functions import FunctionTable
+from tests.engine.app import App
+
+
+class Counted:
+    """A callable that counts how often it is serialised."""
+
+    serialised = 0
+
+    def __call__(self, n: int) -> int:
+        """The number."""
+        return n
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        Counted.serialised += 1
+        return (Counted, ())
+
+
+def adder(n: int) -> Any:
+    """A new function each time, equal for equal n."""
+    return lambda x: x + n
+
+
+def test_function_is_serialised_once(local_two: LocalContext) -> None:
+    """A function that is used in many jobs is serialised once."""
+    counted = Counted()
+    Counted.serialised = 0
+    for _ in range(5):
+        assert local_two.parallelize([1, 2]).map(counted).collect() == [1, 2]
+
+    assert Counted.serialised == 1
+
+
+def test_function_is_shipped_once_to_each_executor(tmp_path: Path) -> None:
+    """After the first two batches no executor is sent a function again."""
+    shipped: list[int] = []
+
+    def job(_ssc: StreamingContext, stream: DStream[Any], app: App) -> None:
+        counts = stream.map(lambda n: (n % 3, n)).reduceByKey(lambda x, y: x + y)
+        app.collect(counts.updateStateByKey(lambda values, state: sum(values) + (state or 0)), "all")
+
+    with (
+        LocalContext("local[2]", "test") as context,
+        App(context, tmp_path, job, [list(range(10))] * 6) as app,
+    ):
+        for _ in range(6):
+            app.run()
+            shipped.append(context._functions._next)
+
+    assert shipped[1] == shipped[0]
+    assert len(set(shipped)) == 1
+
+
+def test_equal_functions_are_one_entry() -> None:
+    """Two functions of equal bytes have one number, others have their own."""
+    table = FunctionTable()
+    one, same, other = adder(1), adder(1), adder(2)
+
+    assert table.reference(one) == table.reference(same)
+    assert table.reference(other) != table.reference(one)
+
+
+def test_function_is_released_with_its_last_user() -> None:
+    """A number is released when every function of its bytes is gone, and then once."""
+    table = FunctionTable()
+    one, same = adder(1), adder(1)
+    number = table.reference(one)
+    table.reference(same)
+    del one
+    gc.collect()
+    assert table.take_released() == []
+    del same
+    gc.collect()
+
+    assert table.take_released() == [number]
+    assert table.take_released() == []
+
+
+def test_number_never_returns_for_other_bytes() -> None:
+    """A number that was released is not given again, nor is a new function taken for one that is gone."""
+    table = FunctionTable()
+    numbers = set()
+    for n in range(200):
+        # Each function may get the memory address of the one before it.
+        numbers.add(table.reference(adder(n)))
+
+    assert len(numbers) == 200
+    assert table.payload(table.reference(adder(1_000)))
+
+
+def test_released_functions_leave_the_executors(local_two: LocalContext) -> None:
+    """An executor forgets functions that the driver released."""
+
+    def functions_there() -> int:
+        return local_two.parallelize([0], 1).mapPartitions(_functions_of_executor).collect()[0]
+
+    functions_there()
+    before = functions_there()
+    for n in range(50):
+        local_two.parallelize([1], 1).map(adder(n)).collect()
+    gc.collect()
+    local_two.parallelize([1], 1).collect()
+
+    assert functions_there() <= before + 2
+
+
+def _functions_of_executor(_elements: Any) -> list[int]:
+    from_gc = [kept for kept in gc.get_objects() if type(kept).__name__ == "Runtime"]
+    return [len(runtime.functions) for runtime in from_gc]
+
+
+def test_objects_without_weak_references_are_functions_too(local_two: LocalContext) -> None:
+    """A callable that cannot be watched, such as an itemgetter, is kept and works."""
+    rdd = local_two.parallelize([("a", 1)])
+
+    assert rdd.map(itemgetter(1)).map(partial(max, 5)).map(str).collect() == ["5"]
+
+
+def test_what_cannot_be_serialised_is_refused_by_name(local_two: LocalContext) -> None:
+    """A function that captures what cannot travel is refused with its name, the cause and the remedy."""
+    lock = threading.Lock()
+
+    def uses_a_lock(n: int) -> int:
+        with lock:
+            return n
+
+    with pytest.raises(
+        ConfigurationError,
+        match=r"uses_a_lock cannot be shipped to the executors .*make what it captures picklable",
+    ):
+        local_two.parallelize([1]).map(uses_a_lock).collect()

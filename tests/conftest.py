@@ -3,6 +3,11 @@
 from collections.abc import Callable
 
 import pytest
+from hypothesis import settings
+
+# A loaded machine is slow now and then; how long an example may take says nothing about the code.
+settings.register_profile("repository", deadline=None, max_examples=60)
+settings.load_profile("repository")
 
 pytest_plugins = ["tests.servers"]
 

@@ -16,7 +16,7 @@ from engine.batch import Batch, Duration, OffsetRange, Time, TopicPartition
 from engine.context import StreamingContext
 from engine.dstream.dstream import DStream
 from engine.dstream.nodes import BatchScope, DeadLetter, InputDStream, Observed
-from engine.errors import ConfigurationError, OffsetOutOfRangeError
+from engine.errors import ConfigurationError, OffsetOutOfRangeError, UserFunctionError
 from engine.failpoints import fail_point
 from engine.rdd.api import RDD
 from engine.sources.api import ConsumerRecord, RecordSlice, Source
@@ -111,6 +111,8 @@ class ReadRanges:
             records = _decoded(piece, decode, dead)
             if self._event_time is not None and records:
                 times = list(map(self._event_time.of, records))
+                if len(times) < len(records):
+                    raise UserFunctionError("StopIteration: the function of the event time raised it")
                 newest = max(times)
                 largest = newest if largest is None else max(largest, newest)
                 if read.late_before is not None and min(times) < read.late_before:

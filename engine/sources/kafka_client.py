@@ -29,7 +29,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # its py.type
 )
 
 from engine.batch import TopicPartition
-from engine.clock import SystemClock
+from engine.clock import Clock, SystemClock
 from engine.errors import ConfigurationError, SourceError
 
 __all__ = [
@@ -47,7 +47,6 @@ __all__ = [
 Properties: TypeAlias = Mapping[str, str | int | float | bool]
 
 _LOG = logging.getLogger("engine.sources.kafka")
-_CLOCK = SystemClock()
 
 _UNKNOWN_TOPIC = frozenset({KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError.UNKNOWN_TOPIC_ID})
 _UNKNOWN_PARTITION = _UNKNOWN_TOPIC | {KafkaError._UNKNOWN_PARTITION, KafkaError._UNKNOWN_TOPIC}  # noqa: SLF001 - public
@@ -74,14 +73,15 @@ _LOG_BOUNDS_SECONDS = 1.0
 class Complaints:
     """The log lines of a process about servers that do not answer: one a second at most."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Clock | None = None) -> None:
+        self._clock = clock or SystemClock()
         self._lock = threading.Lock()
-        self._next = 0.0
+        self._next = self._clock.monotonic()
 
     def say(self, text: str) -> None:
         """Log the text as a warning, unless something was said less than a second ago."""
         with self._lock:
-            now = _CLOCK.monotonic()
+            now = self._clock.monotonic()
             if now < self._next:
                 return
             self._next = now + 1.0

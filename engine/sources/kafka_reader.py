@@ -9,7 +9,7 @@ up shows when a fetch has waited in vain for fetch.wait.max.ms, which is therefo
 A consumer is left where its last range ended and reads ahead in threads of its own, and what it has handed
 out past `until` is kept, so the next range of the partition costs no request. One consumer for all partitions of
 a process would need a fifth of the threads, but reading one partition then pulls the backlog of the others into
-memory without bound: measured 300,000 surplus messages with 16 partitions, and half the speed.
+memory without bound: with 16 partitions and a backlog 300,000 surplus messages were measured, and a third less speed.
 
 Owns: KafkaSlice, PartitionReader, ReaderPool.
 Never: a planned range, a commit; an end of a range that is not proven by the log.

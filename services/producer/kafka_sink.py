@@ -92,8 +92,8 @@ class KafkaSink:
         self._timeout = transaction_timeout
         self._producer: Producer | None = None
         self._is_ready = False
-        self._tried = NOTHING
-        """The last event that was handed to the server."""
+        self._tried = self._acknowledged = NOTHING
+        """The last event that was handed to the server, and the last one that it has acknowledged."""
         self._maybe_fenced = False
         """The last transaction ended as if by another producer, but may also have been open for too long."""
 
@@ -109,10 +109,8 @@ class KafkaSink:
                 raise self._taken_over()
             self._maybe_fenced = False
             self._fence()
-            return self._read_back()
+            return self._newest()
         except KafkaException as error:
-            if not error.args[0].retriable():
-                self._discard()
             raise _trouble(self._bootstrap, error) from error
 
     def append(self, records: Sequence[tuple[int, bytes, bytes]]) -> None:
@@ -131,6 +129,7 @@ class KafkaSink:
             for timestamp, key, value in records:
                 self._producer.produce(topic, value, key, partition, timestamp=timestamp)
             self._producer.commit_transaction(COMMIT_SECONDS)
+            self._acknowledged = self._tried
         except KafkaException as error:
             self._discard()
             if error.args[0].code() not in _FENCED:
@@ -168,7 +167,12 @@ class KafkaSink:
         if self._producer is None:
             self._producer = self._client()
         # After a timeout the same client asks again: a second client could be fenced by a late request of the first.
-        self._producer.init_transactions(ANSWER_SECONDS)
+        try:
+            self._producer.init_transactions(ANSWER_SECONDS)
+        except KafkaException as error:
+            if not error.args[0].retriable():
+                self._discard()
+            raise
         self._is_ready = True
 
     def _discard(self) -> None:
@@ -177,6 +181,17 @@ class KafkaSink:
             self._producer.purge(blocking=False)
             self._producer = None
             self._is_ready = False
+
+    def _newest(self) -> Position:
+        """The newest committed event, which cannot be older than what this process knows to be committed."""
+        newest = self._read_back()
+        if newest.seq < self._acknowledged.seq:
+            raise ConnectionError(
+                f"Kafka at {self._bootstrap} shows {self._place.topic}[{self._place.partition}] up to event {newest.seq} only, "
+                f"and has acknowledged event {self._acknowledged.seq}"
+            )
+        self._acknowledged = newest
+        return newest
 
     def _read_back(self) -> Position:
         """The newest committed event of the partition."""
@@ -209,8 +224,9 @@ class KafkaSink:
             if message is None:
                 raise KafkaException(KafkaError(KafkaError._TIMED_OUT))  # noqa: SLF001  the client's public name
             if (error := message.error()) is not None:
-                if error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001  the client's public name
+                if error.code() == KafkaError._PARTITION_EOF and (message.offset() or 0) >= until:  # noqa: SLF001  likewise
                     return
+                # The partition ends before the end that it has told: a server that is still finding its feet.
                 raise KafkaException(error)
             if (message.offset() or 0) >= until:
                 return

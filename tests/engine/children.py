@@ -15,12 +15,15 @@ import psutil
 ROOT = Path(__file__).parents[2]
 
 
-def python(program: str, *arguments: object, **environment: str) -> subprocess.Popen[str]:
-    """A Python process that runs the program, with its output as text."""
+def python(
+    program: str, *arguments: object, stdin: bool = False, **environment: str
+) -> subprocess.Popen[str]:
+    """A Python process that runs the program, with its output, and its input if asked for, as text."""
     return subprocess.Popen(
         [sys.executable, "-c", textwrap.dedent(program), *map(str, arguments)],
         cwd=ROOT,
         env={**os.environ, **environment},
+        stdin=subprocess.PIPE if stdin else subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

@@ -106,7 +106,7 @@ def forge_record(settings: Settings, name: str, pid: int) -> None:
     record = json.loads(path.read_text())
     record["state"] = "running"
     record["identity"]["pid"] = pid
-    record["identity"]["created"] -= 100
+    record["identity"]["started"] -= 100
     path.write_text(json.dumps(record))
 
 

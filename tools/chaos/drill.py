@@ -157,7 +157,6 @@ class Drill:
         before = self._hold_down(outcome)
         self._say(f"starting {self._victim}")
         self._stack.start(self._victim)
-        self._progress.close()  # its client knows the server that died
         outcome.restart = self._since_kill()
         if self._pid(self._victim) == kill.facts["pid"]:
             outcome.doubts.append(f"{self._victim} has the pid {kill.facts['pid']} as before")
@@ -184,6 +183,7 @@ class Drill:
 
     def _kill(self) -> Event:
         self._say(f"killing {self._victim}")
+        self._progress.close()  # its client must not go on looking for a server that is dead
         event = self._stack.kill(self._victim)
         self._killed = event.time
         return event

@@ -18,6 +18,7 @@ from tools.demo.watch import Sample, newest_ranking, newest_windows, top_pages
 _ROWS = 5
 _BAR_CELLS = 20
 _WIDTH = 79
+_CELLS = 16
 
 
 @dataclass(slots=True)
@@ -54,13 +55,9 @@ def screen(story: Story, sample: Sample, settings: Settings) -> RenderableType:
 def plain_line(story: Story, sample: Sample, settings: Settings) -> str:
     """The same in a line of at most 80 columns."""
     parts = [f"{name} {_rate(topic.rate)}/s lag {_count(topic.lag)}" for name, topic in sample.topics.items()]
-    took = (
-        f"{sample.batches.processing_seconds:.2f} of {settings.batch_seconds:g} s"
-        if sample.batches
-        else "engine down"
-    )
-    rows = "/".join(str(len(rows)) for rows in sample.tables.values())
-    return f"{minutes(story.seconds)}  {'  '.join(parts)}  {took}  rows {rows}"
+    batches = sample.batches
+    took = f"{batches.processing_seconds:.2f} of {settings.batch_seconds:g} s" if batches else "engine down"
+    return "  ".join((minutes(story.seconds), *parts, took))
 
 
 def minutes(seconds: float) -> str:
@@ -145,7 +142,7 @@ def _tables(sample: Sample) -> RenderableType:
             lines = [f"{page} {views:>5,}" for page, views in top_pages(rows, _ROWS)]
         columns.append(lines + [""] * (_ROWS - len(lines)))
     for _ in columns:
-        row.add_column(no_wrap=True)
+        row.add_column(no_wrap=True, min_width=_CELLS)
     row.add_row(*titles)
     for cells in zip(*columns, strict=True):
         row.add_row(*cells)

@@ -5,7 +5,6 @@ Never: a kill; that is the loop's.
 """
 
 import shutil
-import statistics
 import sys
 import tempfile
 import time
@@ -20,29 +19,40 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from services.settings import Settings, exit_code, load_settings
 from services.sqlite.migrate import migrate
 from services.topics import create_topics
-from tools.killloop.loop import KillLoop, Plan, Tally
-from tools.killloop.phases import PHASES, REQUIRED
+from tools.killloop.loop import LOOP_SETTINGS, KillLoop, Plan, Tally
+from tools.killloop.report import table
 from tools.stack.api import SERVERS, Stack
 
-LOOP_SETTINGS = {
-    "embedded": {"batch_seconds": 0.05, "max_rate_per_partition": 600},
-    "processes": {"batch_seconds": 0.1, "max_rate_per_partition": 600},
-}
-"""Small batches, so that a life has many, and few records in each, so that the log is never emptied."""
+
+_KILLS = {"embedded": 200, "processes": 20}
 
 
-@click.command(context_settings={"max_content_width": 80})
-@click.option("--stack", type=click.Choice(["embedded", "processes"]), default="embedded", show_default=True)
-@click.option("--kills", type=click.IntRange(min=1), default=200, show_default=True)
+@click.command(context_settings={"max_content_width": 80, "help_option_names": ["-h", "--help"]})
+@click.option(
+    "--stack",
+    envvar="STACK",
+    type=click.Choice(list(LOOP_SETTINGS)),
+    default="embedded",
+    show_default=True,
+    show_envvar=True,
+)
+@click.option(
+    "--kills",
+    envvar="KILLS",
+    type=click.IntRange(min=1),
+    show_envvar=True,
+    help="How many. [default: 200, processes 20]",
+)
 @click.option(
     "--echoes",
     type=click.IntRange(min=0),
-    default=0,
-    help="Further kills, before the first commit of a restart.",
+    help="Further kills, before the first commit of a restart. [default: a tenth of the kills]",
 )
-@click.option("--seed", type=click.IntRange(min=0), default=1, show_default=True)
+@click.option(
+    "--seed", envvar="SEED", type=click.IntRange(min=0), default=1, show_default=True, show_envvar=True
+)
 @click.option("--keep", is_flag=True, help="Keep the data of a loop that was exact, too.")
-def command(stack: str, kills: int, echoes: int, seed: int, *, keep: bool) -> None:
+def command(stack: str, kills: int | None, echoes: int | None, seed: int, *, keep: bool) -> None:
     r"""Kill the engine with SIGKILL again and again under backlog, then verify.
 
     The loop runs on a new stack of its own in a temporary folder, which is removed when all
@@ -52,7 +62,9 @@ def command(stack: str, kills: int, echoes: int, seed: int, *, keep: bool) -> No
 
     Exit codes: 0 every row exact, 1 not, or a restart did not commit, 2 refused.
     """
-    sys.exit(exit_code(lambda: run(stack, Plan(kills, seed, echoes), keep=keep)))
+    kills = kills or _KILLS[stack]
+    plan = Plan(kills, seed, kills // 10 if echoes is None else echoes)
+    sys.exit(exit_code(lambda: run(stack, plan, keep=keep)))
 
 
 def run(stack: str, plan: Plan, *, keep: bool) -> int:
@@ -79,26 +91,6 @@ def run(stack: str, plan: Plan, *, keep: bool) -> int:
     if tally.verdict:
         click.echo(tally.verdict.reason or tally.verdict.line)
     return 0 if is_exact else 1
-
-
-def table(tally: Tally) -> Iterator[str]:
-    """What the loop has done, in plain lines."""
-    yield f"{'phase':<15} {'kills':>6} {'before its first commit':>25}"
-    for phase in PHASES:
-        if tally.kills[phase] or tally.echoes[phase] or phase in REQUIRED:
-            yield f"{phase:<15} {tally.kills[phase]:>6} {tally.echoes[phase]:>25}"
-    yield f"{'all':<15} {tally.total:>6} {tally.echoes.total():>25}"
-    yield f"in mid-batch    {tally.interrupted:>6}"
-    yield f"with executors  {tally.trees:>6}"
-    yield f"least backlog   {tally.least_backlog:>6} records at any kill"
-    restarts = tally.recovered[1:]
-    if restarts:
-        median, worst = statistics.median(restarts), max(restarts)
-        yield f"restarts        {len(restarts):>6}, to a new commit median {median:.2f} s, worst {worst:.2f} s"
-    if tally.verdict and tally.verdict.ledger:
-        yield f"batches         {tally.verdict.ledger.batches:>6}, {tally.verdict.ledger.records} records"
-    if tally.verdict:
-        yield f"mismatches      {tally.verdict.missing + tally.verdict.over + tally.verdict.wrong:>6}"
 
 
 @contextmanager

@@ -1,16 +1,17 @@
 """The loop: start, wait for a new commit, kill in a chosen phase, and again; then drain and verify.
 
-Owns: Plan, Tally, run_loop.
+Owns: Plan, Tally, KillLoop, LOOP_SETTINGS.
 Never: an idle engine; the log always has records ahead of it.
 """
 
 import random
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from engine.errors import StreamingError
@@ -26,6 +27,14 @@ COMMIT_SECONDS = 60.0
 AIM_SECONDS = 10.0
 """How long to wait for the chosen point; after this the kill hits wherever the engine is."""
 DRAIN_SECONDS = 180.0
+
+LOOP_SETTINGS: Mapping[str, Mapping[str, float]] = MappingProxyType(
+    {
+        "embedded": {"batch_seconds": 0.05, "max_rate_per_partition": 600},
+        "processes": {"batch_seconds": 0.1, "max_rate_per_partition": 600},
+    }
+)
+"""By stack: small batches, so that a life has many, and few records in each, so that the log is never emptied."""
 
 _MASTERS = ("local", "local[2]")
 _DRAIN_RATE = 1_000_000
@@ -94,7 +103,7 @@ class KillLoop:
         most = max(1, int(settings.max_rate_per_partition * settings.batch_seconds))
         self._ahead = plan.batches_ahead * most * max(settings.ad_partitions, settings.page_partitions)
 
-    def run(self, report: Callable[[Tally], None]) -> Tally:
+    def run(self, report: Callable[[Tally], None] = lambda _: None) -> Tally:
         """Kill as planned, drain, verify.
 
         Raises:

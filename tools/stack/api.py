@@ -95,13 +95,14 @@ class Stack:
         self._folder.make()
         with self._alone():
             self._refuse_other_settings()
-            missing = [name for name in wanted if self._control.process(name) is None]
-            programs = self._prepare(missing)
+            programs = self._prepare(self._missing(wanted))
             self._control.ensure_supervisor()
+            # What died while nobody watched it, a moment ago; from here on the supervisor sees every death.
+            programs |= self._prepare([name for name in self._missing(wanted) if name not in programs])
             self._events.append("stack", "up", names=wanted)
-            self._start([programs[name] for name in missing if name in SERVERS])
+            self._start([programs[name] for name in SERVERS if name in programs])
             self._initialise(wanted)
-            self._start([programs[name] for name in missing if name in SERVICES])
+            self._start([programs[name] for name in SERVICES if name in programs])
 
     def start(self, name: str, environment: Mapping[str, str] | None = None, *, wait: bool = True) -> None:
         """Start one process that does not run.
@@ -219,6 +220,9 @@ class Stack:
                 f"STACK={self.settings.stack!r} has no process {unknown[0]!r}; choose from {', '.join(self.names)}"
             )
         return [name for name in self.names if name in given or not given]
+
+    def _missing(self, names: Sequence[str]) -> list[str]:
+        return [name for name in names if self._control.process(name) is None]
 
     @contextmanager
     def _alone(self) -> Iterator[None]:

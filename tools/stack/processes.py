@@ -1,7 +1,7 @@
 """Which process is meant, and how it is signalled and ended.
 
-A pid alone is not a process: it is used again after the process has died. So a pid is kept together with the time at which
-its process started, and nothing is signalled that started at another time.
+A pid alone is not a process: it is used again after the process has died. So a pid is kept together with the time from the
+machine's boot at which its process started, and nothing is signalled that started at another time.
 
 Owns: Identity, find, signal_tree, end_processes.
 Never: a search by a program's name.
@@ -12,11 +12,12 @@ import signal
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import psutil
 
-_SAME_START_SECONDS = 1.0
-"""The start time is computed from the wall clock's idea of when the machine was booted, which may be put right by a little."""
+_SAME_START_SECONDS = 0.1
+_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,8 +25,10 @@ class Identity:
     """One process, for ever."""
 
     pid: int
-    created: float
-    """Seconds since the epoch."""
+    started: float
+    """Seconds from the machine's boot; unlike the time of day it is never put right afterwards."""
+    boot: str
+    """Which boot that was; "" where the system does not tell."""
 
     @classmethod
     def of(cls, pid: int) -> "Identity":
@@ -34,17 +37,33 @@ class Identity:
         Raises:
             psutil.NoSuchProcess: there is none.
         """
-        return cls(pid, psutil.Process(pid).create_time())
+        return cls(pid, _started(pid), _boot())
 
 
 def find(identity: Identity) -> psutil.Process | None:
     """The process when it still runs; None when it has ended, even if its pid belongs to another by now."""
     try:
         process = psutil.Process(identity.pid)
-        is_same = abs(process.create_time() - identity.created) < _SAME_START_SECONDS
+        is_same = (
+            abs(_started(identity.pid) - identity.started) < _SAME_START_SECONDS and _boot() == identity.boot
+        )
         return process if is_same and process.status() != psutil.STATUS_ZOMBIE else None
     except psutil.NoSuchProcess:
         return None
+
+
+def _started(pid: int) -> float:
+    """When a process started, in seconds from the boot."""
+    while True:
+        boot = psutil.boot_time()
+        created = psutil.Process(pid).create_time()
+        # psutil adds the boot's time of day, which the system may put right between two calls.
+        if psutil.boot_time() == boot:
+            return created - boot
+
+
+def _boot() -> str:
+    return _BOOT_ID.read_text(encoding="ascii").strip() if _BOOT_ID.exists() else ""
 
 
 def is_stopped(process: psutil.Process) -> bool:

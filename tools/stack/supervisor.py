@@ -112,7 +112,7 @@ class Child:
             self._events.append(program.name, "refused", reason=self.record.reason)
             return
         self._process = psutil.Process(self._popen.pid)
-        self.record.identity = Identity(self._popen.pid, self._process.create_time())
+        self.record.identity = Identity.of(self._popen.pid)
         self.record.started = time.time()
         self.record.restarts += kind == "restart"
         self._note(State.RUNNING)
@@ -201,13 +201,13 @@ class Supervisor:
         self._watch_signals()
         for stale in self._folder.requests.iterdir():
             stale.unlink()
-        own = Identity.of(os.getpid())
-        write_json(self._folder.supervisor, asdict(own))
         for name in self._folder.names():
             record = Record.read(self._folder.record(name))
             if record:
                 self._children[name] = Child(record, self._folder, self._events)
                 self._children[name].adopt()
+        # AFTER the adoption: whoever finds this file may rely on it that every death is seen.
+        write_json(self._folder.supervisor, asdict(Identity.of(os.getpid())))
         while not self._is_ending:
             for child in self._children.values():
                 child.look(time.monotonic())

@@ -1,8 +1,9 @@
 """What the tests of the Kafka source share: a topic to write to, and what a source gives of it."""
 
-import concurrent.futures
+import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import Future
 from typing import TypeVar
 
 from confluent_kafka import Producer
@@ -17,11 +18,16 @@ T = TypeVar("T")
 
 def within(seconds: float, call: Callable[[], T]) -> T:
     """The call's result, which must come in this time."""
-    executor = concurrent.futures.ThreadPoolExecutor(1)
-    try:
-        return executor.submit(call).result(seconds)
-    finally:
-        executor.shutdown(wait=False)
+    future: Future[T] = Future()
+
+    def run() -> None:
+        try:
+            future.set_result(call())
+        except BaseException as error:  # noqa: BLE001  raised again where the result is asked for
+            future.set_exception(error)
+
+    threading.Thread(target=run, daemon=True).start()
+    return future.result(seconds)
 
 
 def eventually(condition: Callable[[], bool], seconds: float = 30) -> None:

@@ -1,12 +1,13 @@
 """What createDirectStream and KafkaSource accept and refuse before any server is asked."""
 
+import logging
 import pickle
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from engine import LocalContext, StreamingContext
+from engine import LocalContext, ManualClock, StreamingContext
 from engine.errors import ConfigurationError
 from engine.sources.direct import DirectInputDStream
 from engine.sources.kafka import (
@@ -18,8 +19,12 @@ from engine.sources.kafka import (
     Subscribe,
     TopicPartition,
 )
+from engine.sources.kafka_client import Complaints
 
 PARAMS = {"bootstrap.servers": "127.0.0.1:1"}
+
+create: Callable[..., object] = KafkaUtils.createDirectStream
+"""As someone without a type checker calls it."""
 
 
 @pytest.fixture
@@ -99,6 +104,22 @@ class TestSource:
         assert pickle.loads(shipped).topics == ("a", "b")  # noqa: S301 - our own bytes
 
 
+class TestComplaints:
+    """The log lines while a server does not answer."""
+
+    def test_one_line_a_second(self, caplog: pytest.LogCaptureFixture) -> None:
+        """However many wait, a process logs one line a second."""
+        clock = ManualClock()
+        complaints = Complaints(clock)
+        caplog.set_level(logging.WARNING)
+
+        for number in range(30):
+            complaints.say(f"waiting {number}")
+            clock.advance(100)
+
+        assert caplog.messages == ["waiting 0", "waiting 10", "waiting 20"]
+
+
 class TestCreateDirectStream:
     """The call that ports of Spark's 0.10 API make."""
 
@@ -140,15 +161,15 @@ class TestCreateDirectStream:
         ("call", "message"),
         [
             (
-                lambda ssc: KafkaUtils.createDirectStream(ssc, "x", Subscribe(["t"], PARAMS)),
+                lambda ssc: create(ssc, "x", Subscribe(["t"], PARAMS)),
                 "locationStrategy is 'x'",
             ),
             (
-                lambda ssc: KafkaUtils.createDirectStream(ssc, PreferConsistent(), ["t"]),
+                lambda ssc: create(ssc, PreferConsistent(), ["t"]),
                 r"consumerStrategy is \['t'\]",
             ),
             (
-                lambda ssc: KafkaUtils.createDirectStream(ssc, PreferConsistent(), Subscribe("t", PARAMS)),
+                lambda ssc: create(ssc, PreferConsistent(), Subscribe("t", PARAMS)),
                 "topics is the string 't'",
             ),
         ],

@@ -1,0 +1,140 @@
+"""State comes back from bytes as what it was, or is refused by name."""
+
+import pickle
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from engine.checkpoint.codec import StateCodec, is_plain
+from engine.errors import StateVersionError
+
+text = st.text(st.characters(codec="utf-8"))
+scalars = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | text | st.binary()
+hashable = st.recursive(scalars, lambda inner: st.tuples(inner) | st.tuples(inner, inner), max_leaves=4)
+plain = st.recursive(
+    scalars,
+    lambda inner: st.lists(inner) | st.tuples(inner, inner) | st.dictionaries(hashable, inner),
+    max_leaves=8,
+)
+
+
+def exact(value: Any) -> Any:
+    """The value with the type of each of its parts, so that 1, 1.0 and True differ."""
+    if isinstance(value, dict):
+        return dict, [(exact(key), exact(item)) for key, item in value.items()]
+    if isinstance(value, list | tuple):
+        return type(value), [exact(item) for item in value]
+    return type(value), repr(value)
+
+
+@given(st.lists(st.tuples(hashable, plain)), st.lists(hashable))
+def test_plain_values_come_back_with_their_types(pairs: list[tuple[Any, Any]], gone: list[Any]) -> None:
+    """Without declared types keys and states come back equal and of equal types at every depth."""
+    codec = StateCodec("op")
+
+    assert exact(codec.decode(codec.encode(pairs, gone))) == exact((pairs, gone))
+
+
+@given(plain)
+def test_own_copies_share_nothing(state: Any) -> None:
+    """A copy equals its original, and no list or dict of one is in the other."""
+    codec = StateCodec("op")
+    copy = codec.own(state)
+
+    assert exact(copy) == exact(state)
+    assert not (_mutable(copy) & _mutable(state))
+
+
+def _mutable(value: Any) -> set[int]:
+    found = {id(value)} if isinstance(value, list | dict) else set()
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list | tuple) else ()
+    return found.union(*map(_mutable, inner))
+
+
+@given(plain)
+def test_plain_is_what_cannot_change(value: Any) -> None:
+    """Scalars and tuples of scalars are plain; nothing that holds a list or dict is."""
+    if is_plain(value):
+        assert not _mutable(value)
+
+
+class Point(msgspec.Struct):
+    """A declared state."""
+
+    x: int
+    tags: list[str] = []
+
+
+@dataclass
+class Named:
+    """A declared state of the standard library's kind."""
+
+    name: str
+    when: datetime
+
+
+@pytest.mark.parametrize(
+    ("key_type", "state_type", "pairs"),
+    [
+        (str, int, [("a", 1), ("b", -5)]),
+        (tuple[str, int], tuple[int, bool], [(("a", 1), (3, True))]),
+        (int, Point, [(1, Point(2, ["x"])), (2, Point(3))]),
+        (bytes, Named, [(b"k", Named("n", datetime(2026, 1, 2, tzinfo=UTC)))]),
+        (int, dict[tuple[str, int], float], [(7, {("a", 1): 0.5})]),
+        (str, set[int], [("a", {1, 2, 3})]),
+        (None, int | None, [(("any", (1, None)), 5)]),
+        (str, None, [("a", [1, ("t", {2: b"x"})])]),
+    ],
+    ids=["scalars", "tuples", "struct", "dataclass", "dict", "set", "state only", "key only"],
+)
+def test_declared_types_come_back(key_type: Any, state_type: Any, pairs: list[tuple[Any, Any]]) -> None:
+    """Keys and states of declared types come back as these types, and copies are equal and apart."""
+    codec = StateCodec("op", key_type, state_type)
+    shipped: StateCodec = pickle.loads(pickle.dumps(codec))  # noqa: S301 - written in this line
+    gone = [key for key, _ in pairs]
+
+    assert shipped.decode(codec.encode(pairs, gone)) == (pairs, gone)
+    for _, state in pairs:
+        assert codec.own(state) == state
+        assert is_plain(state) or codec.own(state) is not state
+
+
+@pytest.mark.parametrize(
+    "state", [{1, 2}, 1j, datetime(2026, 1, 1, tzinfo=UTC), Point(1), [[{1}]], ({1: object()},)], ids=repr
+)
+def test_undeclared_types_are_refused(state: Any) -> None:
+    """A state of another type is refused with operator, type and remedy, at any depth."""
+    with pytest.raises(
+        TypeError, match=r"operator 'op' holds a .* in its state; declare keyType= and stateType="
+    ):
+        StateCodec("op").encode([("k", state)], [])
+
+
+@pytest.mark.parametrize(
+    ("written", "read"), [((str, int), (str, str)), ((str, int), (int, int)), ((int, Point), (int, Named))]
+)
+def test_other_types_on_the_volume_are_refused(written: tuple[Any, Any], read: tuple[Any, Any]) -> None:
+    """Bytes of other declared types are refused by the operator's name."""
+    key, state = ("k" if written[0] is str else 1), (Point(1) if written[1] is Point else 1)
+    data = StateCodec("op", *written).encode([(key, state)], [])
+
+    with pytest.raises(
+        StateVersionError, match="state of operator 'op' on the volume is not of the declared types"
+    ):
+        StateCodec("op", *read).decode(data)
+
+
+@given(st.binary(max_size=60))
+def test_foreign_bytes_are_refused(data: bytes) -> None:
+    """Bytes that no codec wrote are refused as a StateVersionError, or are by chance a valid encoding."""
+    try:
+        pairs, gone = StateCodec("op").decode(data)
+    except StateVersionError:
+        return
+    assert isinstance(pairs, list)
+    assert isinstance(gone, list)

@@ -1,0 +1,1 @@
+"""The engine killed again and again, on both stacks."""

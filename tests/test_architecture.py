@@ -17,17 +17,17 @@ PACKAGES = ("engine", "services", "tools")
 LAYERS: tuple[tuple[str, str], ...] = (
     (
         "foundations: nothing of ours below them",
-        """engine.errors engine.clock engine.rdd.api engine.rdd.fuse engine.rdd.serializers engine.checkpoint.files
+        """engine.errors engine.clock engine.rdd.api engine.rdd.fuse engine.rdd.structs engine.checkpoint.files
         engine.sinks.flight engine.sources.decoders""",
     ),
     (
         "values, formats and functions",
-        """engine.batch engine.failpoints engine.rdd.functions engine.rdd.operators engine.rdd.partitioner
+        """engine.batch engine.failpoints engine.rdd.operators engine.rdd.partitioner engine.rdd.serializers
         engine.checkpoint.journal engine.sinks.api engine.sources.log_format""",
     ),
     (
         "contracts of the rooms",
-        """engine.rdd.task engine.checkpoint.records engine.dstream.signatures engine.scheduler.generator
+        """engine.rdd.functions engine.rdd.task engine.checkpoint.records engine.dstream.signatures engine.scheduler.generator
         engine.scheduler.listener engine.sinks.rules engine.sources.api engine.sources.log_writer engine.sources.kafka_client""",
     ),
     (
@@ -77,13 +77,15 @@ LAYERS: tuple[tuple[str, str], ...] = (
     ("tools: verify's front door", "tools.verify"),
     (
         "tools: drills, loops and benches",
-        "tools.chaos.drill tools.killloop.phases tools.bench.loop tools.bench.fixed",
+        "tools.chaos.drill tools.killloop.phases tools.bench.loop tools.bench.fixed tools.demo.choice tools.demo.watch",
     ),
-    ("tools: their parts", "tools.killloop.backlog tools.killloop.victim tools.bench.yahoo"),
+    ("tools: their parts", "tools.killloop.backlog tools.killloop.victim tools.bench.yahoo tools.demo.view"),
     ("tools: the loop", "tools.killloop.loop"),
+    ("tools: its report", "tools.killloop.report"),
     (
         "commands",
-        "tools.verify.__main__ tools.stack.__main__ tools.chaos.__main__ tools.killloop.__main__ tools.bench.__main__",
+        """tools.verify.__main__ tools.stack.__main__ tools.chaos.__main__ tools.killloop.__main__ tools.bench.__main__
+        tools.demo.__main__""",
     ),
 )
 """(what a layer is, its modules), the lowest first: a module imports modules of lower layers only."""
@@ -120,10 +122,10 @@ WALLS = (
 THIRD_PARTY = {
     "cassandra": r"engine\.sinks\.cassandra|services\.cassandra\..*|tools\.verify\.cassandra_store",
     "click": r"services\..*|tools\..*",
-    "cloudpickle": r"engine\.rdd\.serializers",
+    "cloudpickle": r"engine\.rdd\.structs",
     "confluent_kafka": r"engine\.sources\.kafka\w*|services\.producer\.kafka_sink|services\.topics|tools\.bench\..*",
     "kafka": r"tools\.verify\.kafka_log",
-    "msgspec": r"engine\.checkpoint\..*|engine\.sources\..*|services\..*|tools\.bench\..*",
+    "msgspec": r"engine\.checkpoint\..*|engine\.rdd\.structs|engine\.sources\..*|services\..*|tools\.bench\..*",
     "pickle": r"engine\.rdd\.serializers",
     "prometheus_client": r"engine\.monitoring\.metrics|tools\.progress",
     "psutil": r"tools\..*",

@@ -6,14 +6,13 @@ Owns: dump, dump_by_value, load.
 Never: bytes from a disk or a network.
 """
 
+import io
 import pickle
 from typing import Any, Final
 
-import cloudpickle
+from engine.rdd.structs import StructPickler
 
 _PROTOCOL: Final = 5
-_by_value: Final[Any] = cloudpickle.dumps
-"""The library has no annotations."""
 
 
 def dump(value: Any) -> bytes:
@@ -27,8 +26,9 @@ def dump(value: Any) -> bytes:
 
 def dump_by_value(value: Any) -> bytes:
     """The bytes of a value with the functions and classes that it holds."""
-    payload: bytes = _by_value(value, _PROTOCOL)
-    return payload
+    payload = io.BytesIO()
+    StructPickler(payload, _PROTOCOL).dump(value)
+    return payload.getvalue()
 
 
 def load(payload: bytes | memoryview) -> Any:

@@ -10,7 +10,7 @@ from engine.sources.kafka_client import Properties
 _DEFAULTS: Properties = {
     "isolation.level": "read_committed",
     # How long a client stops fetching when its queue is full; the default of a second costs a factor of eight.
-    "fetch.queue.backoff.ms": 10,
+    "fetch.queue.backoff.ms": 5,
     "fetch.error.backoff.ms": 100,
     # How long the end of a range that ends in a hole may take, and a jump away from the end of the log. An idle
     # partition costs its broker so many fetches: 16 of them a tenth of a core.

@@ -28,10 +28,10 @@ segment (a torn append, or one that is under way), and damage when a valid frame
 Recovery (a writer, on open): walk the last segment; cut it behind its last valid frame; fsync file and folder; append there. Damage is
 an error and nothing is cut. One append is one frame, durable by fdatasync BEFORE the next begins, so at most one can be torn.
 
-Example, three records in two frames:
-    ad-events/topic.json                              {"format":1,"partitions":1,"salt":77}
-    ad-events/0/00000000000000000000.0.log            dlF1 | 52 | checksum | 0 | 2 | 21 | values | heads
-                                                      dlF1 | 31 | checksum | 2 | 1 | 11 | values | heads
+Example, two appends of two records and one:
+    ad-events/topic.json                       {"format":1,"partitions":1,"salt":77}
+    ad-events/0/00000000000000000000.0.log     dlF1 | 30 | checksum | 0 | 2 | 15 | ["/home", "/cart"] | [[1000, 1001], ["ann", nil]]
+                                               dlF1 | 19 | checksum | 2 | 1 |  8 | ["/home"]          | [[1002], ["bob"]]
 
 Owns: Topic, Segment, Frame, encode_frame, read_frames, the folder's names.
 Never: a decision to cut, roll or delete; those are the writer's.

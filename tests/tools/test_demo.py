@@ -62,7 +62,7 @@ def running(folder: Path) -> list[int]:
 def sample(**more: object) -> Sample:
     """A look at a pipeline that has been busy for long."""
     jobs = {"campaign_windows": 1_000_000, "trending_pages": 100_000, "page_totals": 100_000}
-    busy = Batches(100_000, 1_000, 10, 12.345, jobs, 10**9)
+    busy = Batches(100_000, 1_000, 10, 12.345, jobs)
     values = {
         "topics": {
             "ad-events": Topic(1_234_567.0, 10**10, 10**9),
@@ -220,7 +220,7 @@ def test_plain_line_fits_into_eighty_columns() -> None:
     """Without a terminal a look is one line."""
     usual = sample(
         topics={"ad-events": Topic(1_027.0, 23_012, 980), "page-views": Topic(513.0, 11_500, 490)},
-        batches=Batches(20, 0, 0, 0.14, {}, 0),
+        batches=Batches(20, 0, 0, 0.14, {}),
     )
     line = plain_line(Story(seconds=20), usual, Settings())
     assert line == "0:20  ad-events 1,027/s lag 980  page-views 513/s lag 490  0.14 of 1 s"

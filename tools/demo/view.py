@@ -44,7 +44,7 @@ def screen(story: Story, sample: Sample, settings: Settings) -> RenderableType:
         Text(),
         _topics(sample, settings),
         Text(),
-        *_engine(sample, settings),
+        _engine(sample, settings),
         Text(),
         _tables(sample),
         Text(),
@@ -96,7 +96,7 @@ def _topics(sample: Sample, settings: Settings) -> RenderableType:
     return table
 
 
-def _engine(sample: Sample, settings: Settings) -> Iterable[RenderableType]:
+def _engine(sample: Sample, settings: Settings) -> RenderableType:
     table = Table.grid(padding=(0, 2), pad_edge=True)
     table.add_column(style="dim", no_wrap=True)
     table.add_column(no_wrap=True)
@@ -112,7 +112,7 @@ def _engine(sample: Sample, settings: Settings) -> Iterable[RenderableType]:
         keys = ", ".join(f"{name} {count:,}" for name, count in batches.state_keys.items())
         table.add_row("state", f"keys: {keys}" if keys else "no keys yet")
     table.add_row("journal", _journal(sample))
-    yield table
+    return table
 
 
 def _journal(sample: Sample) -> str:
@@ -122,6 +122,8 @@ def _journal(sample: Sample) -> str:
         text += f", {sample.batches.done} batches since"
     if sample.batches and sample.batches.again:
         text += f" ({sample.batches.again} again)"
+    if sample.batches and sample.batches.failed:
+        text += f", {sample.batches.failed} failed"
     return text
 
 

@@ -46,8 +46,6 @@ class Batches:
     """Of a batch, on average lately."""
     state_keys: Mapping[str, int]
     """By stateful operator."""
-    delta_bytes: int
-    """State that was written to the journal."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +140,6 @@ class Watch:
             int(last.total("engine_batches_total", outcome="failed")),
             spent / count if count else 0.0,
             keys,
-            int(last.total("engine_checkpoint_delta_bytes_total")),
         )
 
     def _read_tables(self) -> None:

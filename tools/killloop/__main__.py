@@ -23,7 +23,6 @@ from tools.killloop.loop import LOOP_SETTINGS, KillLoop, Plan, Tally
 from tools.killloop.report import table
 from tools.stack.api import SERVERS, Stack
 
-
 _KILLS = {"embedded": 200, "processes": 20}
 
 

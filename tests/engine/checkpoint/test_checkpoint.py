@@ -263,14 +263,17 @@ def test_damaged_first_frame_of_a_new_segment_loses_nothing(
 ) -> None:
     """A new segment whose only frame is damaged is passed over: the one before it is kept and tells the same."""
     volume.run({0: "a", 1: "b"})
-    for _ in range(2):
-        volume.run({0: "c"})
-        volume.snapshot_all()
+    volume.snapshot_all()
+    volume.run({})
+    volume.snapshot_all()
     monkeypatch.setattr(checkpoint_module, "SEGMENT_BYTES", 1)
+    # No restore needs a delta any more: but for this the first segment would go.
     volume.checkpoint.purge(volume.time)
     damage(volume.segments()[-1])
 
-    assert volume.reopen().state() == {0: "c", 1: "b"}
+    assert volume.reopen().state() == {0: "a", 1: "b"}
+    assert volume.checkpoint.last_commit is not None
+    assert volume.checkpoint.last_commit.batch.time == 2_000
 
 
 def test_journal_without_a_whole_segment_is_refused(volume: Volume, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,11 +12,12 @@ import psutil
 import pytest
 
 from engine import LocalContext, StreamingContext, StreamingListener
+from engine.batch import Batch, OffsetRange, Time
 from engine.dstream.dstream import DStream
 from engine.errors import ExecutorLostError, LifecycleError, UserFunctionError
 from engine.rdd.task import TaskContext
 from engine.scheduler.listener import StreamingListenerBatchCompleted, StreamingListenerBatchFailed
-from tests.engine.app import App
+from tests.engine.app import START_MS, App
 from tests.engine.children import ROOT, kill, python, runs, wait_until
 
 
@@ -181,6 +182,36 @@ def test_batch_that_always_kills_its_executor_ends(tmp_path: Path) -> None:
         app.run()
 
     assert len(listener.failed) == 10
+
+
+@pytest.mark.slow
+def test_state_is_exact_after_a_thousand_attempts(tmp_path: Path) -> None:
+    """Attempts whose write timestamps are equal, from the 999th on, still build each on the state before the batch."""
+    listener = Batches()
+
+    def job(ssc: StreamingContext, stream: DStream[Any], app: App) -> None:
+        ssc.addStreamingListener(listener)
+        app.collect(
+            stream.updateStateByKey(lambda values, state: sum(values) + (state or 0), name="totals"), "all"
+        )
+
+        def output(_rdd: Any) -> None:
+            if listener.completed and not listener.failed:
+                kill(app.context.executor_pids[0])
+
+        stream.foreachRDD(output)
+
+    with (
+        LocalContext("local[2]", "test") as context,
+        App(context, tmp_path, job, [[("a", 1)], [("a", 1)], []]) as app,
+    ):
+        app.run()
+        batch = Batch(Time(START_MS + 2_000), {"queue": (OffsetRange("queue", 0, 1, 2),)}, 5_000)
+        app.ssc._checkpoint.begin(batch)
+        app.crash().run()
+
+    assert listener.failed == ["ExecutorLostError"]
+    assert app.out["all"][-2:] == [[("a", 2)], [("a", 2)]]
 
 
 DRIVER = """

@@ -330,10 +330,11 @@ def test_older_ranges_of_a_window_are_judged_by_their_own_watermark(
         reader.write(1, event(1_000))
         reader.run()
         reader.write(0, event(21, "late"))
-        reader.run()
+        reader.run().run()
 
     first = [[20_000, "a"], [20_000, "b"]]
     assert reader.seen["windows"][2] == [*first, [1_000_000, ""], [1_000_000, ""]]
+    assert reader.seen["windows"][3] == [[1_000_000, ""], [1_000_000, ""]]
     assert reader.put() == [(0, 2, "late")]
 
 
@@ -488,7 +489,9 @@ def test_log_that_lost_records_is_refused(context: LocalContext, tmp_path: Path)
 
 def test_function_that_fails_on_event_times_fails_the_batch(context: LocalContext, tmp_path: Path) -> None:
     """An event-time function that raises ends the batch, StopIteration included."""
-    for number, function in enumerate((itemgetter(7), lambda _record: next(iter([])))):
+    for number, function in enumerate(
+        (itemgetter(7), lambda record: record[0] if record[0] < 2_000 else next(iter([])))
+    ):
         folder = tmp_path / str(number)
         folder.mkdir()
         how = EventTime(of=function, window=WINDOW, grace=GRACE)

@@ -97,6 +97,15 @@ class StateCodec:
             return state
         return self._state_decoder.decode(self._encoder.encode(self._tag(state, self._state_type)))
 
+    def differs(self, old: Any, new: Any) -> bool:
+        """Whether a state is to be kept in place of the old one: another type, another value, or of a declared type other bytes."""
+        if type(new) is not type(old):
+            return True
+        if self._state_type is None or is_plain(new):
+            return bool(new != old)
+        # Two objects of a user's class may be equal and hold different fields.
+        return self._encoder.encode(new) != self._encoder.encode(old)
+
     def _tag(self, value: Any, declared: Any) -> Any:
         return value if declared is not None else _tag(value, self.operator)
 

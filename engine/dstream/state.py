@@ -109,11 +109,10 @@ class UpdateState(StateFunction):
             self._apply(shard, key, shard.values.get(key), update(time, key, values, shard.get(key)))
         return [ShardResult(index, shard.delta(), shard.count())]
 
-    @staticmethod
-    def _apply(shard: Shard, key: Hashable, old: Any, state: Any) -> None:
+    def _apply(self, shard: Shard, key: Hashable, old: Any, state: Any) -> None:
         if state is None:
             shard.remove(key)
-        elif old is None or state != old or type(state) is not type(old):
+        elif old is None or self._codec.differs(old, state):
             shard.put(key, state)
 
 

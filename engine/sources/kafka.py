@@ -23,7 +23,7 @@ from engine.context import StreamingContext
 from engine.dstream.dstream import DStream
 from engine.errors import ConfigurationError
 from engine.sources.direct import EventTime, create_direct_stream
-from engine.sources.kafka_client import ClusterClient, Complaints, Properties, check_properties
+from engine.sources.kafka_client import ClusterClient, Complaints, GroupClient, Properties, check_properties
 from engine.sources.kafka_params import fresh_start, reader_properties
 from engine.sources.kafka_reader import KafkaSlice, ReaderPool
 from engine.sources.kafka_watch import GroupHints, LogWatch
@@ -73,7 +73,8 @@ class _Clients:
             cluster = ClusterClient(dict(settings.properties), _COMPLAINTS, self.closed)
             watch = LogWatch(cluster, settings.topics, settings.partitions, _COMPLAINTS, self.closed)
             if settings.group is not None:
-                self.hints = GroupHints(cluster, settings.group, _COMPLAINTS)
+                client = GroupClient(dict(settings.properties), settings.group)
+                self.hints = GroupHints(client, settings.group, _COMPLAINTS)
             if not settings.allow_compacted:
                 watch.refuse_compacted()
             self.watch = watch

@@ -13,7 +13,6 @@ from typing import Any, TypeAlias
 
 from confluent_kafka import (
     Consumer,
-    ConsumerGroupTopicPartitions,
     IsolationLevel,
     KafkaError,
     KafkaException,
@@ -102,7 +101,7 @@ def check_properties(properties: Properties) -> None:
     _make_consumer(properties).close()
 
 
-def _make_consumer(properties: Properties, **callbacks: Callable[[KafkaError], None]) -> Consumer:
+def _make_consumer(properties: Properties, **callbacks: Callable[..., None]) -> Consumer:
     try:
         return Consumer({**properties, **callbacks})
     except KafkaException as error:
@@ -216,7 +215,7 @@ class Survey:
 
 
 class ClusterClient:
-    """The client that asks about a cluster: topics, offsets, and the group's offsets.
+    """The client that asks about a cluster: topics and offsets.
 
     Requests of one call are under way side by side. What the cluster does not answer, for now, is missing in
     the result, and `trouble` has the reason.
@@ -309,14 +308,40 @@ class ClusterClient:
         entries, _ = self._answer(asked[resource], f"{name} of topic {topic!r}")
         return None if entries is None else str(entries[name].value)
 
-    def set_group_offsets(self, group: str, offsets: Mapping[TopicPartition, int]) -> Future[Any]:
-        """Store the offsets as the group's own; the future fails when the group has live members."""
+
+class GroupClient:
+    """Stores offsets as a group's own, without being a member of it.
+
+    A plain consumer and not the admin client: in librdkafka an admin request to a group's coordinator that times out can end the
+    process by a failed assertion (its issues 3663 and 4605).
+    """
+
+    def __init__(self, properties: Properties, group: str) -> None:
+        self._answer: Future[None] = Future()
+        self._consumer = _make_consumer({**properties, "group.id": group}, on_commit=self._take_answer)
+
+    def store(self, offsets: Mapping[TopicPartition, int]) -> Future[None]:
+        """Ask for it; the future is done once `poll` has met the answer."""
+        self._answer = Future()
         partitions = [ClientPartition(*partition, offset) for partition, offset in offsets.items()]
-        request = ConsumerGroupTopicPartitions(group, partitions)
-        answers: dict[str, Future[Any]] = self._admin.alter_consumer_group_offsets(
-            [request], request_timeout=_REQUEST_SECONDS
-        )
-        return answers[group]
+        self._consumer.commit(offsets=partitions, asynchronous=True)
+        return self._answer
+
+    def poll(self, seconds: float = 0.0) -> None:
+        """Meet the answers that have come, or wait so long for one."""
+        self._consumer.poll(seconds)
+
+    def _take_answer(self, error: KafkaError | None, _offsets: Any) -> None:
+        if self._answer.done():
+            return
+        if error is None:
+            self._answer.set_result(None)
+        else:
+            self._answer.set_exception(KafkaException(error))
+
+    def close(self) -> None:
+        """Let go of the connection."""
+        self._consumer.close()
 
 
 def _raise_if_refused(error: KafkaError, subject: str) -> None:

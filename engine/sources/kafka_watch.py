@@ -9,13 +9,13 @@ Never: a record, a planned range.
 
 import threading
 from collections.abc import Iterable, Mapping, Sequence
-from concurrent.futures import Future, wait
+from concurrent.futures import Future
 from typing import Any
 
 from engine.batch import OffsetRange, TopicPartition
 from engine.clock import Clock, SystemClock
 from engine.errors import ConfigurationError, SourceError
-from engine.sources.kafka_client import ClusterClient, Complaints, Survey
+from engine.sources.kafka_client import ClusterClient, Complaints, GroupClient, Survey
 
 _REFRESH_SECONDS = 1.0
 _RETRY_SECONDS = 0.5
@@ -161,8 +161,8 @@ class GroupHints:
     At most one request is under way; what comes meanwhile goes with the next, and a request that failed is made good by it.
     """
 
-    def __init__(self, cluster: ClusterClient, group: str, complaints: Complaints) -> None:
-        self._cluster = cluster
+    def __init__(self, client: GroupClient, group: str, complaints: Complaints) -> None:
+        self._client = client
         self._group = group
         self._complaints = complaints
         self._wanted: dict[TopicPartition, int] = {}
@@ -177,13 +177,14 @@ class GroupHints:
 
     def _send(self) -> None:
         if self._request is not None:
+            self._client.poll()
             if not self._request.done():
                 return
             self._settle(self._request)
         news = {place: offset for place, offset in self._wanted.items() if self._stored.get(place) != offset}
         if news:
             self._sent = news
-            self._request = self._cluster.set_group_offsets(self._group, news)
+            self._request = self._client.store(news)
 
     def _settle(self, request: Future[Any]) -> None:
         failure = request.exception()
@@ -196,8 +197,9 @@ class GroupHints:
         self._request = None
 
     def flush(self) -> None:
-        """Send what is not sent yet; gives up after a few seconds, as a hint may."""
+        """Send what is not sent yet, and let go of the client; gives up after a few seconds, as a hint may."""
         for _ in range(2):
-            if self._request is not None:
-                wait([self._request], timeout=_FLUSH_SECONDS)
             self._send()
+            if self._request is not None:
+                self._client.poll(_FLUSH_SECONDS)
+        self._client.close()

@@ -92,16 +92,14 @@ class Record:
 
     @classmethod
     def read(cls, path: Path) -> "Record | None":
-        """The record in a file, or None when there is none."""
+        """The record in a file, or None when there is none that this version can read."""
         value = read_json(path)
         if value is None:
             return None
-        identity = value["identity"] and Identity(**value["identity"])
-        return cls(
-            **{
-                **value,
-                "program": Program.from_json(value["program"]),
-                "state": State(value["state"]),
-                "identity": identity,
-            }
-        )
+        try:
+            identity = value["identity"] and Identity(**value["identity"])
+            program, state = Program.from_json(value["program"]), State(value["state"])
+            return cls(**{**value, "program": program, "state": state, "identity": identity})
+        except (KeyError, TypeError, ValueError):
+            # Of another version: what it tells of has no owner any more; if it still runs, its taken port is named.
+            return None

@@ -1,5 +1,6 @@
 """Keyed state: what updateStateByKey sees and keeps."""
 
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -134,6 +135,44 @@ def test_declared_types_come_back_as_themselves(context: LocalContext, tmp_path:
         app.run().crash().run()
 
     assert app.out["all"] == [[(("a", 1), "Visit", ["x"], 0.5)], [(("a", 1), "Visit", ["x", "y"], 1.0)]]
+
+
+@dataclass
+class Session:
+    """A state two of which are equal when their users are."""
+
+    user: str
+    seen: list[int] = field(default_factory=list, compare=False)
+
+
+def test_change_that_equality_does_not_see_is_kept(context: LocalContext, tmp_path: Path) -> None:
+    """A state that equals the old one and holds other fields replaces it."""
+
+    def update(values: list[int], state: Session | None) -> Session:
+        known = state or Session("u")
+        return Session(known.user, [*known.seen, *values])
+
+    def job(_ssc: StreamingContext, stream: DStream[Any], app: App) -> None:
+        sessions = stream.updateStateByKey(update, name="sessions", stateType=Session)
+        app.collect(sessions.mapValues(lambda session: session.seen), "all")
+
+    with App(context, tmp_path, job, [[("a", 1)], [("a", 2)], []]) as app:
+        app.run(2).crash().run()
+
+    assert app.out["all"] == [[("a", [1])], [("a", [1, 2])], [("a", [1, 2])]]
+
+
+def test_change_of_type_alone_is_kept(context: LocalContext, tmp_path: Path) -> None:
+    """1, True and 1.0 are equal and three different states."""
+    kinds = iter([1, True, 1.0])
+
+    def job(_ssc: StreamingContext, stream: DStream[Any], app: App) -> None:
+        app.collect(stream.updateStateByKey(lambda values, state: values[0] if values else state), "all")
+
+    with App(context, tmp_path, job, [[("a", kind)] for kind in kinds]) as app:
+        app.run(2).crash().run()
+
+    assert [type(batch[0][1]) for batch in app.out["all"]] == [int, bool, float]
 
 
 def test_undeclared_type_is_refused_by_name(context: LocalContext) -> None:

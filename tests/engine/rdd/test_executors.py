@@ -191,15 +191,16 @@ def test_state_is_exact_after_a_thousand_attempts(tmp_path: Path) -> None:
 
     def job(ssc: StreamingContext, stream: DStream[Any], app: App) -> None:
         ssc.addStreamingListener(listener)
+
+        def output(rdd: Any) -> None:
+            if listener.completed and not listener.failed:
+                kill(app.context.executor_pids[0])
+                rdd.count()
+
+        stream.foreachRDD(output)
         app.collect(
             stream.updateStateByKey(lambda values, state: sum(values) + (state or 0), name="totals"), "all"
         )
-
-        def output(_rdd: Any) -> None:
-            if listener.completed and not listener.failed:
-                kill(app.context.executor_pids[0])
-
-        stream.foreachRDD(output)
 
     with (
         LocalContext("local[2]", "test") as context,

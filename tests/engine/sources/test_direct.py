@@ -458,6 +458,30 @@ def test_fresh_application_starts_where_it_is_told(
     assert ranges(reader)[1] == [(2, 2), (1, 2)]
 
 
+def test_stream_that_an_upgrade_adds_starts_where_it_is_told(context: LocalContext, tmp_path: Path) -> None:
+    """A stream that a new version of the job adds is fresh: it starts at the end of its log when it is told so."""
+    create_topic(tmp_path / "log", "added", 1)
+    with LogWriter(tmp_path / "log", "added", 0) as writer:
+        writer.append([(START_MS, None, b"7")] * 3)
+    versions = iter([1, 2])
+
+    def outputs(stream: DStream[Any], reader: Reader) -> None:
+        reader.collect(stream, "known")
+        if next(versions) == 2:
+            source = LogSource(tmp_path / "log", ["added"])
+            added = create_direct_stream(reader.ssc, source, name="added", decoder=json.loads, reset="latest")
+            reader.collect(added, "added")
+
+    with Reader(context, tmp_path, outputs) as reader:
+        reader.write(0, b"1")
+        reader.run()
+        reader.write(0, b"2")
+        reader.crash().run()
+
+    assert reader.seen == {"known": [[1], [2]], "added": [[]]}
+    assert reader.batches[1].ranges["added"] == (OffsetRange("added", 0, 3, 3),)
+
+
 @pytest.mark.parametrize(
     ("how", "words"),
     [

@@ -28,6 +28,10 @@ DEFAULT_SHARDS = 8
 """Shards of each stateful operator; fixed at the first start, so more than the cores of one machine leaves room."""
 
 
+_LAST_SECONDS = 5.0
+"""For a batch to notice that its executors are gone."""
+
+
 class StreamingContextState(enum.Enum):
     """Where a context is in its life; the names are Spark's."""
 
@@ -252,20 +256,24 @@ class StreamingContext:
         Raises:
             LifecycleError: a function or listener of a running batch calls it.
         """
-        if self._scheduler is not None:
-            self._scheduler.stop(timeout)
-        self._release()
+        has_ended = self._scheduler is None or self._scheduler.stop(timeout)
+        if not has_ended:
+            # Without executors the batch cannot go on; the folder is let go only when nothing writes to it any more.
+            self.sparkContext.stop()
+            has_ended = self._scheduler is None or self._scheduler.stop(_LAST_SECONDS)
+        self._release(close=has_ended)
         if stopSparkContext:
             self.sparkContext.stop()
 
-    def _release(self) -> None:
+    def _release(self, *, close: bool = True) -> None:
         self._state = StreamingContextState.STOPPED
         with StreamingContext._active_lock:
             if StreamingContext._active is self:
                 StreamingContext._active = None
         for stream in self.graph.inputs:
             stream.close()
-        self._checkpoint.close()
+        if close:
+            self._checkpoint.close()
 
     def awaitTermination(self, timeout: float | None = None) -> None:
         """Wait until the context stops, or for so many seconds.

@@ -9,6 +9,7 @@ Never: anything in production but one look at an empty dict.
 """
 
 import os
+import re
 import signal
 import time
 
@@ -37,6 +38,9 @@ class FailPointError(Exception):
     """Raised by a fail point of kind `raise`."""
 
 
+_DELAY = re.compile(r"delay:\d+(\.\d+)?")
+
+
 def _parse(setting: str) -> dict[str, str]:
     kinds = dict(part.partition("=")[::2] for part in setting.split(",") if part)
     for name, kind in kinds.items():
@@ -44,7 +48,7 @@ def _parse(setting: str) -> dict[str, str]:
             raise ConfigurationError(
                 f"FAIL_POINT: unknown fail point {name!r}; choose from {', '.join(FAIL_POINTS)}"
             )
-        if kind not in {"crash", "raise"} and not kind.startswith("delay:"):
+        if kind not in {"crash", "raise"} and not _DELAY.fullmatch(kind):
             raise ConfigurationError(
                 f"FAIL_POINT: {name} has unknown kind {kind!r}; use crash, raise or delay:SECONDS"
             )

@@ -24,7 +24,7 @@ from typing import NamedTuple
 import msgspec
 
 from engine.batch import Batch, Duration, Time, TopicPartition
-from engine.checkpoint.files import checksum, make_folder, sync_folder, write_durably
+from engine.checkpoint.files import checksum, make_folder, sync_file, sync_folder, write_durably
 from engine.checkpoint.journal import FIRST_SEGMENT, Journal, read_segment, segment_names
 from engine.checkpoint.records import (
     FORMAT_VERSION,
@@ -72,6 +72,11 @@ class SnapshotTask(NamedTuple):
     shard: int
     version: int
     path: Path
+
+
+def _epoch_of(snapshot: Path) -> int:
+    """The epoch in a snapshot's file name."""
+    return int(snapshot.stem.rpartition("-")[2])
 
 
 class Checkpoint:
@@ -124,7 +129,8 @@ class Checkpoint:
             )
         make_folder(self.folder)
         self._take_lock(takeover)
-        self._sweep()
+        if self._holds_lock:
+            self._sweep()
         self._read_meta(zero)
         folder = self.folder / "journal"
         make_folder(folder)
@@ -133,6 +139,11 @@ class Checkpoint:
         # The new segment is durable FIRST, THEN the older ones are read: a process that was fenced sees it before its next task.
         journal.begin_segment()
         self._opened = self._read_journal(folder)
+        if must_exist and self.catalog.commit is None and self.catalog.begun is None:
+            raise CheckpointError(
+                f"checkpoint folder {self.folder} holds no batch and batches were expected; "
+                "restore its journal, or allow a fresh start (the results would count everything again)"
+            )
         self._append_open(journal)
         self._journal = journal
         return Time(self._meta.zero_ms)
@@ -189,6 +200,8 @@ class Checkpoint:
         for name in reversed(names):
             frames = read_segment(folder / name.file)
             if frames:
+                # A frame may have been read from the page cache of a process that died before its fsync.
+                sync_file(folder / name.file)
                 for frame in frames:
                     self._apply(decode(frame.head, name.file), frame.segment, frame.body_offset)
                 return name.file
@@ -329,6 +342,7 @@ class Checkpoint:
         Call it AFTER every output has been acknowledged: nothing is repeated once it returns.
         """
         fail_point("before_commit")
+        self._open_journal().refuse_if_fenced()
         body = bytearray()
         records: list[DeltaRecord] = []
         for delta in deltas:
@@ -425,6 +439,7 @@ class Checkpoint:
     def purge(self, horizon: Time) -> None:
         """Drop what no restart needs any more: batches at or before the horizon, old snapshots, old segments."""
         fail_point("purge")
+        self._open_journal().refuse_if_fenced()
         self.catalog.history = [record for record in self.catalog.history if record.time > horizon]
         journal = self._open_journal()
         if journal.size > SEGMENT_BYTES:
@@ -448,7 +463,8 @@ class Checkpoint:
     def _remove_snapshots(self) -> None:
         kept = {record.file for record in self.catalog.snapshots}
         for shard in {(self.folder / record.file).parent for record in self.catalog.snapshots}:
-            files = [path for path in shard.iterdir() if path.suffix == ".snap"]
+            # A newer epoch's snapshots are not in this catalog, and are not this process's to remove.
+            files = [path for path in shard.glob("*.snap") if _epoch_of(path) <= self._open_journal().epoch]
             gone = [path for path in files if str(path.relative_to(self.folder)) not in kept]
             for path in gone:
                 path.unlink()

@@ -2,7 +2,7 @@
 
 A new file: temp name in the same folder, write all, fsync, rename, fsync of the folder. If any step fails the name does not appear.
 
-Owns: write_durably, sync_folder, checksum.
+Owns: write_durably, make_folder, sync_file, sync_folder, checksum.
 Never: the second use of a name for different bytes.
 """
 
@@ -24,6 +24,15 @@ def checksum(*parts: bytes | memoryview) -> int:
 def sync_folder(folder: Path) -> None:
     """Make the names in a folder durable."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def sync_file(path: Path) -> None:
+    """Make what a file holds durable."""
+    descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:

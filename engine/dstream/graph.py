@@ -40,6 +40,8 @@ class DStreamGraph:
         self._is_fixed = False
         self._history: dict[Time, Batch] = {}
         self._versions: Mapping[str, int] = {}
+        self._watermarks: Mapping[str, int] = {}
+        """Of the last committed batch."""
         self._running: Batch | None = None
         self._deltas: list[Delta] = []
 
@@ -69,7 +71,8 @@ class DStreamGraph:
         if name in self._nodes:
             if node.given_name:
                 raise ConfigurationError(f"two operators are named {name!r}; give one of them another name=")
-            name = f"{name}#{sum(known.startswith(name) for known in self._nodes)}"
+            same = sum(known == name or known.startswith(f"{name}#") for known in self._nodes)
+            name = f"{name}#{same}"
         self._nodes[name] = node
         return name
 
@@ -134,8 +137,22 @@ class DStreamGraph:
                     "give the operator its name back with name=, or use another checkpoint folder"
                 )
 
-    def start(self, zero_time: Time, history: Sequence[Batch], versions: Mapping[str, int]) -> None:
-        """Fix the graph; slides count from the zero time, windows may look back to these batches."""
+    def start(
+        self,
+        zero_time: Time,
+        history: Sequence[Batch],
+        versions: Mapping[str, int],
+        watermarks: Mapping[str, int] | None = None,
+    ) -> None:
+        """Fix the graph; slides count from the zero time, windows may look back to these batches.
+
+        Args:
+            zero_time: of the application's first start.
+            history: committed batches, oldest first.
+            versions: of every stateful operator as of the last commit.
+            watermarks: of the last committed batch.
+        """
+        self._watermarks = dict(watermarks or {})
         self.zero_time = zero_time
         self._history = {batch.time: batch for batch in history}
         self._versions = versions
@@ -145,13 +162,17 @@ class DStreamGraph:
     # A batch.
 
     def plan(self, time: Time, maxima: Maxima) -> Batch:
-        """The batch of a time: the ranges of every input, and the watermarks as of the last commit."""
+        """The batch of a time: the ranges of every input, and the watermarks as of the last commit.
+
+        A watermark never falls: a partition that is added brings old records, and must not open a closed window again.
+        """
         ranges = {stream.name: stream.plan(time) for stream in self.inputs}
-        watermarks = {}
+        watermarks = dict(self._watermarks)
         for name, largest in maxima.items():
             partitions = [part.topicPartition() for part in ranges.get(name, ())]
             if partitions and all(partition in largest for partition in partitions):
-                watermarks[name] = min(largest[partition] for partition in partitions)
+                lowest = min(largest[partition] for partition in partitions)
+                watermarks[name] = max(lowest, watermarks.get(name, lowest))
         return Batch(time, ranges, 0, watermarks)
 
     def begin(self, batch: Batch) -> None:
@@ -181,6 +202,7 @@ class DStreamGraph:
     def committed(self, batch: Batch, versions: Mapping[str, int]) -> Time:
         """The batch is done; returns the horizon, at or before which no batch is needed any more."""
         self._versions = versions
+        self._watermarks = batch.watermarks
         self._running = None
         self._history[batch.time] = batch
         horizon = batch.time.plus(-self.reach())

@@ -81,7 +81,10 @@ class JobScheduler:
         commit = self._checkpoint.last_commit
         self._graph.refuse_lost_state(commit.operators if commit else {})
         self._graph.start(
-            self._graph.zero_time, self._checkpoint.history(), commit.versions if commit else {}
+            self._graph.zero_time,
+            self._checkpoint.history(),
+            commit.versions if commit else {},
+            commit.batch.watermarks if commit else {},
         )
         self._maxima = self._checkpoint.maxima()
         last = Time(commit.batch.time) if commit else self._graph.zero_time

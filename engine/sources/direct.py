@@ -255,6 +255,7 @@ class DirectInputDStream(InputDStream):
     def begin(self, batch: Batch) -> None:
         """Forget what an unfinished run observed, and go on after this batch's ranges next time."""
         self._running = batch.time
+        self._is_fresh = False
         self._reports.value = {}
 
     def finish(self, batch: Batch) -> Observed:

@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
+from engine.errors import ConfigurationError
 from services.settings import REPOSITORY, exit_code, load_settings
 from services.topics import KafkaAdmin, Topic
 from tools.bench.fixed import FixedCost, fixed_cost
@@ -56,12 +57,17 @@ def run(events: int, rounds: int, batch_records: int) -> int:
 
 
 def _fill(bootstrap: str, topic: str, events: int, progress: Progress) -> None:
-    admin = KafkaAdmin(bootstrap)
+    admin, filled = KafkaAdmin(bootstrap), REPOSITORY / ".bench" / f"{topic}.filled"
     if topic in admin.partitions():
+        if not filled.exists():
+            raise ConfigurationError(
+                f"topic {topic!r} was not filled to its end; remove the folder .bench and run again"
+            )
         return
     admin.create(Topic(topic, PARTITIONS))
     bar = progress.add_task(f"filling {topic}", total=events)
     fill(bootstrap, topic, events, lambda done: progress.update(bar, completed=done))
+    filled.touch()
 
 
 def _rounds(

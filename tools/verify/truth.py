@@ -4,7 +4,7 @@ The rules are the contract's and are written down here a second time on purpose;
 the engine or the jobs.
 
     window of an ad event   [event_time // 10 s * 10 s, + 10 s)
-    watermark of a batch    min over ALL partitions of the largest event time in the batches before it
+    watermark of a batch    min over ALL partitions of the largest event time in the batches before it; it never falls
     late                    window end + 60 s <= watermark
     window of trending      the batches with a time in (t - 3 s, t], at every t on the grid of 2 s
 
@@ -109,6 +109,8 @@ class Truth:
     def __init__(self, ad_partitions: Collection[int]) -> None:
         self._newest_ad_ms: dict[int, int | None] = dict.fromkeys(ad_partitions)
         """For each partition of ad-events the largest event time of the batches before; None before its first."""
+        self._mark: int | None = None
+        """The watermark of the newest batch, which never falls."""
         self._windows: Counter[Values] = Counter()
         self._pages: Counter[str] = Counter()
         self._parts: deque[tuple[int, Counter[str]]] = deque()
@@ -117,7 +119,7 @@ class Truth:
     def apply(self, batch: LedgerBatch, read: Read) -> Changes:
         """Take in the records of a batch; what it changed."""
         changes: Changes = {name: {} for name in TABLES}
-        watermark = self._watermark()
+        watermark = self._watermark(batch)
         views: Counter[Values] = Counter()
         pages: Counter[str] = Counter()
         for item in batch.ranges:
@@ -132,10 +134,13 @@ class Truth:
         changes["trending_pages"] = self._trending(batch, pages)
         return changes
 
-    def _watermark(self) -> int | None:
-        newest = self._newest_ad_ms.values()
+    def _watermark(self, batch: LedgerBatch) -> int | None:
+        """Of the batch: over the partitions that it has a range of, and never less than that of the batch before."""
+        newest = [self._newest_ad_ms.get(item.partition) for item in batch.ranges if item.topic == AD_EVENTS]
         known = [time for time in newest if time is not None]
-        return min(known) if known and len(known) == len(newest) else None
+        if known and len(known) == len(newest):
+            self._mark = max(min(known), min(known) if self._mark is None else self._mark)
+        return self._mark
 
     def _read_ads(
         self,

@@ -2,6 +2,7 @@
 
 import logging
 import re
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -421,9 +422,24 @@ def test_missing_folder_is_refused_where_one_is_expected(tmp_path: Path) -> None
     ):
         Volume(tmp_path).open(must_exist=True)
     assert not (tmp_path / "app").exists()
-    Volume(tmp_path).open().close()
+    volume = Volume(tmp_path).open()
+    volume.run({0: "a"})
+    volume.close()
 
     Volume(tmp_path).open(must_exist=True).close()
+
+
+def test_folder_without_its_journal_is_refused_where_batches_are_expected(tmp_path: Path) -> None:
+    """With must_exist a folder whose journal is gone or empty is refused: it would count everything again."""
+    volume = Volume(tmp_path).open()
+    volume.run({0: "a"})
+    volume.close()
+    shutil.rmtree(tmp_path / "app" / "journal")
+
+    with pytest.raises(
+        CheckpointError, match="holds no batch and batches were expected; restore its journal"
+    ):
+        Volume(tmp_path).open(must_exist=True)
 
 
 def test_record_of_a_newer_version_is_refused(volume: Volume) -> None:
@@ -482,13 +498,16 @@ def test_folder_in_use_is_refused_and_takeover_fences(tmp_path: Path) -> None:
     mine.close()
 
 
-def test_commit_of_a_fenced_process_is_void(tmp_path: Path) -> None:
-    """What a process commits after it was fenced, in a batch that ran already, is not there for its successor."""
+def test_fenced_process_neither_commits_nor_removes(tmp_path: Path) -> None:
+    """A process that was fenced while its batch ran is stopped at its commit and at its purge; its successor goes on."""
     old = Volume(tmp_path).open()
     old.run({0: "before"})
     running = old.begin()
     new = Volume(tmp_path).open(takeover=True)
-    old.commit(running, {0: "void"})
+    with pytest.raises(ConcurrentRunError, match="epoch 2 has taken over"):
+        old.commit(running, {0: "void"})
+    with pytest.raises(ConcurrentRunError, match="epoch 2 has taken over"):
+        old.checkpoint.purge(running.time)
     old.close()
 
     assert new.checkpoint.pending() == running

@@ -2,6 +2,7 @@
 
 from operator import add
 from pathlib import Path
+from socket import socket
 from urllib.request import urlopen
 
 import pytest
@@ -70,7 +71,9 @@ def test_failed_run_is_counted_by_outcome() -> None:
 def test_endpoint_serves_the_registry_and_refuses_a_taken_port() -> None:
     """The page holds the metrics; a port that is taken is named with its remedy."""
     listener = PrometheusListener()
-    port = 21_677
+    with socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
     serve_metrics(port, listener.registry)
 
     with urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5) as page:

@@ -325,9 +325,9 @@ def victims() -> Iterator[Victims]:
 @pytest.mark.slow
 @pytest.mark.parametrize("point", FAIL_POINTS)
 def test_a_kill_at_any_point_changes_no_table(victims: Victims, tmp_path: Path, point: str) -> None:
-    """Killed with SIGKILL at a point in the first batch, before, on and after a slide: every table is exact in the end."""
+    """Killed with SIGKILL at a point in the first batch, on a slide and after it: every table is exact in the end."""
     victim.prepare(tmp_path)
-    for after in (0, 2, 3, 4):
+    for after in (0, 3, 4):
         assert victims.run(tmp_path, point, after) == -signal.SIGKILL
     assert victims.run(tmp_path) == 0
 

@@ -5,6 +5,7 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 from click.testing import CliRunner
 
@@ -188,7 +189,7 @@ def test_taken_port_is_named_before_anything_starts(settings: Settings) -> None:
         with pytest.raises(ConfigurationError) as refusal:
             stack.up()
     assert str(refusal.value) == (
-        f"METRICS_PORT={port} is taken by process {os.getpid()} (python); end that or set METRICS_PORT to a free port"
+        f"METRICS_PORT={port} is taken by process {os.getpid()} ({psutil.Process().name()}); end that or set METRICS_PORT to a free port"
     )
     assert [status.state.value for status in stack.status()] == ["stopped", "stopped"]
 

@@ -9,7 +9,7 @@ import psutil
 import pytest
 from cassandra import DriverException
 from cassandra.cluster import NoHostAvailable
-from confluent_kafka import Consumer, Producer, TopicPartition
+from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
 
 from services.cassandra.session import open_session
 from tests.servers import CassandraServer, KafkaServer
@@ -98,9 +98,17 @@ def read_all(bootstrap: str, topic: str) -> list[bytes | None]:
     try:
         partition = TopicPartition(topic, 0, 0)
         consumer.assign([partition])
-        _, end = consumer.get_watermark_offsets(partition, timeout=20)
+        ends: list[int] = []
+
+        def has_told_its_end() -> bool:
+            # A broker that has just started may not lead its partitions yet.
+            with contextlib.suppress(KafkaException):
+                ends.append(consumer.get_watermark_offsets(partition, timeout=5)[1])
+            return bool(ends)
+
+        wait_until(has_told_its_end)
         values: list[bytes | None] = []
-        while len(values) < end:
+        while len(values) < ends[0]:
             values += [message.value() for message in consumer.consume(500, 1.0) if not message.error()]
         return values
     finally:

@@ -78,7 +78,7 @@ def test_log_of_many_segments_is_read(tmp_path: Path) -> None:
     world = World(tmp_path)
     with LogWriter(world.settings.log_dir, PAGES, 0, segment_bytes=200) as writer:
         for start in range(0, 40, 4):
-            values = [page(f"/page/{n % 7:03d}" * (n % 5 * 60 + 1)) for n in range(start, start + 4)]
+            values = [page(f"/page/{n % 7:03d}" * (n % 5 * 25 + 1)) for n in range(start, start + 4)]
             writer.append([(0, None, value) for value in values])
             world.log[PAGES, 0].extend(values)
     folder = world.settings.log_dir / PAGES / "0"

@@ -148,6 +148,7 @@ def test_outgrown_shard_is_snapshotted(volume: Volume) -> None:
     assert len(volume.checkpoint.snapshots_due(1)) == 1
 
 
+@pytest.mark.slow
 def test_small_deltas_are_snapshotted_in_the_end(volume: Volume) -> None:
     """Deltas that stay small make a snapshot due by their number."""
     for n in range(63):

@@ -32,6 +32,7 @@ def exact(value: Any) -> Any:
     return type(value), repr(value)
 
 
+@pytest.mark.slow
 @given(st.lists(st.tuples(hashable, plain)), st.lists(hashable))
 def test_plain_values_come_back_with_their_types(pairs: list[tuple[Any, Any]], gone: list[Any]) -> None:
     """Without declared types keys and states come back equal and of equal types at every depth."""

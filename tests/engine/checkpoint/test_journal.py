@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine.checkpoint.journal import Journal, SegmentName, read_segment, segment_names
@@ -35,6 +35,8 @@ def ends(path: Path) -> list[int]:
     return [frame.body_offset + frame.body_length for frame in read_segment(path)]
 
 
+@pytest.mark.slow
+@settings(max_examples=20)
 @given(frames=st.lists(st.tuples(st.binary(), st.binary()), max_size=6))
 def test_frames_come_back(
     tmp_path_factory: pytest.TempPathFactory, frames: list[tuple[bytes, bytes]]
@@ -59,6 +61,7 @@ def test_append_tells_where_the_body_is(tmp_path: Path) -> None:
     assert appended == read_segment(tmp_path / journal.segment)
 
 
+@pytest.mark.slow
 def test_torn_end_is_void_at_every_length(tmp_path: Path) -> None:
     """Cut at any byte, a segment gives the frames that are whole, and no error."""
     whole = written(tmp_path)
@@ -78,6 +81,7 @@ def test_garbage_behind_the_last_frame_is_void(tmp_path: Path, tail: bytes) -> N
     assert heads(path) == [head for head, _ in FRAMES]
 
 
+@pytest.mark.slow
 def test_flipped_bit_before_the_last_frame_is_an_error(tmp_path: Path) -> None:
     """A bit that flips in any byte of a frame with a valid one behind it is an error with file, offset and remedy."""
     path = written(tmp_path)

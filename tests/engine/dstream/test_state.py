@@ -74,6 +74,7 @@ def test_values_come_in_the_order_of_the_batch(context: LocalContext, tmp_path: 
     assert got == [[("a", list(range(100)))]]
 
 
+@pytest.mark.slow
 def test_state_survives_a_crash_anywhere(context: LocalContext, tmp_path: Path) -> None:
     """State is the same when the application is crashed and restarted after every single batch."""
 

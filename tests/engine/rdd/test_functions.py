@@ -46,6 +46,7 @@ def test_function_is_serialised_once(local_two: LocalContext) -> None:
     assert Counted.serialised == 1
 
 
+@pytest.mark.slow
 def test_function_is_shipped_once_to_each_executor(tmp_path: Path) -> None:
     """The first batches ship each function once to each executor that needs it, and later ones ship none."""
 

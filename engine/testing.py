@@ -35,7 +35,7 @@ def run_batches(
         master: of the LocalContext, when none is given.
         context: runs the job and is not stopped; executors take a second to start, so tests share one.
         batchDuration: seconds.
-        checkpoint: directory of checkpoints; a temporary one when not given.
+        checkpoint: directory of checkpoints; when not given, a temporary one for a job with state.
 
     Raises:
         Exception: what ended the stream.
@@ -49,10 +49,11 @@ def run_batches(
         sc = stack.enter_context(LocalContext(master, "test")) if context is None else context
         clock = ManualClock(_START_MS)
         ssc = StreamingContext(sc, batchDuration, clock=clock, everyInterval=True)
-        ssc.checkpoint(checkpoint or folder)
         collected: list[list[Any]] = []
         stream = job(ssc.queueStream(list(map(list, batches))))
         stream.foreachRDD(lambda rdd: collected.append(rdd.collect()))
+        if checkpoint is not None or ssc.graph.stateful:
+            ssc.checkpoint(checkpoint or folder)
         try:
             ssc.start(thread=False)
             for _ in batches:

@@ -43,7 +43,7 @@ stack-down: $(READY) ## stop what stack-up started
 verify: $(READY) ## prove the result tables of the running stack exact
 	@scripts/verify
 
-chaos: $(READY) ## break the running stack and prove it still exact (FAULT=engine-kill|kafka-restart|cassandra-restart SEED= RUNS=)
+chaos: $(READY) ## break the stack on purpose and prove it still exact (FAULT=engine-kill|kafka-restart|cassandra-restart SEED= RUNS=)
 	@scripts/chaos
 
 kill-loop: $(READY) ## kill -9 the engine KILLS times in every phase of a batch and prove the tables exact (STACK= KILLS= SEED=)

@@ -156,9 +156,11 @@ def naming_errors(what: str, time: Time) -> Iterator[None]:
     try:
         yield
     except UserFunctionError as error:
-        raise UserFunctionError(
-            f"{what}, batch {int(time)}: {error}", error.user_traceback
-        ) from error.__cause__
+        named = UserFunctionError(f"{what}, batch {int(time)}: {error}", error.user_traceback)
+        if error.__cause__ is None:
+            # It came from another process: what a traceback shows of the user's code travels as text.
+            named.add_note(f"In the executor:\n{error.user_traceback}")
+        raise named from error.__cause__
     except StreamingError:
         raise
     except Exception as cause:  # the job boundary: a user's function may raise anything

@@ -66,6 +66,7 @@ class JobScheduler:
         self._maxima: dict[str, dict[TopicPartition, int]] = {}
         self._has_state = False
         """Whether the executors hold every shard as of the last commit."""
+        self._is_planning = False
         self._runner: threading.Thread | None = None
         self._stopping = threading.Event()
         self.ended = threading.Event()
@@ -126,9 +127,13 @@ class JobScheduler:
                 f"the stream has ended with an error ({self.error}); stop it and start a new context"
             )
         try:
-            due = self._generator.due(self._clock.wall_ms())
-            self.run_batch(self._graph.plan(due, self._maxima))
+            self._is_planning = True
+            batch = self._graph.plan(self._generator.due(self._clock.wall_ms()), self._maxima)
+            self._is_planning = False
+            self.run_batch(batch)
         except Exception as error:
+            if self._is_planning and self._stopping.is_set():
+                return  # `stop` closed the inputs; nothing had begun
             self.error = error
             raise
 
@@ -143,6 +148,10 @@ class JobScheduler:
                 "a batch cannot stop the context that runs it; call stop() from another thread"
             )
         self._stopping.set()
+        if self._is_planning:
+            # A plan waits for a server that is away for as long as it is; no batch has begun, so nothing is cut off.
+            for stream in self._graph.inputs:
+                stream.close()
         if self._thread.is_alive():
             self._thread.join(timeout)
         else:

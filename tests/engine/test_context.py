@@ -1,11 +1,13 @@
 """The life of a context."""
 
+import traceback
 from pathlib import Path
 
 import pytest
 
 from engine import LocalContext, StreamingContext, StreamingContextState
-from engine.errors import ConcurrentRunError, ConfigurationError, LifecycleError
+from engine.errors import ConcurrentRunError, ConfigurationError, LifecycleError, UserFunctionError
+from engine.sources.kafka import KafkaUtils, PreferConsistent, Subscribe
 from engine.testing import run_batches
 
 
@@ -14,6 +16,33 @@ def with_output(context: LocalContext) -> StreamingContext:
     ssc = StreamingContext(context, 1.0)
     ssc.queueStream([[1]]).foreachRDD(lambda rdd: rdd.count())
     return ssc
+
+
+@pytest.mark.slow
+def test_stop_ends_a_plan_that_waits_for_an_absent_server(context: LocalContext) -> None:
+    """A context whose Kafka is not there waits for it, and stops all the same when it is told to."""
+    ssc = StreamingContext(context, 0.05)
+    params = {"bootstrap.servers": "127.0.0.1:9", "auto.offset.reset": "earliest"}
+    KafkaUtils.createDirectStream(ssc, PreferConsistent, Subscribe(["away"], params)).pprint()
+    ssc.start()
+    assert not ssc.awaitTerminationOrTimeout(1.0)
+
+    ssc.stop(stopSparkContext=False)
+
+    assert ssc.awaitTerminationOrTimeout(0)
+    assert ssc.getState() is StreamingContextState.STOPPED
+
+
+def test_error_of_a_task_shows_the_line_of_the_user(context: LocalContext) -> None:
+    """Whichever process ran it, the traceback of a failed batch shows the user's own function."""
+
+    def divide_by_nothing(n: int) -> float:
+        return n / 0
+
+    with pytest.raises(UserFunctionError, match="ZeroDivisionError") as failure:
+        run_batches(lambda numbers: numbers.map(divide_by_nothing), [[1]], context=context)
+
+    assert "in divide_by_nothing" in "".join(traceback.format_exception(failure.value))
 
 
 def test_state_follows_the_life(context: LocalContext) -> None:

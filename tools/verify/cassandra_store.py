@@ -57,7 +57,7 @@ class CassandraStore:
 
     def _unreadable(self, error: Exception) -> CannotTellError:
         text = " ".join(str(error.args[0] if error.args else error).split())
-        return CannotTellError(f"{self._where} cannot be read ({text}); start it and migrate its schema")
+        return CannotTellError(f"{self._where} cannot be read ({text}); start the stack with `make stack-up`")
 
     def _select(self, query: str, values: Sequence[object] = ()) -> Iterator[Values]:
         try:

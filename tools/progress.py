@@ -5,10 +5,9 @@ Never: a question to the engine that it must answer in time; a dead one is watch
 """
 
 import http.client
-import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -19,6 +18,7 @@ from engine.checkpoint.records import BatchRecord, Begin, Commit, Open, Record, 
 from engine.errors import StreamingError
 from services.settings import Settings
 from services.topics import topics
+from tools.stack.control import looks
 from tools.verify.embedded_log import EmbeddedLog
 from tools.verify.kafka_log import KafkaLog
 from tools.verify.verdict import CannotTellError
@@ -115,7 +115,7 @@ class Progress:
         Raises:
             StreamingError: there was none in time, or there will be none.
         """
-        for _ in looks(seconds):
+        for _ in looks(seconds, LOOK_SECONDS):
             newest = self.newest()
             if newest.time > time_ms:
                 return newest
@@ -158,21 +158,6 @@ class Metrics:
         """The sum of the samples with these labels; 0 without any."""
         found = self.samples.get(name, ())
         return sum(value for own, value in found if labels.items() <= own.items())
-
-
-def looks(seconds: float, pause: float = LOOK_SECONDS) -> Iterator[None]:
-    """A look every few milliseconds for so long, one at least.
-
-    Example:
-        >>> sum(1 for _ in looks(0))
-        1
-    """
-    deadline = time.monotonic() + seconds
-    while True:
-        yield
-        if time.monotonic() >= deadline:
-            return
-        time.sleep(pause)
 
 
 def _newest_commit(folder: Path, names: list[str]) -> Committed:

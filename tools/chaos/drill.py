@@ -14,8 +14,9 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 
 from engine.errors import StreamingError
-from tools.progress import Progress, looks
+from tools.progress import LOOK_SECONDS, Progress
 from tools.stack.api import Stack
+from tools.stack.control import looks
 from tools.stack.events import Event
 from tools.stack.programs import State
 from tools.stack.ready import is_answering
@@ -126,7 +127,7 @@ class Drill:
         self._say(f"striking in {seconds:.2f} s")
         self._progress.await_newer(self._progress.newest().time, _FIRST_BATCH_SECONDS)
         time.sleep(seconds)
-        for _ in looks(_FIRST_BATCH_SECONDS):
+        for _ in looks(_FIRST_BATCH_SECONDS, LOOK_SECONDS):
             if self._progress.newest().in_flight:
                 return
         raise StreamingError("no batch was in flight; is the engine at work?")
@@ -212,7 +213,7 @@ class Drill:
         while time.monotonic() < deadline:
             with contextlib.suppress(StreamingError):  # a server that has just come back may still refuse
                 ends = self._progress.ends()
-                for _ in looks(patience):
+                for _ in looks(patience, LOOK_SECONDS):
                     taken = self._progress.newest().ends
                     if all(taken.get(place, 0) >= end for place, end in ends.items()):
                         return

@@ -17,7 +17,8 @@ import psutil
 from engine.errors import StreamingError
 from services.settings import REPOSITORY, Settings, base_environment
 from tools.killloop.phases import Trace
-from tools.progress import Progress, looks
+from tools.progress import LOOK_SECONDS, Progress
+from tools.stack.control import looks
 from tools.stack.processes import has_ended
 
 ENGINE = (sys.executable, "-m", "services.pipeline.main")
@@ -117,7 +118,7 @@ class Victim:
         Raises:
             StreamingError: one lives on.
         """
-        for _ in looks(_END_SECONDS):
+        for _ in looks(_END_SECONDS, LOOK_SECONDS):
             alive = [process for process in self._family if not has_ended(process)]
             if not alive:
                 return
@@ -141,7 +142,7 @@ def await_drained(victim: Victim, progress: Progress, seconds: float) -> None:
     Raises:
         StreamingError: it still does after so many seconds.
     """
-    for _ in looks(seconds):
+    for _ in looks(seconds, LOOK_SECONDS):
         if not any(progress.backlog().values()):
             return
         if reason := victim.is_hopeless():

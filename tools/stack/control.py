@@ -30,8 +30,8 @@ _END_SECONDS = 150.0
 _LOOK_SECONDS = 0.03
 
 
-def looks(seconds: float) -> Iterator[None]:
-    """A look now and then for so long, one at least.
+def looks(seconds: float, pause: float = _LOOK_SECONDS) -> Iterator[None]:
+    """A look every so many seconds for so long, one at least.
 
     Example:
         >>> sum(1 for _ in looks(0))
@@ -42,7 +42,7 @@ def looks(seconds: float) -> Iterator[None]:
         yield
         if time.monotonic() >= deadline:
             return
-        time.sleep(_LOOK_SECONDS)
+        time.sleep(pause)
 
 
 class Control:

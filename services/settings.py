@@ -4,10 +4,11 @@ Owns: Settings, load_settings, base_environment, exit_code.
 Never: a setting that is read anywhere else; no other module looks at the environment.
 """
 
+import difflib
 import os
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -31,6 +32,9 @@ JOB_NAMES = ("campaign_windows", "trending_pages", "page_totals")
 REFUSED = 2
 """Exit code of a process whose settings, topics, schema or checkpoint folder are not as it needs them: starting it again
 changes nothing."""
+
+_LEAST_NAME, _LIKENESS = 6, 0.9
+"""A name of another program's is seldom so long and so like one of ours."""
 
 _BASE_VARIABLES = ("PATH", "HOME", "USER", "LANG", "LC_ALL", "TZ", "TMPDIR", "JAVA_HOME")
 
@@ -98,8 +102,8 @@ class Settings(BaseSettings):
         extra="forbid",
     )
 
-    stack: Literal["processes", "embedded"] = "processes"
-    """Real servers as plain processes, or the log on disk and SQLite."""
+    stack: Literal["processes", "embedded", "compose"] = "processes"
+    """Real servers as plain processes, the log on disk and SQLite, or real servers in containers."""
     data_dir: Folder = Field(default=Path(".stack"), validate_default=True)
     """Everything that the stack keeps; relative to the repository."""
     jars_dir: Folder = Field(default=Path(".stack/jars"), validate_default=True)
@@ -137,8 +141,23 @@ class Settings(BaseSettings):
     """data_dir/checkpoints when not given."""
     max_rate_per_partition: Annotated[int, Field(ge=1)] = 20_000
     """Records per second and partition."""
+    listen_host: Annotated[
+        str, _matching(r"[A-Za-z0-9.:-]+", "it must be an address of this machine, 127.0.0.1 or 0.0.0.0")
+    ] = "127.0.0.1"
+    """Where metrics and pages are served; 0.0.0.0 inside a container, whose ports the host keeps on loopback."""
     metrics_port: Port = 19_108
-    """The engine's Prometheus endpoint."""
+    """The engine's streaming page, its API and its metrics."""
+    producer_metrics_port: Port = 19_109
+    verifier_metrics_port: Port = 19_110
+    kafka_metrics_port: Port = 19_111
+    """Kafka's own metrics, by the JMX exporter."""
+    cassandra_metrics_port: Port = 19_112
+    """Cassandra's own metrics, by the JMX exporter."""
+    prometheus_port: Port = 19_090
+    monitoring: bool = False
+    """Whether Prometheus, the verifier and the servers' own metrics are part of the stack."""
+    verify_seconds: Annotated[float, Field(gt=0, le=86_400)] = 15.0
+    """Least time between two runs of the verifier."""
     ad_rate: Annotated[int, Field(ge=1, le=10_000_000)] = 1_000
     """Ad events per second over all partitions."""
     page_rate: Annotated[int, Field(ge=1, le=10_000_000)] = 500
@@ -197,10 +216,28 @@ def load_settings() -> Settings:
     Raises:
         ConfigurationError: a value is unknown or malformed; one sentence with variable, value and remedy.
     """
+    for variable, meant in misspelt(os.environ):
+        print(f"{variable} is not a setting and is ignored; did you mean {meant}?", file=sys.stderr)  # noqa: T201 - for the person at the command line
     try:
         return Settings.model_validate(EnvSettingsSource(Settings, case_sensitive=True)())
     except ValidationError as error:
         raise ConfigurationError(_sentence(error)) from None
+
+
+def misspelt(names: Iterable[str]) -> list[tuple[str, str]]:
+    """Names that look like a setting's variable and are none, each with the variable that it looks like.
+
+    Example:
+        >>> misspelt(["METRICS_PORT", "METRIC_PORT", "Batch_Seconds", "PATH"])
+        [('METRIC_PORT', 'METRICS_PORT'), ('Batch_Seconds', 'BATCH_SECONDS')]
+    """
+    known = [name.upper() for name in Settings.model_fields]
+    found = []
+    for name in names:
+        if name not in known and len(name) >= _LEAST_NAME:
+            near = difflib.get_close_matches(name.upper(), known, n=1, cutoff=_LIKENESS)
+            found += [(name, variable) for variable in near]
+    return found
 
 
 def base_environment() -> dict[str, str]:

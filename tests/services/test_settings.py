@@ -86,7 +86,7 @@ def test_settings_are_frozen() -> None:
 @pytest.mark.parametrize(
     ("variable", "value", "remedy"),
     [
-        ("STACK", "docker", "'processes' or 'embedded'"),
+        ("STACK", "docker", "'processes', 'embedded' or 'compose'"),
         ("KAFKA_PORT", "0", "greater than or equal to 1"),
         ("KAFKA_PORT", "70000", "less than or equal to 65535"),
         ("CASSANDRA_PORT", "many", "a valid integer"),
@@ -209,3 +209,15 @@ def test_no_other_module_of_the_services_reads_the_environment() -> None:
         if re.search(r"os\.environ|os\.getenv|getenv\(", path.read_text(encoding="utf-8"))
     ]
     assert readers == [own]
+
+
+def test_name_that_looks_like_a_variable_is_named(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A misspelt variable changes nothing, and is named with the one that was meant."""
+    monkeypatch.setenv("METRIC_PORT", "20000")
+
+    assert load_settings() == Settings()
+    assert (
+        capsys.readouterr().err == "METRIC_PORT is not a setting and is ignored; did you mean METRICS_PORT?\n"
+    )

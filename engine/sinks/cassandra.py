@@ -25,10 +25,11 @@ from cassandra.protocol import ErrorMessage, ProtocolException, SyntaxException
 
 from engine.clock import SystemClock
 from engine.errors import ConfigurationError, SinkError
+from engine.reports import WriteReport
 from engine.sinks import cql, rules
 from engine.sinks.api import Row, Table
 from engine.sinks.cql import EncodedChange, Encoder, Request
-from engine.sinks.flight import Flight, Window
+from engine.sinks.flight import Flight, Tally, Window
 from engine.sinks.rules import Outage, T, changes_of
 
 # The driver has no annotations: its calls are made through these names.
@@ -168,6 +169,15 @@ _connected: Final[dict[tuple[int, "CassandraSink"], _Connected]] = {}
 _connecting: Final = threading.Lock()
 
 
+@dataclass(slots=True)
+class _Work:
+    """What is left of one write, how much of it may be on its way, and what became of the rest."""
+
+    pending: list[Request]
+    window: Window
+    tally: Tally
+
+
 @dataclass(frozen=True, slots=True)
 class CassandraSink:
     """A result store on Apache Cassandra.
@@ -258,7 +268,7 @@ class CassandraSink:
 
         return self._patiently(table, self._outage(f"a look into table {table.name}"), look)
 
-    def write(self, table: Table, rows: Sequence[Row], *, batch_ms: int, write_timestamp: int) -> None:
+    def write(self, table: Table, rows: Sequence[Row], *, batch_ms: int, write_timestamp: int) -> WriteReport:
         """Write the rows with `batch` = batch_ms (milliseconds) under the write timestamp (microseconds).
 
         Returns when every row is acknowledged. All rows are proved before the first is sent; the rows that were
@@ -268,15 +278,17 @@ class CassandraSink:
             SinkError: a row does not fit the table, a key comes twice, or Cassandra refuses a row for good.
         """
         if not rows:
-            return
+            return WriteReport(table.name)
         outage = self._outage(f"a write of {len(rows)} rows to table {table.name}")
         statements = self._patiently(table, outage, lambda connected: connected.statements(table))
         changes = changes_of(table, statements.encoder.kinds, rows)
         encoded = statements.encoder.encode(changes, batch_ms, write_timestamp)
-        pending = list(cql.requests_of(encoded, self.batch_rows, self.batch_bytes))
-        window = Window(self.in_flight, self.in_flight_bytes)
-        self._patiently(
-            table, outage, lambda connected: self._send(connected, table, pending, window, outage)
+        requests = list(cql.requests_of(encoded, self.batch_rows, self.batch_bytes))
+        tally = Tally(_clock.monotonic)
+        work = _Work(requests, Window(self.in_flight, self.in_flight_bytes), tally)
+        self._patiently(table, outage, lambda connected: self._send(connected, table, work, outage))
+        return WriteReport(
+            table.name, len(rows), len(requests), outage.retries, tally.failures, tally.seconds
         )
 
     def close(self) -> None:
@@ -322,17 +334,15 @@ class CassandraSink:
         connected.answered()
         return result
 
-    def _send(
-        self, connected: _Connected, table: Table, pending: list[Request], window: Window, outage: Outage
-    ) -> None:
+    def _send(self, connected: _Connected, table: Table, work: _Work, outage: Outage) -> None:
         """Send what is pending and leave in it what was not acknowledged; raise the first error."""
         statements = connected.statements(table)
         flight = Flight[Request](
             lambda request: connected.session.execute_async(statements.executable(request)),
-            *(window, _PERMANENT, _TRANSIENT),
+            *(work.window, work.tally, _PERMANENT, _TRANSIENT),
         )
-        flight.fly(pending)
-        pending[:] = flight.unacknowledged
+        flight.fly(work.pending)
+        work.pending = flight.unacknowledged
         if flight.acknowledged:
             connected.answered()
             outage.progress()
@@ -342,7 +352,7 @@ class CassandraSink:
                 f"table {table.name!r}, {request}: Cassandra at {self.address} refuses the row: {error}"
             ) from error
         if flight.trouble:
-            window.restart()
+            work.window.restart()
             raise flight.trouble
 
 
@@ -352,5 +362,8 @@ def _describe(error: BaseException) -> str:
         return "no answer in time"
     if not isinstance(error, NoHostAvailable):
         return rules.describe(error)
-    by_host = dict(getattr(error, "errors", {}))
-    return _describe(next(iter(by_host.values()))) if by_host else "no host is up"
+    # By host what it said; where no session could be made, a list of the hosts alone.
+    by_host = getattr(error, "errors", None)
+    return (
+        _describe(next(iter(by_host.values()))) if by_host and isinstance(by_host, dict) else "no host is up"
+    )

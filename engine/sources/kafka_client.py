@@ -41,6 +41,7 @@ __all__ = [
     "TopicIdentity",
     "check_properties",
     "is_end_of_partition",
+    "let_go",
 ]
 
 Properties: TypeAlias = Mapping[str, str | int | float | bool]
@@ -66,6 +67,10 @@ _LATEST = OffsetSpec.latest()  # type: ignore[no-untyped-call]
 
 _REQUEST_SECONDS = 10.0
 """For one request with all of librdkafka's own retries; complaints come every second of it."""
+_PATIENCE_SECONDS = 15
+"""After so long a request will not end: librdkafka has been seen to lose one when the broker was fenced or its network changed."""
+_INCOMPLETE_SURVEYS = 3
+"""After so many in a row the client is made anew: its own may keep stale leaders for minutes."""
 _LOG_BOUNDS_SECONDS = 1.0
 
 
@@ -90,6 +95,11 @@ class Complaints:
 def is_end_of_partition(error: KafkaError) -> bool:
     """Whether the event says that the reader has caught up with the log, which is no error."""
     return error.code() == _CAUGHT_UP
+
+
+def let_go(release: Callable[[], None]) -> None:
+    """Release a client that has lost the cluster, on a thread: it may wait for requests that do not end."""
+    threading.Thread(target=release, name="kafka-let-go", daemon=True).start()
 
 
 def check_properties(properties: Properties) -> None:
@@ -228,10 +238,23 @@ class ClusterClient:
         self._isolation = IsolationLevel.READ_COMMITTED if committed else IsolationLevel.READ_UNCOMMITTED
         self._complaints = complaints
         self._closed = closed
+        self._properties = dict(properties)
+        self._admin = self._connect()
+        self._incomplete = 0
+        self._is_stuck = False
+
+    def _connect(self) -> AdminClient:
         try:
-            self._admin = AdminClient(dict(properties))
+            return AdminClient(self._properties)
         except KafkaException as error:
             raise _wrong_property(error) from error
+
+    def _renew(self) -> None:
+        """Go on with a new client."""
+        kept = [self._admin]
+        self._admin = self._connect()
+        self._incomplete = 0
+        let_go(kept.clear)
 
     def survey(
         self, topics: Iterable[str], begins: Iterable[TopicPartition], ends: Iterable[TopicPartition]
@@ -242,6 +265,7 @@ class ClusterClient:
             SourceError: the cluster refuses to tell, and waiting does not change that.
         """
         names = list(topics)
+        self._is_stuck = False
         asked: dict[str, Future[Any]] = {}
         if names:
             asked = self._admin.describe_topics(TopicCollection(names), request_timeout=_REQUEST_SECONDS)
@@ -254,6 +278,9 @@ class ClusterClient:
         if None not in survey.topics.values():
             self._take_offsets(first, survey, survey.begins)
             self._take_offsets(last, survey, survey.ends)
+        self._incomplete = 0 if survey.is_complete else self._incomplete + 1
+        if self._is_stuck or self._incomplete >= _INCOMPLETE_SURVEYS:
+            self._renew()
         return survey
 
     def _take_topic(self, name: str, future: Future[Any], survey: Survey) -> None:
@@ -286,14 +313,20 @@ class ClusterClient:
             into[TopicPartition(partition.topic, partition.partition)] = result.offset
 
     def _answer(self, future: Future[Any], subject: str) -> tuple[Any, KafkaError | None]:
-        """The future's result, or None with the error that ended it."""
+        """The future's result, or None with the error that ended it; both None when it does not end."""
+        patience = 0 if self._is_stuck else _PATIENCE_SECONDS
         while not self._closed.is_set():
             try:
-                return future.result(timeout=1.0), None
+                return future.result(timeout=min(patience, 1.0)), None
             except TimeoutError:
+                patience -= 1
                 self._complaints.say(
                     f"Kafka at {self.address} does not answer; waiting for news of {subject}"
                 )
+                if patience <= 0:
+                    self._is_stuck = True
+                    self.trouble = "no answer"
+                    return None, None
             except KafkaException as failure:
                 error: KafkaError = failure.args[0]
                 _raise_if_refused(error, subject)
@@ -304,8 +337,11 @@ class ClusterClient:
     def topic_property(self, topic: str, name: str) -> str | None:
         """The value of one of the topic's settings, such as cleanup.policy."""
         resource = ConfigResource(ResourceType.TOPIC, topic)
+        self._is_stuck = False
         asked = self._admin.describe_configs([resource], request_timeout=_REQUEST_SECONDS)
         entries, _ = self._answer(asked[resource], f"{name} of topic {topic!r}")
+        if self._is_stuck:
+            self._renew()
         return None if entries is None else str(entries[name].value)
 
 

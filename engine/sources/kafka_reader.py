@@ -19,6 +19,8 @@ import bisect
 import threading
 from collections.abc import Iterator, Sequence
 
+from confluent_kafka import TIMESTAMP_NOT_AVAILABLE
+
 from engine.batch import OffsetRange, TopicPartition
 from engine.errors import OffsetOutOfRangeError, SourceError
 from engine.sources.api import ConsumerRecord
@@ -28,6 +30,7 @@ from engine.sources.kafka_client import (
     OffsetConsumer,
     Properties,
     is_end_of_partition,
+    let_go,
 )
 
 _SLICE_RECORDS = 500
@@ -37,6 +40,8 @@ _SHORT_LOOKS = 4
 """So many looks in a row, each after a silence of _POLL_SECONDS, must find the log shorter than the range."""
 _STUCK_LOOKS = 20
 """After so many silent looks at a log that has the records the consumer is set to its offset anew."""
+_UNANSWERED_LOOKS = 10
+"""After so many looks in a row without an answer, some 15 s, the consumer is made anew: its own may have lost the cluster."""
 _IDLE_READERS = 2
 """Kept for each partition: one follows the stream, one goes back for windows and repeated batches."""
 
@@ -60,6 +65,11 @@ class KafkaSlice:
             topic, partition, _offset(message), message.timestamp()[1], message.key(), message.value()
         )
 
+    def created(self) -> list[int]:
+        """When its first and its last record were created; see `RecordSlice.created`."""
+        stamps = (self._messages[0].timestamp(), self._messages[-1].timestamp())
+        return [time for kind, time in stamps if kind != TIMESTAMP_NOT_AVAILABLE]
+
 
 class PartitionReader:
     """Reads ranges of one partition, one after the other; not for two threads at once."""
@@ -74,14 +84,14 @@ class PartitionReader:
         self.position: int | None = None
         """Where a range may begin without a jump; None before the first range and after an abandoned one."""
         self._address = properties.get("bootstrap.servers", "")
+        self._properties = properties
         self._partition = partition
         self._consumer = OffsetConsumer(properties)
         self._complaints = complaints
         self._closed = closed
         self._surplus: list[Message] = []
         self._broken = False
-        self._silent_looks = 0
-        self._short_looks = 0
+        self._silent_looks = self._short_looks = self._unanswered_looks = 0
 
     def read(self, wanted: OffsetRange) -> Iterator[KafkaSlice]:
         """The records of the range in slices.
@@ -96,7 +106,7 @@ class PartitionReader:
         if self.position != offset:
             self._jump(offset)
         self.position = None
-        self._silent_looks = self._short_looks = 0
+        self._silent_looks = self._short_looks = self._unanswered_looks = 0
         messages, self._surplus = self._surplus, []
         while True:
             records, ended = self._cut(messages, wanted.untilOffset)
@@ -104,7 +114,7 @@ class PartitionReader:
                 self.position = wanted.untilOffset
             if records:
                 offset = _offset(records[-1]) + 1
-                self._silent_looks = self._short_looks = 0
+                self._silent_looks = self._short_looks = self._unanswered_looks = 0
                 yield KafkaSlice(records)
             if ended:
                 return
@@ -172,14 +182,24 @@ class PartitionReader:
                 f"waiting ({self._consumer.trouble or 'no answer'})"
             )
         if bounds is None:
+            self._unanswered_looks += 1
+            if self._unanswered_looks % _UNANSWERED_LOOKS == 0:
+                self._renew()
             return
         begin, end = bounds
+        self._unanswered_looks = 0
         self._silent_looks += 1
         self._short_looks = self._short_looks + 1 if end < wanted.untilOffset else 0
         if offset < begin or self._short_looks >= _SHORT_LOOKS:
             raise _out_of_range(wanted, offset, begin, end)
         if self._silent_looks % _STUCK_LOOKS == 0:
             self._broken = True
+
+    def _renew(self) -> None:
+        """Go on with a new consumer."""
+        let_go(self._consumer.close)
+        self._consumer = OffsetConsumer(self._properties)
+        self._broken = True
 
     def close(self) -> None:
         """Let go of the consumer."""

@@ -1,15 +1,19 @@
 """The values that travel between the parts of the engine.
 
-Owns: Time, Duration, Interval, TopicPartition, OffsetRange, Batch, OutputInfo, BatchInfo.
+Owns: Time, Duration, Interval, TopicPartition, OffsetRange, Batch, OutputOperation, OutputInfo, BatchInfo, job_and_rest.
 Never: I/O, a clock, a thread.
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import NamedTuple
 
 from engine.errors import ConfigurationError
+from engine.reports import WriteReport
+
+_JOB = re.compile(r"([^.(\[]+)\.(.+)")
 
 
 class Duration(int):
@@ -148,14 +152,76 @@ class Batch:
         return self.time * 1_000 + min(self.attempt, 999)
 
 
+def job_and_rest(name: str) -> tuple[str, str]:
+    """The job that an operator belongs to and the rest of the operator's name; the job is empty when it has none.
+
+    Example:
+        >>> job_and_rest("page_totals.totals"), job_and_rest("foreachRDD(map(v1.pages))")
+        (('page_totals', 'totals'), ('', 'foreachRDD(map(v1.pages))'))
+    """
+    match = _JOB.fullmatch(name)
+    return (match[1], match[2]) if match else ("", name)
+
+
+@dataclass(frozen=True, slots=True)
+class OutputOperation:
+    """An output of the graph."""
+
+    name: str
+    """Unique in the graph; begins with the job's name and a dot when it has a job."""
+    inputs: tuple[str, ...] = ()
+    """Names of the input streams that it is made of, in the order in which they were made."""
+    slide: int = 0
+    """How often it runs, milliseconds."""
+
+    @property
+    def job(self) -> str:
+        """The job's name, empty without one."""
+        return job_and_rest(self.name)[0]
+
+    @property
+    def output(self) -> str:
+        """The name without the job's."""
+        return job_and_rest(self.name)[1]
+
+
 @dataclass(frozen=True, slots=True)
 class OutputInfo:
     """How one output operation of a batch went; times in milliseconds since the epoch."""
 
-    name: str
+    operation: OutputOperation
     startTime: int
     endTime: int
+    """When every row was acknowledged, or when the output failed."""
     failureReason: str | None = None
+    """What ended it, in a sentence; None when every row was acknowledged."""
+    writes: Mapping[str, WriteReport] = field(default_factory=dict)
+    """By table what it wrote into the results store; empty for outputs of other kinds."""
+
+    @property
+    def name(self) -> str:
+        """The output's name, unique in the graph."""
+        return self.operation.name
+
+    @property
+    def job(self) -> str:
+        """The job's name, empty without one."""
+        return self.operation.job
+
+    @property
+    def output(self) -> str:
+        """The name without the job's."""
+        return self.operation.output
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """Names of the input streams that it is made of."""
+        return self.operation.inputs
+
+    @property
+    def slide(self) -> int:
+        """How often it runs, milliseconds."""
+        return self.operation.slide
 
     @property
     def duration(self) -> int:

@@ -44,6 +44,9 @@ class OffsetOutOfRangeError(SourceError):
 class SinkError(StreamingError):
     """Raised when a result store refuses a write for good: a key twice in a batch, an unknown column."""
 
+    table = ""
+    """Which table the write was for, when that is known."""
+
 
 class UserFunctionError(StreamingError):
     """Raised when a function of the user raised; `__cause__` holds the original with its traceback.

@@ -42,8 +42,10 @@ from engine.checkpoint.records import (
     encode,
 )
 from engine.checkpoint.shards import DeltaPlace, RestorePlan
+from engine.checkpoint.sizes import Sizes
 from engine.errors import CheckpointError, ConcurrentRunError, CorruptLogError, StateVersionError
 from engine.failpoints import fail_point
+from engine.reports import Volume
 
 log = logging.getLogger(__name__)
 
@@ -63,6 +65,8 @@ class Delta(NamedTuple):
     data: bytes
     keys: int
     """Keys in the shard after the batch."""
+    updated: int = 0
+    """Keys that the batch put or removed."""
 
 
 class SnapshotTask(NamedTuple):
@@ -102,7 +106,8 @@ class Checkpoint:
         self._lock = -1
         self._holds_lock = False
         self.catalog = Catalog()
-        self._keys: dict[tuple[str, int], int] = {}
+        self.sizes = Sizes(self.folder)
+        """How much the folder holds, for those who watch."""
         self._grown: dict[tuple[str, int], list[int]] = {}
         """By shard: bytes and number of the deltas since its newest snapshot."""
         self._has_old_snapshots = True
@@ -135,6 +140,7 @@ class Checkpoint:
         folder = self.folder / "journal"
         make_folder(folder)
         names = segment_names(folder)
+        self.sizes.measure()
         journal = Journal(folder, names[-1].epoch + 1 if names else 1)
         # The new segment is durable FIRST, THEN the older ones are read: a process that was fenced sees it before its next task.
         journal.begin_segment()
@@ -225,16 +231,19 @@ class Checkpoint:
                 self._apply_snapshot(record.snapshot)
 
     def _count_growth(self) -> None:
-        newest = {(kept.operator, kept.shard): kept.version for kept in self.catalog.snapshots}
+        newest = {(kept.operator, kept.shard): kept for kept in self.catalog.snapshots}
         self._grown = {}
+        self.sizes.recount((kept.operator, kept.size) for kept in newest.values())
         for delta in self.catalog.deltas:
-            if delta.version > newest.get((delta.operator, delta.shard), 0):
+            snapshot = newest.get((delta.operator, delta.shard))
+            if snapshot is None or delta.version > snapshot.version:
                 self._grow(delta)
 
     def _grow(self, delta: DeltaRecord) -> None:
         grown = self._grown.setdefault((delta.operator, delta.shard), [0, 0])
         grown[0] += delta.length
         grown[1] += 1
+        self.sizes.grew(delta.operator, delta.length)
 
     def _apply_commit(self, commit: Commit, segment: str, body_offset: int) -> None:
         for delta in commit.deltas:
@@ -248,11 +257,12 @@ class Checkpoint:
 
     def _apply_snapshot(self, new: SnapshotRecord) -> None:
         place = (new.operator, new.shard)
-        self._keys[place] = new.keys
-        self._grown.pop(place, None)
+        self.sizes.count_keys(*place, new.keys)
+        grown_bytes, _ = self._grown.pop(place, (0, 0))
         self._has_old_snapshots = True
         older = [old for old in self.catalog.snapshots if (old.operator, old.shard) == place]
         kept = older[-1:]
+        self.sizes.grew(new.operator, new.size - grown_bytes - sum(old.size for old in kept))
         self.catalog.snapshots = [
             old for old in self.catalog.snapshots if (old.operator, old.shard) != place or old in kept
         ]
@@ -268,6 +278,11 @@ class Checkpoint:
                 self.catalog.trimmed.append(place)
 
     # What the journal says.
+
+    @property
+    def epoch(self) -> int:
+        """The number of this opening of the folder, from 1; 0 before it, and without a folder."""
+        return self._journal.epoch if self._journal else 0
 
     @property
     def last_commit(self) -> Commit | None:
@@ -346,17 +361,11 @@ class Checkpoint:
         body = bytearray()
         records: list[DeltaRecord] = []
         for delta in deltas:
-            self._keys[delta.operator, delta.shard] = delta.keys
+            self.sizes.count_keys(delta.operator, delta.shard, delta.keys)
             if delta.data:
-                place = DeltaRecord(
-                    delta.operator,
-                    delta.shard,
-                    len(body),
-                    len(delta.data),
-                    checksum(delta.data),
-                    versions[delta.operator],
-                )
-                records.append(place)
+                digest, version = checksum(delta.data), versions[delta.operator]
+                place = len(body), len(delta.data), digest, version
+                records.append(DeltaRecord(delta.operator, delta.shard, *place))
                 body += delta.data
         record = Commit(
             batch=BatchRecord.of(batch),
@@ -435,6 +444,7 @@ class Checkpoint:
         )
         self._append(Snapshot(record))
         self._apply_snapshot(record)
+        self.sizes.wrote_snapshot(task.path)
 
     def purge(self, horizon: Time) -> None:
         """Drop what no restart needs any more: batches at or before the horizon, old snapshots, old segments."""
@@ -456,7 +466,7 @@ class Checkpoint:
             name for name in segment_names(folder) if name.file < journal.segment and name.file not in needed
         ]
         for name in gone:
-            (folder / name.file).unlink()
+            self.sizes.remove_segment(folder / name.file)
         if gone:
             sync_folder(folder)
 
@@ -467,14 +477,14 @@ class Checkpoint:
             files = [path for path in shard.glob("*.snap") if _epoch_of(path) <= self._open_journal().epoch]
             gone = [path for path in files if str(path.relative_to(self.folder)) not in kept]
             for path in gone:
-                path.unlink()
+                self.sizes.remove_snapshot(path)
             if gone:
                 sync_folder(shard)
         self._has_old_snapshots = False
 
-    def keys(self, operator: str) -> int:
-        """Keys of an operator over all shards, as far as this process has seen them."""
-        return sum(keys for (name, _), keys in self._keys.items() if name == operator)
+    def volume(self) -> Volume | None:
+        """What the folder takes of its volume; None without a folder."""
+        return self.sizes.volume(self._open_journal().written)
 
     def close(self) -> None:
         """Close the journal and let go of the folder."""

@@ -131,6 +131,8 @@ class Journal:
         self._next = SegmentName(epoch, 0)
         self._descriptor = -1
         self._size = 0
+        self.written = 0
+        """Bytes in all segments of this writer."""
 
     @property
     def epoch(self) -> int:
@@ -181,6 +183,7 @@ class Journal:
         os.fdatasync(self._descriptor)
         body_offset = self._size + _HEADER_BYTES + len(head)
         self._size += len(frame)
+        self.written += len(frame)
         return Frame(head, self.segment, body_offset, len(body))
 
     def refuse_if_fenced(self) -> None:

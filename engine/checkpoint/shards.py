@@ -163,8 +163,8 @@ class Shard:
         changed = [(key, state) for key, state in self.overlay.items() if state is not GONE]
         return self._codec.encode(changed, [key for key, state in self.overlay.items() if state is GONE])
 
-    def restore(self, plan: RestorePlan) -> None:
-        """Rebuild the shard from the volume, unless it is at the plan's version already.
+    def restore(self, plan: RestorePlan) -> bool:
+        """Rebuild the shard from the volume, unless it is at the plan's version already; returns whether it was read.
 
         Raises:
             CorruptLogError: no snapshot can be read, or a delta is damaged.
@@ -172,7 +172,7 @@ class Shard:
         if self.overlay_version == plan.version and plan.version:
             self._fold()
         if self.version == plan.version:
-            return
+            return False
         self.values, self.version = self._read_snapshot(plan)
         for place in plan.deltas:
             if place.version > self.version:
@@ -182,6 +182,7 @@ class Shard:
                     self.values.pop(key, None)
         self.version = plan.version
         self.overlay, self.overlay_version, self.derived = {}, 0, None
+        return True
 
     def _read_snapshot(self, plan: RestorePlan) -> tuple[dict[Hashable, Any], int]:
         for path, version in plan.snapshots:

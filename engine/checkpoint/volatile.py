@@ -41,3 +41,6 @@ class VolatileCheckpoint(Checkpoint):
 
     def purge(self, horizon: Time) -> None:
         """Nothing was kept."""
+
+    def volume(self) -> None:
+        """None."""

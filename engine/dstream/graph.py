@@ -1,13 +1,13 @@
 """The graph of one application's streams: what a batch asks of it, in the order in which it is asked.
 
-Owns: DStreamGraph.
+Owns: DStreamGraph, NodeDescription.
 Never: I/O, a clock, a thread.
 """
 
 import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import NamedTuple
 
 from engine.batch import Batch, Duration, Interval, Time
 from engine.checkpoint.checkpoint import Delta, Maxima
@@ -18,6 +18,26 @@ from engine.rdd.api import Context
 
 _starts = itertools.count(1)
 """Numbers the graphs that this process starts: executors tell by it whose state they hold."""
+
+
+class NodeDescription(NamedTuple):
+    """One node of the graph as plain data."""
+
+    name: str
+    """Unique in the graph."""
+    kind: str
+    """input, operator or output."""
+    operator: str
+    """What it is in the lineage: filter, reduceByKey, updateStateByKey."""
+    lineage: str
+    """How it came to be, from its inputs on."""
+    job: str
+    """The `with ssc.job(...)` that it was made in; empty without one."""
+    parents: tuple[str, ...]
+    """Names of the nodes that it is made of."""
+    slide_ms: int
+    """How often it has an RDD, milliseconds."""
+    is_stateful: bool
 
 
 class DStreamGraph:
@@ -36,6 +56,8 @@ class DStreamGraph:
         self.zero_time = Time(0)
         self.remember = Duration(0)
         self._nodes: dict[str, Node] = {}
+        self._jobs: dict[str, str] = {}
+        """By node the job that it was made in."""
         self._prefix: list[str] = []
         self._is_fixed = False
         self._history: dict[Time, Batch] = {}
@@ -74,6 +96,7 @@ class DStreamGraph:
             same = sum(known == name or known.startswith(f"{name}#") for known in self._nodes)
             name = f"{name}#{same}"
         self._nodes[name] = node
+        self._jobs[name] = ".".join(self._prefix)
         return name
 
     @property
@@ -234,14 +257,28 @@ class DStreamGraph:
         """Take what the running batch changed in the operator's shards."""
         self._deltas.extend(deltas)
 
-    def describe(self) -> list[dict[str, Any]]:
-        """Every node with its kind, slide and parents, for people and pages."""
+    def describe(self) -> list[NodeDescription]:
+        """Every node as plain data, for people and pages; parents come before what is made of them.
+
+        Not guaranteed: a whole answer while another thread still adds nodes; ask after the start.
+        """
         return [
-            {
-                "name": node.name,
-                "kind": type(node).__name__,
-                "slide_ms": int(node.slide),
-                "parents": [parent.name for parent in node.parents],
-            }
-            for node in self._nodes.values()
+            NodeDescription(
+                name=name,
+                kind=_kind_of(node),
+                operator=node.lineage.partition("(")[0],
+                lineage=node.lineage,
+                job=self._jobs[name],
+                parents=tuple(parent.name for parent in node.parents),
+                slide_ms=int(node.slide),
+                is_stateful=node.is_stateful,
+            )
+            for name, node in self._nodes.items()
         ]
+
+
+def _kind_of(node: Node) -> str:
+    """Where a node stands between source and result."""
+    if isinstance(node, InputDStream):
+        return "input"
+    return "output" if isinstance(node, ForEachDStream) else "operator"

@@ -16,12 +16,12 @@ Never: I/O, a clock, a thread.
 
 import traceback
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import GenericAlias
 from typing import Any, NamedTuple, Protocol
 
-from engine.batch import Batch, Duration, Interval, OffsetRange, Time, TopicPartition
+from engine.batch import Batch, Duration, Interval, OffsetRange, OutputOperation, Time, TopicPartition
 from engine.checkpoint.checkpoint import Delta
 from engine.checkpoint.codec import StateCodec
 from engine.dstream.run import announce_base
@@ -136,6 +136,13 @@ class Node(ABC):
             time: kept for time, kept in self._computed.items() if time > horizon and self.is_cached
         }
 
+    def inputs(self) -> list["InputDStream"]:
+        """The inputs that this node is made of, each once."""
+        found: dict[str, InputDStream] = {}
+        for parent in self.parents:
+            found.update({stream.name: stream for stream in parent.inputs()})
+        return list(found.values())
+
     def has_state_upstream(self) -> bool:
         """Whether this node or one that it is made of keeps state, so that its RDDs cannot be computed again."""
         return self.is_stateful or any(parent.has_state_upstream() for parent in self.parents)
@@ -185,10 +192,17 @@ class Observed(NamedTuple):
     dead_letters: list[DeadLetter]
     maxima: dict[TopicPartition, int]
     """The largest event time of each partition, milliseconds since the epoch; empty without event time."""
+    created: dict[TopicPartition, list[int]]
+    """When the first and the last record of each slice were created, milliseconds since the epoch, by partition in offset
+    order; empty when records do not tell."""
 
 
 class InputDStream(Node):
     """A source: it plans the ranges of a batch, and makes an RDD of ranges."""
+
+    def inputs(self) -> list["InputDStream"]:
+        """Itself."""
+        return [self]
 
     @abstractmethod
     def plan(self, time: Time) -> tuple[OffsetRange, ...]:
@@ -198,6 +212,11 @@ class InputDStream(Node):
     def range_rdd(self, batch: Batch, ranges: Sequence[OffsetRange]) -> RDD[Any]:
         """The records of the ranges, one partition each."""
 
+    @property
+    def ends(self) -> Mapping[TopicPartition, int]:
+        """The end of each partition's log as the last plan saw it; empty before the first and for inputs without a log."""
+        return {}
+
     def resume(self, ranges: Sequence[OffsetRange]) -> None:
         """Go on after the last committed ranges; called once, before the first plan."""
 
@@ -206,7 +225,7 @@ class InputDStream(Node):
 
     def finish(self, batch: Batch) -> Observed:  # noqa: ARG002  an input without records of its own observes nothing
         """The outputs are done: see to it that every range was read to its end, and tell what was seen in them."""
-        return Observed([], {})
+        return Observed([], {}, {})
 
     def committed(self, batch: Batch) -> None:
         """The batch is committed; a hint for the source."""
@@ -405,6 +424,10 @@ class ForEachDStream(Node):
     ) -> None:
         super().__init__(scope, [parent], parent.slide, label, name)
         self._function = function
+        self.operation = OutputOperation(
+            self.name, tuple(stream.name for stream in self.inputs()), int(self.slide)
+        )
+        """What listeners are told of it."""
 
     def compute(self, time: Time) -> RDD[Any] | None:
         """An output has no RDD."""

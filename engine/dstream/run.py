@@ -1,21 +1,29 @@
 """What the functions of a task may know of the batch that they run for; it travels as local properties of the job.
 
-Owns: announce, announce_base, announce_owner, batch_time, run_version, base_version, state_owner, watermark.
+And the other way, in the driver: what an output reports of its writes to the scheduler that runs it.
+
+Owns: announce, announce_base, announce_owner, batch_time, run_version, base_version, state_owner, watermark, collecting_writes,
+report_writes.
 Never: a clock.
 """
 
 import json
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from functools import lru_cache
 
 from engine.batch import Batch, Time
 from engine.rdd.api import Context
 from engine.rdd.task import TaskContext
+from engine.reports import WriteReport
 
 _TIME = "engine.time"
 _VERSION = "engine.version"
 _BASE = "engine.base"
 _OWNER = "engine.owner"
 _WATERMARKS = "engine.watermarks"
+_collecting: list[list[WriteReport]] = []
+"""In the driver, where reports of writes go: to the newest; one batch runs in a process, but an output may use threads."""
 
 
 def announce(context: Context, batch: Batch) -> None:
@@ -76,3 +84,20 @@ def _marks(text: str) -> dict[str, int]:
     """Parsed once a batch, and not once a key."""
     marks: dict[str, int] = json.loads(text)
     return marks
+
+
+@contextmanager
+def collecting_writes() -> Iterator[list[WriteReport]]:
+    """Collects what is reported of writes inside, in the driver."""
+    reports: list[WriteReport] = []
+    _collecting.append(reports)
+    try:
+        yield reports
+    finally:
+        _collecting.remove(reports)
+
+
+def report_writes(reports: Iterable[WriteReport]) -> None:
+    """Tell whoever runs this output what it wrote; outside of a batch nobody listens."""
+    if _collecting:
+        _collecting[-1].extend(reports)

@@ -31,6 +31,8 @@ class ShardResult(NamedTuple):
     shard: int
     delta: bytes
     keys: int
+    updated: int
+    """Keys that the batch put or removed."""
 
 
 class ShardAccess:
@@ -64,14 +66,13 @@ class StateFunction(ShardAccess, ABC):
 class Restore(StateFunction):
     """Brings shards to the version of the last commit, from the volume where memory does not have it."""
 
-    def __call__(self, index: int, plans: Iterator[RestorePlan]) -> Iterable[int]:
-        """The shard's keys after the restore."""
+    def __call__(self, index: int, plans: Iterator[RestorePlan]) -> Iterable[tuple[int, bool]]:
+        """The shard's keys after the restore, and whether they were read from the volume."""
         shard = self._shard(index)
-        for plan in plans:
-            shard.restore(plan)
+        was_read = [shard.restore(plan) for plan in plans]
         # The state stays: the garbage collector need not look at it again.
         gc.freeze()
-        return [len(shard.values)]
+        return [(len(shard.values), any(was_read))]
 
 
 class WriteSnapshot(ShardAccess):
@@ -107,7 +108,7 @@ class UpdateState(StateFunction):
                 self._apply(shard, key, old, update(time, key, [], shard.get(key)))
         for key, values in new.items():
             self._apply(shard, key, shard.values.get(key), update(time, key, values, shard.get(key)))
-        return [ShardResult(index, shard.delta(), shard.count())]
+        return [ShardResult(index, shard.delta(), shard.count(), len(shard.overlay))]
 
     def _apply(self, shard: Shard, key: Hashable, old: Any, state: Any) -> None:
         if state is None:
@@ -141,7 +142,7 @@ class PutPart(StateFunction):
         part = self._collect(elements)
         if part:
             shard.put(int(time), part)
-        return [ShardResult(index, shard.delta(), shard.count())]
+        return [ShardResult(index, shard.delta(), shard.count(), len(shard.overlay))]
 
 
 class ReadParts(StateFunction):

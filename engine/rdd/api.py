@@ -3,12 +3,12 @@
 `StreamingContext` takes any context with these methods: `LocalContext`, ours, or a `pyspark.SparkContext`. Nothing below
 this protocol is used, so a job moves between the two without a change.
 
-Owns: the type variables, RDD, Context.
+Owns: the type variables, RDD, Context, Executors.
 Never: an implementation.
 """
 
-from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
-from typing import Any, Protocol, TypeVar
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 T = TypeVar("T")
 """An element."""
@@ -129,6 +129,10 @@ class Context(Protocol):
     def appName(self) -> str:
         """Name of the application."""
 
+    @property
+    def master(self) -> str:
+        """What computes the RDDs, such as local[2]."""
+
     def parallelize(self, c: Iterable[T], numSlices: int | None = None) -> RDD[T]:
         """The elements as an RDD of that many partitions."""
 
@@ -151,3 +155,16 @@ class Context(Protocol):
 
     def stop(self) -> None:
         """End the executors."""
+
+
+@runtime_checkable
+class Executors(Protocol):
+    """What a context may tell of its executors beside PySpark's methods; ours does, and metrics show it."""
+
+    @property
+    def executor_pids(self) -> list[int]:
+        """Process ids of the executors by their number; empty when tasks run in this process."""
+
+    @property
+    def task_outcomes(self) -> Mapping[str, int]:
+        """Tasks by outcome since the context was made: completed, failed, lost."""

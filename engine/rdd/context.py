@@ -10,6 +10,7 @@ Never: a record; what passes through the driver is offset ranges, pickled bucket
 import itertools
 import os
 import re
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Generic, Self
 
@@ -116,6 +117,9 @@ class LocalContext:
         self._numbers = itertools.count()
         self._accumulators: dict[int, Accumulator[Any]] = {}
         self._properties: dict[str, str] = {}
+        self.task_outcomes: Counter[str] = Counter(completed=0, failed=0, lost=0)
+        """Tasks by outcome: those of a stage that was answered, those that raised, those that were sent to an executor
+        that died. What stood behind a task that raised, in the same executor, did not run and is not counted."""
         self._released_rdds: list[int] = []
         self._stopped = False
         self._executors = (
@@ -249,9 +253,9 @@ class LocalContext:
 
     def _run_tasks(self, tasks: list[list[Task]], functions: list[dict[int, Function]]) -> list[Outcome]:
         released_rdds, self._released_rdds = self._released_rdds, []
-        if self._in_process:
+        if in_process := self._in_process:
             stage = Stage({}, (), released_rdds, dict(self._properties), tasks[0])
-            return [self._in_process.run(functions[0], stage)]
+            return [self._counted(lambda: in_process.run(functions[0], stage), len(tasks[0]))]
         released = self._functions.take_released()
         for forgotten in self._forgotten:
             forgotten.extend(released)
@@ -265,11 +269,12 @@ class LocalContext:
                     busy.append(executor)
                 except ExecutorLostError as error:
                     errors.append(error)
+                    self.task_outcomes["lost"] += len(tasks[executor.index])
                     self._replace(executor)
         # Every executor's answer is taken, also after an error, so that each is idle when the next stage comes.
         for executor in busy:
             try:
-                outcomes[executor.index] = executor.receive()
+                outcomes[executor.index] = self._counted(executor.receive, len(tasks[executor.index]))
             except ExecutorLostError as error:
                 errors.append(error)
                 self._replace(executor)
@@ -279,6 +284,18 @@ class LocalContext:
             # A lost executor is retried; what a user's function raises is not, and must not hide behind it.
             raise min(errors, key=lambda error: isinstance(error, ExecutorLostError))
         return outcomes
+
+    def _counted(self, answer: Callable[[], Outcome], tasks: int) -> Outcome:
+        try:
+            outcome = answer()
+        except ExecutorLostError:
+            self.task_outcomes["lost"] += tasks
+            raise
+        except StreamingError:
+            self.task_outcomes["failed"] += 1
+            raise
+        self.task_outcomes["completed"] += tasks
+        return outcome
 
     def _stage(
         self,

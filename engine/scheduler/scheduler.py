@@ -9,16 +9,19 @@ import threading
 from collections.abc import Mapping
 from typing import Protocol
 
-from engine.batch import Batch, BatchInfo, OutputInfo, Time, TopicPartition
-from engine.checkpoint.checkpoint import Checkpoint
+from engine.batch import Batch, OutputInfo, Time, TopicPartition
+from engine.checkpoint.checkpoint import Checkpoint, SnapshotTask
 from engine.clock import Clock
 from engine.dstream.graph import DStreamGraph
 from engine.dstream.nodes import DeadLetter, ForEachDStream, Observed, naming_errors
+from engine.dstream.run import collecting_writes
 from engine.dstream.state import Restore, WriteSnapshot
 from engine.errors import ExecutorLostError, LifecycleError
 from engine.failpoints import fail_point
-from engine.scheduler import listener as events
+from engine.reports import WriteReport, merged
 from engine.scheduler.generator import JobGenerator
+from engine.scheduler.listener import StreamingListenerBus
+from engine.scheduler.telling import Done, Teller
 
 log = logging.getLogger(__name__)
 
@@ -52,14 +55,13 @@ class JobScheduler:
         self,
         graph: DStreamGraph,
         checkpoint: Checkpoint,
-        bus: events.StreamingListenerBus,
+        bus: StreamingListenerBus,
         clock: Clock,
         executors: int,
         ledger: Ledger | None,
     ) -> None:
         self._graph = graph
         self._checkpoint = checkpoint
-        self._bus = bus
         self._clock = clock
         self._executors = executors
         self._ledger = ledger
@@ -74,6 +76,7 @@ class JobScheduler:
         self.error: Exception | None = None
         self._thread = threading.Thread(target=self._run, name="job-scheduler", daemon=True)
         self._generator = JobGenerator(graph.batch_duration, graph.zero_time)
+        self._tell = Teller(bus, clock, graph, checkpoint)
 
     # Life cycle.
 
@@ -98,7 +101,7 @@ class JobScheduler:
 
     def start(self, *, thread: bool) -> None:
         """Run batches until `stop` on a thread of its own, or one by one as `run_next` is called."""
-        self._bus.post("onStreamingStarted", events.StreamingListenerStreamingStarted(self._clock.wall_ms()))
+        self._tell.start()
         if thread:
             self._thread.start()
         else:
@@ -110,6 +113,10 @@ class JobScheduler:
             self._restore_state()
         except ExecutorLostError as error:
             log.warning("while state was restored: %s", error)
+            self._tell.executors()
+        except Exception as error:
+            self._tell.checkpoint_failed("restore", error)
+            raise
         pending = self._checkpoint.pending()
         if pending is not None:
             log.info("batch %d was begun and not committed; it runs again", pending.time)
@@ -128,7 +135,9 @@ class JobScheduler:
             )
         try:
             self._is_planning = True
+            self._tell.stages.enter("plan")
             batch = self._graph.plan(self._generator.due(self._clock.wall_ms()), self._maxima)
+            self._tell.stages.leave()
             self._is_planning = False
             self.run_batch(batch)
         except Exception as error:
@@ -176,108 +185,135 @@ class JobScheduler:
 
     def run_batch(self, batch: Batch, attempt: int = 0) -> None:
         """Run a batch to its commit; when an executor dies under it, run it again as the next attempt."""
-        submitted = self._clock.wall_ms() if attempt else int(batch.time)
         self._runner = threading.current_thread()
         try:
-            self._bus.post("onBatchSubmitted", events.StreamingListenerBatchSubmitted(batch))
-            self._between_batches(self._run_attempts(batch, attempt, submitted))
+            self._tell.submitted(batch, self._clock.wall_ms() if attempt else int(batch.time))
+            horizon = self._run_attempts(batch, attempt)
+            self._between_batches(batch.time, horizon)
         finally:
             self._runner = None
 
-    def _run_attempts(self, batch: Batch, attempt: int, submitted: int) -> Time:
+    def _run_attempts(self, batch: Batch, attempt: int) -> Time:
         """Run a batch until a run of it is committed; returns the horizon, behind which no batch is needed."""
         for run in range(attempt, attempt + MAX_ATTEMPTS):
             current = Batch(batch.time, batch.ranges, run, batch.watermarks)
+            self._tell.attempt()
             try:
                 if not self._has_state:
                     self._restore_state()
-                return self._run_attempt(current, submitted)
+                return self._run_attempt(current)
             except ExecutorLostError as error:
                 log.warning("batch %d, attempt %d: %s", batch.time, run, error)
-                self._bus.post("onBatchFailed", events.StreamingListenerBatchFailed(current, error))
+                self._tell.failed(current, error)
                 self._has_state = False
             except Exception as error:
-                self._bus.post("onBatchFailed", events.StreamingListenerBatchFailed(current, error))
+                self._tell.failed(current, error)
                 raise
         raise ExecutorLostError(
             f"batch {int(batch.time)} lost an executor in each of {MAX_ATTEMPTS} attempts; see the log"
         )
 
-    def _run_attempt(self, batch: Batch, submitted: int) -> Time:
-        started = self._clock.wall_ms()
-        self._bus.post("onBatchStarted", events.StreamingListenerBatchStarted(batch))
+    def _run_attempt(self, batch: Batch) -> Time:
+        stages = self._tell.stages
+        self._tell.started(batch)
         # Intent is durable BEFORE the first task, so a crash from here on runs this batch again and no other.
+        stages.enter("begin")
         self._checkpoint.begin(batch)
         self._graph.begin(batch)
         # State: old version + batch = new version, every shard exactly once, whatever the outputs will ask for.
+        stages.enter("state")
         deltas, versions = self._graph.advance(batch)
         # Each output returns AFTER its store has acknowledged every row.
-        outputs = tuple(
-            self._run_output(output, batch) for output in self._graph.outputs if output.is_due(batch.time)
-        )
+        stages.enter("outputs")
+        due = [output for output in self._graph.outputs if output.is_due(batch.time)]
+        outputs = tuple(self._run_output(output, batch) for output in due)
+        stages.enter("finish")
         observed = self._graph.finish(batch)
-        letters = [letter for seen in observed.values() for letter in seen.dead_letters]
-        self._write_ledger(batch, letters)
+        stages.enter("ledger")
+        written = self._write_ledger(batch, observed)
         # Completion: the commit and the deltas in one append. BEFORE it everything is repeated, AFTER it nothing is.
-        begun_commit = self._clock.monotonic()
+        stages.enter("commit")
         maxima = _merged(self._maxima, observed)
         delta_bytes = self._checkpoint.commit(batch, self._graph.operators(), versions, maxima, deltas)
-        commit_seconds = self._clock.monotonic() - begun_commit
+        stages.leave()
         self._maxima = maxima
         horizon = self._graph.committed(batch, versions)
-        info = BatchInfo(batch, submitted, started, self._clock.wall_ms(), outputs, _by_reason(letters))
-        keys = {name: self._checkpoint.keys(name) for name in versions}
-        self._bus.post(
-            "onBatchCompleted",
-            events.StreamingListenerBatchCompleted(info, delta_bytes, commit_seconds, keys),
-        )
+        state = self._tell.state(versions, deltas)
+        self._tell.completed(batch, Done(outputs, observed, written, delta_bytes, state))
         return horizon
 
-    def _between_batches(self, horizon: Time) -> None:
+    def _between_batches(self, time: Time, horizon: Time) -> None:
         """Snapshots and retention; the batch is committed, so an executor's death here must not run it again."""
+        stages = self._tell.stages
         try:
+            stages.enter("snapshot")
             self._snapshot()
-        except ExecutorLostError as error:
-            log.warning("while a snapshot was written: %s", error)
-            self._has_state = False
-        self._checkpoint.purge(horizon)
+            stages.enter("purge")
+            self._checkpoint.purge(horizon)
+        except Exception as error:
+            self._tell.checkpoint_failed(stages.leave(), error)
+            raise
+        self._tell.purged(time)
 
     def _run_output(self, output: ForEachDStream, batch: Batch) -> OutputInfo:
-        started = self._clock.wall_ms()
-        with naming_errors(f"output {output.name!r}", batch.time):
-            output.run(batch.time)
-        info = OutputInfo(output.name, started, self._clock.wall_ms())
-        completed = events.StreamingListenerOutputOperationCompleted(batch.time, info)
-        self._bus.post("onOutputOperationCompleted", completed)
+        """Run an output; how it went is told, also when it failed."""
+        started, failure = self._tell.output_started(batch.time, output.operation), None
+        with collecting_writes() as writes:
+            try:
+                with naming_errors(f"output {output.name!r}", batch.time):
+                    output.run(batch.time)
+            except Exception as error:
+                failure = str(error)
+                raise
+            finally:
+                info = OutputInfo(output.operation, started, self._clock.wall_ms(), failure, merged(writes))
+                self._tell.output_completed(batch.time, info)
         return info
 
-    def _write_ledger(self, batch: Batch, letters: list[DeadLetter]) -> None:
-        if self._ledger is not None:
-            self._ledger.put_aside(batch, letters)
-            self._ledger.record(batch, self._graph.zero_time)
+    def _write_ledger(self, batch: Batch, observed: Mapping[str, Observed]) -> list[WriteReport]:
+        letters = [letter for seen in observed.values() for letter in seen.dead_letters]
+        with collecting_writes() as writes:
+            if self._ledger is not None:
+                self._ledger.put_aside(batch, letters)
+                self._ledger.record(batch, self._graph.zero_time)
+        return writes
 
     # State on the volume, between batches.
 
     def _restore_state(self) -> None:
         """Bring every shard to the version of the last commit; those that are there already stay as they are."""
         self._has_state = False
-        shards = range(self._graph.shards)
+        self._tell.stages.enter("restore")
+        restored: dict[tuple[str, int], tuple[int, bool]] = {}
         for node in self._graph.stateful:
-            plans = [self._checkpoint.restore_plan(node.name, shard) for shard in shards]
+            plans = [self._checkpoint.restore_plan(node.name, shard) for shard in range(self._graph.shards)]
             if any(plan.version for plan in plans):
                 rdd = self._graph.context.parallelize(plans, len(plans))
-                rdd.mapPartitionsWithIndex(Restore(node.codec)).collect()
+                shards = rdd.mapPartitionsWithIndex(Restore(node.codec)).collect()
+                restored.update({(node.name, shard): read for shard, read in enumerate(shards)})
         self._has_state = True
+        self._tell.restored(restored)
 
     def _snapshot(self) -> None:
         """Write the shards that have outgrown their deltas to files, at most one for each executor."""
-        codecs = {node.name: node.codec for node in self._graph.stateful}
+        try:
+            for task in self._checkpoint.snapshots_due(self._executors):
+                self._write_snapshot(task)
+        except ExecutorLostError as error:
+            log.warning("while a snapshot was written: %s", error)
+            self._has_state = False
+            self._tell.checkpoint_failed("snapshot", error)
+            self._tell.executors()
+
+    def _write_snapshot(self, task: SnapshotTask) -> None:
+        fail_point("before_snapshot")
+        begun = self._clock.monotonic()
+        codec = next(node.codec for node in self._graph.stateful if node.name == task.operator)
         shards = self._graph.context.parallelize(range(self._graph.shards), self._graph.shards)
-        for task in self._checkpoint.snapshots_due(self._executors):
-            fail_point("before_snapshot")
-            write = WriteSnapshot(codecs[task.operator], task.version, task.path)
-            for keys, size in self._graph.context.runJob(shards, write, [task.shard]):
-                self._checkpoint.snapshotted(task, keys, size)
+        write = WriteSnapshot(codec, task.version, task.path)
+        for keys, size in self._graph.context.runJob(shards, write, [task.shard]):
+            self._checkpoint.snapshotted(task, keys, size)
+            self._tell.snapshot(task, keys, size, self._clock.monotonic() - begun)
 
 
 def _merged(
@@ -290,11 +326,3 @@ def _merged(
             parts = merged.setdefault(name, {})
             parts[place] = max(largest, parts.get(place, largest))
     return merged
-
-
-def _by_reason(letters: list[DeadLetter]) -> dict[str, int]:
-    counts: dict[str, int] = {}
-    for letter in letters:
-        reason = letter.reason.partition(":")[0]
-        counts[reason] = counts.get(reason, 0) + 1
-    return counts

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from engine.errors import ConfigurationError
+from engine.reports import WriteReport
 
 _IDENTIFIER = re.compile(r"[a-z][a-z0-9_]{0,47}")
 
@@ -96,8 +97,11 @@ class ResultStore(Protocol):
     def has_row(self, table: Table, column: str, value: str) -> bool:
         """Whether a row of the table has this text in this column; reads the table, so it is for the start only."""
 
-    def write(self, table: Table, rows: Sequence[Row], *, batch_ms: int, write_timestamp: int) -> None:
+    def write(self, table: Table, rows: Sequence[Row], *, batch_ms: int, write_timestamp: int) -> WriteReport:
         """Write the rows with `batch` = batch_ms (milliseconds) under the write timestamp (microseconds).
+
+        Returns how it went: every request that the store acknowledged with the seconds that it took, and the trouble on the
+        way. The report travels with the task's result, so trouble is told when the write has ended, not while it lasts.
 
         Raises:
             SinkError: the store refuses the write for good (a type, a column, a row too large).

@@ -2,14 +2,16 @@
 
 A window of futures that the caller drains costs a third less CPU than callbacks on the driver's event loop.
 
-Owns: Window, Flight.
+Owns: Window, Tally, Flight.
 Never: a driver of a database, a retry.
 """
 
 from collections import deque
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Generic, Protocol, TypeVar
+
+from engine.reports import Buckets
 
 ErrorTypes = tuple[type[Exception], ...]
 """As an except clause takes them."""
@@ -65,24 +67,44 @@ class Window:
         self.requests = 1
 
 
+@dataclass(slots=True)
+class Tally:
+    """What became of the requests of one write, over all rounds."""
+
+    monotonic: Callable[[], float]
+    """Seconds from an arbitrary start."""
+    failures: int = 0
+    """Requests that were refused or left without an answer."""
+    seconds: Buckets = field(default_factory=Buckets)
+    """Of each acknowledged request, from its sending until its answer was collected: an answer may have waited its turn
+    behind those before it."""
+
+
 class Flight(Generic[R]):
     """One round of requests; after the first error the rest is not sent.
 
     Args:
         execute: sends a request and returns its answer to come.
         window: how much may be in flight.
+        tally: takes what becomes of each request.
         permanent: errors that no retry heals; looked at before the transient ones.
         transient: errors that leave a request unacknowledged.
     """
 
     def __init__(
-        self, execute: Callable[[R], Future], window: Window, permanent: ErrorTypes, transient: ErrorTypes
+        self,
+        execute: Callable[[R], Future],
+        window: Window,
+        tally: Tally,
+        permanent: ErrorTypes,
+        transient: ErrorTypes,
     ) -> None:
         self._execute = execute
+        self._tally = tally
         self._window = window
         self._permanent = permanent
         self._transient = transient
-        self._flying: deque[tuple[R, Future]] = deque()
+        self._flying: deque[tuple[R, Future, float]] = deque()
         self._flying_bytes = 0
         self.acknowledged = 0
         """Number of requests."""
@@ -100,7 +122,8 @@ class Flight(Generic[R]):
             if self.trouble or self.refusal:
                 self.unacknowledged.append(request)
             else:
-                self._flying.append((request, self._execute(request)))
+                sent = self._tally.monotonic()
+                self._flying.append((request, self._execute(request), sent))
                 self._flying_bytes += request.size_bytes
         while self._flying:
             self._collect()
@@ -117,15 +140,18 @@ class Flight(Generic[R]):
         return bool(self._flying) and self._flying_bytes + size_bytes > self._window.size_bytes
 
     def _collect(self) -> None:
-        request, future = self._flying.popleft()
+        request, future, sent = self._flying.popleft()
         self._flying_bytes -= request.size_bytes
         try:
             future.result()
         except self._permanent as error:
             self.refusal = self.refusal or (request, error)
+            self._tally.failures += 1
         except self._transient as error:
             self.unacknowledged.append(request)
             self.trouble = self.trouble or error
+            self._tally.failures += 1
         else:
             self.acknowledged += 1
+            self._tally.seconds.observe(self._tally.monotonic() - sent)
             self._window.grow()

@@ -11,10 +11,11 @@ from typing import Any
 
 from engine.batch import Batch, Time
 from engine.dstream.nodes import DeadLetter
-from engine.dstream.run import batch_time, run_version
+from engine.dstream.run import batch_time, report_writes, run_version
 from engine.errors import SinkError
 from engine.failpoints import fail_point
 from engine.rdd.api import RDD
+from engine.reports import WriteReport
 from engine.sinks.api import Delete, ResultStore, Row, Table
 
 LEDGER = Table(
@@ -54,7 +55,7 @@ class TableOutput:
         """Write the rows of a batch; every one is acknowledged when this returns."""
         fail_point("before_sink")
         # Rows of one partition key come together: they travel in one request, and a key that comes twice is seen.
-        rdd.map(self._keyed).partitionBy(self._partitions).foreachPartition(self._write)
+        report_writes(rdd.map(self._keyed).partitionBy(self._partitions).mapPartitions(self._write).collect())
         fail_point("after_sink")
 
 
@@ -74,12 +75,13 @@ class _WritePartition:
         self._table = table
         self._indexes = [table.columns.index(name) for name in table.key]
 
-    def __call__(self, pairs: Iterator[tuple[Any, Row]]) -> None:
+    def __call__(self, pairs: Iterator[tuple[Any, Row]]) -> list[WriteReport]:
         rows = [row for _, row in pairs]
-        if rows:
-            self._refuse_twice(rows)
-            fail_point("in_sink")
-            self._store.write(self._table, rows, batch_ms=batch_time(), write_timestamp=run_version())
+        if not rows:
+            return []
+        self._refuse_twice(rows)
+        fail_point("in_sink")
+        return [_write(self._store, self._table, rows, batch_time(), run_version())]
 
     def _refuse_twice(self, rows: Sequence[Row]) -> None:
         seen: set[tuple[Any, ...]] = set()
@@ -91,6 +93,16 @@ class _WritePartition:
                     "reduce the rows by key before the output"
                 )
             seen.add(key)
+
+
+def _write(
+    store: ResultStore, table: Table, rows: Sequence[Row], batch_ms: int, write_timestamp: int
+) -> WriteReport:
+    try:
+        return store.write(table, rows, batch_ms=batch_ms, write_timestamp=write_timestamp)
+    except SinkError as error:
+        error.table = table.name
+        raise
 
 
 class BatchLedger:
@@ -129,7 +141,7 @@ class BatchLedger:
         self._write(LEDGER, batch, [(self._app, day, int(batch.time), batch.attempt, int(zero_time), text)])
 
     def _write(self, table: Table, batch: Batch, rows: Sequence[Row]) -> None:
-        self._store.write(table, rows, batch_ms=batch.time, write_timestamp=batch.write_timestamp)
+        report_writes([_write(self._store, table, rows, batch.time, batch.write_timestamp)])
 
     def close(self) -> None:
         """Let go of the driver's session."""

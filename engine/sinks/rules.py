@@ -178,6 +178,8 @@ class Outage:
         self._began: float | None = None
         self._began_text = ""
         self._pause_seconds = _FIRST_PAUSE_SECONDS
+        self.retries = 0
+        """Pauses so far, each followed by another attempt."""
 
     def retry(self, attempt: Callable[[], T], transient: tuple[type[Exception], ...]) -> T:
         """What the attempt returns, once it does; its transient errors are waited out, others pass."""
@@ -196,6 +198,7 @@ class Outage:
 
     def _wait(self, error: Exception) -> None:
         now = self._clock.monotonic()
+        self.retries += 1
         if self._began is None:
             self._began = now
             since = datetime.fromtimestamp(self._clock.wall_ms() / 1_000, tz=UTC)

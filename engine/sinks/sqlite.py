@@ -24,12 +24,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from engine.clock import SystemClock
 from engine.errors import ConfigurationError, SinkError
+from engine.reports import Buckets, WriteReport
 from engine.sinks import rules
 from engine.sinks.api import Row, Table
 from engine.sinks.rules import Change, Kind, Outage, changes_of, shown
 
 _log: Final = logging.getLogger(__name__)
+_clock: Final = SystemClock()
 
 _REMEDY: Final = "run python -m services.sqlite.migrate"
 _BUSY_SECONDS: Final = 1.0
@@ -208,7 +211,7 @@ class SQLiteSink:
 
         return self._outage(f"a look into table {table.name}").retry(look, _TRANSIENT)
 
-    def write(self, table: Table, rows: Sequence[Row], *, batch_ms: int, write_timestamp: int) -> None:
+    def write(self, table: Table, rows: Sequence[Row], *, batch_ms: int, write_timestamp: int) -> WriteReport:
         """Write the rows with `batch` = batch_ms (milliseconds) under the write timestamp (microseconds).
 
         Returns when the transaction of all rows is on the disk. A file that is locked, full or read-only is tried
@@ -218,12 +221,20 @@ class SQLiteSink:
             SinkError: a row does not fit the table, a key comes twice, or SQLite refuses a row for good.
         """
         if not rows:
-            return
+            return WriteReport(table.name)
         outage = self._outage(f"a write of {len(rows)} rows to table {table.name}")
         kinds = outage.retry(lambda: self._kinds(table), _TRANSIENT)
         changes = changes_of(table, kinds, rows)
         _prove_storable(table, changes)
-        outage.retry(lambda: self._transact(table, changes, batch_ms, write_timestamp), _TRANSIENT)
+        seconds = Buckets()
+
+        def transact() -> None:
+            begun = _clock.monotonic()
+            self._transact(table, changes, batch_ms, write_timestamp)
+            seconds.observe(_clock.monotonic() - begun)
+
+        outage.retry(transact, _TRANSIENT)
+        return WriteReport(table.name, len(rows), 1, outage.retries, outage.retries, seconds)
 
     def close(self) -> None:
         """Let go of this process's connection; the next call opens the file anew."""

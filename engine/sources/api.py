@@ -34,6 +34,9 @@ class RecordSlice(Protocol):
     def record(self, index: int) -> ConsumerRecord:
         """The record whose value is values[index]."""
 
+    def created(self) -> list[int]:
+        """When its first and its last record were created, milliseconds since the epoch, as far as they tell; cheap."""
+
 
 class Source(Protocol):
     """A partitioned log that can be read again from any offset.

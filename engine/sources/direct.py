@@ -66,6 +66,8 @@ class RangeReport(NamedTuple):
     offsets: OffsetRange
     largest: int | None
     dead_letters: list[DeadLetter]
+    created: list[int]
+    """When the first and the last record of each slice were created, milliseconds since the epoch."""
 
 
 class _ByRange:
@@ -106,8 +108,11 @@ class ReadRanges:
         make = getattr(self._decoder, "function", None)
         decode = make() if make is not None else self._decoder
         dead: list[DeadLetter] = []
+        created: list[int] = []
         largest: int | None = None
         for piece in self._source.read(read.offsets):
+            if read.reports:
+                created += piece.created()
             records = _decoded(piece, decode, dead)
             if self._event_time is not None and records:
                 times = list(map(self._event_time.of, records))
@@ -120,7 +125,7 @@ class ReadRanges:
             yield records
         fail_point("run")
         if read.reports:
-            self._report(RangeReport(read.offsets, largest, dead))
+            self._report(RangeReport(read.offsets, largest, dead, created))
 
     def _without_late(
         self,
@@ -197,10 +202,16 @@ class DirectInputDStream(InputDStream):
         self._reports: Any = scope.context.accumulator({}, _ByRange())
         self._read = ReadRanges(source, *reader, self._reports.add)
         self._positions: dict[TopicPartition, int] = {}
+        self._ends: dict[TopicPartition, int] = {}
         self._is_fresh = True
         self.starting_offsets: Mapping[TopicPartition, int] = {}
         self.starts_at_end = False
         self.max_rate_per_partition: float | None = None
+
+    @property
+    def ends(self) -> Mapping[TopicPartition, int]:
+        """The end of each partition's log as the last plan saw it."""
+        return self._ends
 
     def resume(self, ranges: Sequence[OffsetRange]) -> None:
         """Go on after these ranges."""
@@ -209,10 +220,9 @@ class DirectInputDStream(InputDStream):
 
     def plan(self, time: Time) -> tuple[OffsetRange, ...]:  # noqa: ARG002  the end of the log is now, whatever the time
         """From where the last batch ended to the end of the log, at most the rate times the batch interval."""
-        ranges = tuple(
-            self._plan_partition(place, earliest, end)
-            for place, (earliest, end) in sorted(self._source.bounds().items())
-        )
+        bounds = sorted(self._source.bounds().items())
+        ranges = tuple(self._plan_partition(place, earliest, end) for place, (earliest, end) in bounds)
+        self._ends = {place: end for place, (_, end) in bounds}
         self._is_fresh = False
         fail_point("plan")
         return ranges
@@ -272,6 +282,7 @@ class DirectInputDStream(InputDStream):
                 for report in reports
                 if report.largest is not None
             },
+            {report.offsets.topicPartition(): report.created for report in reports if report.created},
         )
 
     def committed(self, batch: Batch) -> None:

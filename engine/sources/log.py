@@ -27,6 +27,7 @@ from engine.sources.log_format import (
     Segment,
     Topic,
     frame_heads,
+    frame_times,
     frame_values,
     list_segments,
     no_partition,
@@ -90,6 +91,13 @@ class LogSlice:
         return ConsumerRecord(
             topic, partition, part.offset + at, timestamps[in_frame], keys[in_frame], self.values[index]
         )
+
+    def created(self) -> list[int]:
+        """When its first and its last record were created, milliseconds since the epoch."""
+        first, last = self._parts[0], self._parts[-1]
+        of_first = frame_times(first.heads)
+        of_last = of_first if last is first else frame_times(last.heads)
+        return [of_first[first.skipped], of_last[last.skipped + len(self.values) - 1 - last.start]]
 
 
 class _Place(NamedTuple):

@@ -64,6 +64,7 @@ LogRecord = tuple[int, bytes | None, bytes | None]
 
 _decode_values = msgspec.msgpack.Decoder(list[bytes | None]).decode
 _decode_heads = msgspec.msgpack.Decoder(tuple[list[int], list[bytes | None]]).decode
+_decode_times = msgspec.msgpack.Decoder(tuple[list[int], msgspec.Raw]).decode
 
 
 class Topic(msgspec.Struct, frozen=True):
@@ -189,6 +190,11 @@ def frame_values(frame: Frame) -> list[bytes | None]:
 def frame_heads(heads: memoryview) -> tuple[list[int], list[bytes | None]]:
     """The timestamps (milliseconds) and keys of a frame's records."""
     return _decode_heads(heads)
+
+
+def frame_times(heads: memoryview) -> list[int]:
+    """The timestamps (milliseconds) of a frame's records, without a look at their keys."""
+    return _decode_times(heads)[0]
 
 
 def read_frames(fd: int, segment: Segment, position: int, offset: int, salt: int) -> Iterator[Frame]:

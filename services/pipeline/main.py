@@ -19,7 +19,7 @@ import click
 
 from engine import LocalContext, StreamingContext
 from engine.dstream.dstream import DStream
-from engine.monitoring.metrics import PrometheusListener, serve_metrics
+from engine.monitoring import PrometheusListener, StreamingPage
 from engine.sinks.api import ResultStore, Table
 from engine.sinks.cassandra import CassandraSink
 from engine.sinks.output import BatchLedger, TableOutput
@@ -124,6 +124,22 @@ def build(settings: Settings, context: LocalContext, *, takeover: bool = False) 
     return ssc
 
 
+def page_of(settings: Settings, metrics: PrometheusListener) -> StreamingPage:
+    """The streaming page, up before anything else answers, so that it can tell what the start waits for."""
+    page = StreamingPage(
+        host=settings.listen_host,
+        port=settings.metrics_port,
+        registry=metrics.registry,
+        setting="METRICS_PORT",
+    )
+    if settings.stack == "embedded":
+        page.waiting_for(f"opening the log and the tables in {settings.data_dir}")
+    else:
+        stores = ", ".join(f"{host}:{settings.cassandra_port}" for host in settings.cassandra_hosts)
+        page.waiting_for(f"waiting for Cassandra at {stores} and Kafka at {settings.kafka_bootstrap}")
+    return page.start()
+
+
 def run(*, takeover: bool) -> int:
     """Run the pipeline until a signal or an error ends it."""
     logging.basicConfig(
@@ -142,9 +158,10 @@ def run(*, takeover: bool) -> int:
     signal.signal(signal.SIGINT, stop)
     with LocalContext(settings.master, settings.app) as context:
         listener = PrometheusListener()
-        serve_metrics(settings.metrics_port, listener.registry)
+        page = page_of(settings, listener)
         ssc = build(settings, context, takeover=takeover)
         ssc.addStreamingListener(listener)
+        page.watch(ssc)
         has_started.set()
         ssc.start()
         click.echo(

@@ -1,5 +1,7 @@
 """`make bench`: the engine beside the hand-written loop on one Kafka topic, and the fixed cost of a batch.
 
+`python -m tools.bench metrics`: the engine with its metrics beside itself without them.
+
 Owns: the command and its table.
 Never: a verdict in a test; it prints ratios, and says by how much a budget is missed.
 """
@@ -8,6 +10,7 @@ import os
 import statistics
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import click
 from rich.console import Console
@@ -18,6 +21,7 @@ from engine.errors import ConfigurationError
 from services.settings import REPOSITORY, exit_code, load_settings
 from services.topics import KafkaAdmin, Topic
 from tools.bench.fixed import FixedCost, fixed_cost
+from tools.bench.metrics import Cost, compare
 from tools.bench.yahoo import PARTITIONS, Run, fill, run_engine, run_loop, truth
 from tools.stack.api import Stack
 
@@ -27,6 +31,8 @@ BUDGET_FIXED_MS = 10.0
 """Most milliseconds of an empty keyed batch."""
 BUDGET_CPU = 1.25
 """Most CPU seconds a million events as a multiple of the loop's."""
+BUDGET_METRICS = 1.02
+"""Most CPU seconds a million events with metrics as a multiple of those without."""
 
 
 def run(events: int, rounds: int, batch_records: int) -> int:
@@ -120,16 +126,58 @@ def _budget(console: Console, label: str, value: float, budget: float, *, at_lea
     console.print(f"{label}: {value:.2f} (budget {sign} {budget:g}): {verdict}")
 
 
-@click.command()
+def run_metrics(events: int, pairs: int, against: Path | None) -> int:
+    """Run the sides in turn, print the table."""
+    console = Console(width=min(Console().width, 100))
+    with Progress(console=console) as progress:
+        bar = progress.add_task("sides in turn", total=pairs * (2 if against is None else 3))
+        with_metrics, without, before = compare(events, pairs, against, lambda: progress.advance(bar))
+    table = Table(
+        title=f"Metrics, {events:,} events from the embedded log, {pairs} runs, load {os.getloadavg()[0]:.1f}"
+    )
+    for column in ("", "CPU s/M events", "least", "most"):
+        table.add_column(column, justify="left" if not column else "right")
+    for cost in filter(None, (with_metrics, without, before)):
+        table.add_row(cost.name, f"{cost.median:.3f}", f"{min(cost.runs):.3f}", f"{max(cost.runs):.3f}")
+    console.print(table)
+    for other in filter(None, (without, before)):
+        _metrics_budget(console, with_metrics, other)
+    return 0
+
+
+def _metrics_budget(console: Console, cost: Cost, other: Cost) -> None:
+    label = f"{cost.name} as a multiple of {other.name}"
+    _budget(console, label, cost.of(other), BUDGET_METRICS, at_least=False)
+
+
+@click.group(invoke_without_command=True)
+@click.pass_context
 @click.option("--events", default=2_000_000, show_default=True, help="Events in the topic.")
 @click.option("--rounds", default=3, show_default=True, help="How often each side runs.")
 @click.option("--batch", default=250_000, show_default=True, help="Most records of a batch.")
-def command(events: int, rounds: int, batch: int) -> None:
+def command(context: click.Context, events: int, rounds: int, batch: int) -> None:
     """Measure the engine beside a hand-written loop, and the fixed cost of a batch.
 
     Starts a Kafka of its own under .bench and stops it. Exit codes: 0 done, 1 a count is wrong, 2 refused.
     """
-    sys.exit(exit_code(lambda: run(events, rounds, batch)))
+    if context.invoked_subcommand is None:
+        sys.exit(exit_code(lambda: run(events, rounds, batch)))
+
+
+@command.command()
+@click.option("--events", default=500_000, show_default=True, help="Events of each run.")
+@click.option("--pairs", default=7, show_default=True, help="How often each side runs.")
+@click.option(
+    "--against",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="Another checkout of the project, such as the commit before a change, as a third side.",
+)
+def metrics(events: int, pairs: int, against: Path | None) -> None:
+    """Measure what metrics cost: the pipeline's query with the listener and scrapes, and without.
+
+    Needs no server. Exit codes: 0 done, 2 refused.
+    """
+    sys.exit(exit_code(lambda: run_metrics(events, pairs, against)))
 
 
 if __name__ == "__main__":

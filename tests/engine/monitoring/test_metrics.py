@@ -1,84 +1,506 @@
-"""The metric table and the listener that feeds it."""
+"""The metric table and the listener that feeds it: each metric by value, on real runs of a small application."""
 
+import threading
+import time
+import tomllib
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from operator import add
 from pathlib import Path
-from socket import socket
-from urllib.request import urlopen
+from typing import Any
 
 import pytest
 
-from engine import LocalContext, ManualClock, StreamingContext
-from engine.errors import ConfigurationError, ExecutorLostError
-from engine.monitoring.metrics import METRICS, PrometheusListener, serve_metrics
-from engine.scheduler.listener import StreamingListenerBatchFailed
+from engine import LocalContext, ManualClock, StreamingContext, StreamingListener
+from engine.errors import SinkError, UserFunctionError
+from engine.monitoring.metrics import METRICS, VERSION, PrometheusListener
+from engine.monitoring.table import as_markdown
+from tests.engine.app import START_MS
+from tests.engine.monitoring.metered import PAIRS, STATE, TABLE, TOPIC, Metered, value_of
+
+ROOT = Path(__file__).parents[3]
+FIRST = {"topic": TOPIC, "partition": "0"}
+SECOND = {"topic": TOPIC, "partition": "1"}
 
 
-def run_two_batches(listener: PrometheusListener, folder: Path) -> None:
-    """Run a keyed job over two batches with the listener on."""
-    with LocalContext("local", "metered") as context:
-        clock = ManualClock(1_000_000)
-        ssc = StreamingContext(context, 1, clock=clock)
-        ssc.checkpoint(folder)
-        ssc.addStreamingListener(listener)
-        pairs = ssc.queueStream([[("a", 1), ("b", 1)], [("a", 1)]])
-        totals = pairs.reduceByKey(add).updateStateByKey(
-            lambda new, old: sum(new) + (old or 0), name="totals"
-        )
-        totals.foreachRDD(lambda rdd: rdd.collect(), name="table")
-        ssc.start(thread=False)
-        for _ in range(2):
-            clock.advance(1_000)
-            ssc.runBatch()
-        ssc.stop(stopSparkContext=False)
+@contextmanager
+def metered(folder: Path, master: str = "local", **how: Any) -> Iterator[Metered]:
+    """The application on a context of its own, whose executors and tasks nobody else counts."""
+    with LocalContext(master, "metered") as context, Metered(context, folder, **how) as app:
+        yield app
+
+
+# The table.
 
 
 def test_names_carry_base_units_and_counters_end_in_total() -> None:
     """Every metric begins with engine_, and its suffix follows from its type as Prometheus asks."""
     for metric in METRICS:
         assert metric.name.startswith("engine_")
-        assert (metric.kind.__name__ == "Counter") == metric.name.endswith("_total")
+        assert (metric.kind == "counter") == metric.name.endswith("_total")
+        assert metric.kind != "histogram" or metric.name.endswith(("_seconds", "_records"))
         assert metric.meaning.endswith(".")
+        assert len(metric.labels) <= 3
+    assert len({metric.name for metric in METRICS}) == len(METRICS)
 
 
-def test_completed_batches_move_the_metrics(tmp_path: Path) -> None:
-    """Two batches of a keyed job are counted with their delays, output, commits, records and keys."""
+def test_documentation_holds_the_table() -> None:
+    """The table in docs/metrics.md is the one in the code."""
+    assert as_markdown() in (ROOT / "docs" / "metrics.md").read_text()
+
+
+def test_version_is_that_of_the_project() -> None:
+    """engine_build_info tells the version that pyproject.toml has."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+
+    assert project["project"]["version"] == VERSION
+
+
+@pytest.mark.slow
+def test_table_is_complete(tmp_path: Path) -> None:
+    """After a run with everything in it a scrape has each row of the table with its labels, and nothing else of ours."""
+    with metered(tmp_path, "local[2]") as app:
+        app.write(0, *[(0, value_of(f"page-{n}", 0)) for n in range(800)], (0, b"not json"))
+        app.write(1, (0, value_of("page-1", 0)))
+        app.run(2).kill_executor(0)
+        app.run(2).restart().run()
+        families = app.scrape()
+
+    for metric in METRICS:
+        family = families.pop(metric.name.removesuffix("_total"), None)
+        assert family is not None, metric.name
+        assert family.type == metric.kind
+        assert family.documentation == metric.meaning
+        assert family.samples, metric.name
+        for sample in family.samples:
+            assert sample.labels.keys() - {"le"} == metric.labels.keys(), sample
+            for label, known in metric.labels.items():
+                assert not known or sample.labels[label] in known
+    assert [name for name in families if not name.startswith(("process_", "python_"))] == []
+
+
+def test_known_series_begin_with_nothing() -> None:
+    """Before the start each series whose labels the table knows is there with 0, and no other."""
     listener = PrometheusListener()
 
-    run_two_batches(listener, tmp_path)
+    for outcome in ("completed", "failed"):
+        assert listener.value("engine_batches_total", outcome=outcome) == 0
+    for stage in ("plan", "begin", "state", "outputs", "finish", "ledger", "commit", "snapshot", "purge"):
+        assert listener.value("engine_stage_seconds_count", stage=stage) == 0
+    for reason in ("undecodable", "late"):
+        assert listener.value("engine_dead_letters_total", reason=reason) == 0
+    for outcome in ("completed", "failed", "lost"):
+        assert listener.value("engine_tasks_total", outcome=outcome) == 0
+    assert listener.value("engine_checkpoint_failures_total") == 0
+    assert listener.value("engine_snapshot_seconds_count") == 0
+    assert listener.value("engine_restore_seconds") == 0
 
-    assert listener.value("engine_batches_total", outcome="completed") == 2
-    assert listener.value("engine_batches_total", outcome="failed") == 0
-    assert listener.value("engine_processing_seconds_count") == 2
-    assert listener.value("engine_total_delay_seconds_count") == 2
-    assert listener.value("engine_output_seconds_count", output="table") == 2
-    assert listener.value("engine_commit_seconds_count") == 2
-    assert listener.value("engine_records_total", topic="queue") == 2
-    assert listener.value("engine_state_keys", operator="totals") == 2
-    assert listener.value("engine_last_batch_time_seconds") == 1_002
-    assert (listener.value("engine_checkpoint_delta_bytes_total") or 0) > 0
+
+def test_histograms_read_as_prometheus_does(tmp_path: Path) -> None:
+    """Buckets of a scrape ascend, end in +Inf with the count, and hold the observations at or under their bound."""
+    with metered(tmp_path) as app:
+        app.write(0, (400, value_of("a", 0)), (900, value_of("a", 0)))
+        app.run()
+        samples = app.scrape()["engine_end_to_end_seconds"].samples
+
+    mine = [sample for sample in samples if sample.labels["output"] == "table"]
+    buckets = {sample.labels["le"]: sample.value for sample in mine if "le" in sample.labels}
+    assert list(buckets)[-1] == "+Inf"
+    assert list(buckets.values()) == sorted(buckets.values())
+    assert (buckets["0.1"], buckets["0.5"], buckets["0.75"], buckets["+Inf"]) == (1, 1, 2, 2)
+    assert {"0.1", "600.0"} <= buckets.keys()
 
 
-def test_failed_run_is_counted_by_outcome() -> None:
-    """A run that ends with an error moves the failed outcome and nothing else."""
+# The start.
+
+
+def test_start_tells_what_runs(tmp_path: Path) -> None:
+    """At the start the settings are there, and outputs and operators begin with 0."""
+    with metered(tmp_path) as app:
+        assert app.value("engine_settings_info", app="metered", master="local", batch_interval="1") == 1
+        assert app.value("engine_batch_interval_seconds") == 1
+        for name in ("start", "last_batch", "last_commit"):
+            suffix = "time_seconds"
+            assert app.value(f"engine_{name}_{suffix}") == START_MS / 1_000
+        assert app.value("engine_output_slide_seconds", **TABLE) == 1
+        assert app.value("engine_output_slide_seconds", **PAIRS) == 2
+        for labels in (TABLE, PAIRS):
+            assert app.histogram("engine_output_seconds", **labels) == (0, 0)
+            assert app.histogram("engine_end_to_end_seconds", **labels) == (0, 0)
+            assert app.value("engine_output_failures_total", **labels) == 0
+        assert app.value("engine_state_keys", **STATE) == 0
+        assert app.value("engine_state_updates_total", **STATE) == 0
+        assert app.value("engine_executors") == 1
+
+
+def test_restart_tells_where_the_last_process_ended(tmp_path: Path) -> None:
+    """A new process begins with the offsets, the batch time and the keys that it found, and tells what it restored."""
+    with LocalContext("local", "metered") as context, Metered(context, tmp_path) as app:
+        app.write(0, (0, value_of("a", 0)), (0, value_of("b", 0)))
+        app.run().restart()
+
+        assert app.value("engine_offset", **FIRST) == 2
+        assert app.value("engine_records_total", topic=TOPIC) == 0
+        assert app.value("engine_last_batch_time_seconds") == START_MS / 1_000 + 1
+        assert app.value("engine_last_commit_time_seconds") == START_MS / 1_000 + 1
+        assert app.value("engine_restored_keys") == 2
+        app.run()
+        assert app.value("engine_state_keys", **STATE) == 2
+
+
+# Batches.
+
+
+def test_batches_move_counters_and_delays(tmp_path: Path) -> None:
+    """A committed batch is counted with its records, its delays, its stages, its tasks and its offsets."""
+    with metered(tmp_path) as app:
+        app.in_output = lambda: app.clock.advance(250)
+        app.write(0, *[(0, value_of("a", 0))] * 3)
+        app.write(1, (0, value_of("b", 0)))
+        app.clock.advance(500)
+        app.run()
+
+        assert app.value("engine_batches_total", outcome="completed") == 1
+        assert app.value("engine_batches_total", outcome="failed") == 0
+        assert app.value("engine_records_total", topic=TOPIC) == 4
+        assert app.histogram("engine_batch_records") == (1, 4)
+        assert app.histogram("engine_scheduling_delay_seconds") == (1, 0.5)
+        assert app.histogram("engine_processing_seconds") == (1, 0.25)
+        assert app.histogram("engine_total_delay_seconds") == (1, 0.75)
+        assert app.histogram("engine_output_seconds", **TABLE) == (1, 0.25)
+        assert app.histogram("engine_stage_seconds", stage="outputs") == (1, 0.25)
+        for stage in ("plan", "begin", "state", "finish", "ledger", "commit", "snapshot", "purge"):
+            assert app.histogram("engine_stage_seconds", stage=stage) == (1, 0)
+        assert app.value("engine_offset", **FIRST) == 3
+        assert app.value("engine_offset", **SECOND) == 1
+        assert app.value("engine_last_batch_time_seconds") == START_MS / 1_000 + 1
+        assert app.value("engine_last_commit_time_seconds") == START_MS / 1_000 + 1.75
+        assert (app.value("engine_tasks_total", outcome="completed") or 0) >= 6
+        assert app.value("engine_tasks_total", outcome="failed") == 0
+
+
+def test_running_batch_is_told_while_it_runs(tmp_path: Path) -> None:
+    """engine_running_batches is 1 in an output and 0 after the commit."""
+    seen: list[float | None] = []
+    with metered(tmp_path) as app:
+        app.in_output = lambda: seen.append(app.value("engine_running_batches"))
+        app.run()
+
+        assert seen == [1]
+        assert app.value("engine_running_batches") == 0
+
+
+def test_sliding_output_is_observed_when_it_runs(tmp_path: Path) -> None:
+    """Over four batches an output with a slide of two runs twice, the other four times."""
+    with metered(tmp_path) as app:
+        app.run(4)
+
+        assert app.value("engine_output_seconds_count", **TABLE) == 4
+        assert app.value("engine_output_seconds_count", **PAIRS) == 2
+
+
+def test_failed_output_is_counted_by_name(tmp_path: Path) -> None:
+    """An output that raises is a failure of this output and a failed run, and no duration."""
+
+    def fail() -> None:
+        raise ValueError("no")
+
+    with metered(tmp_path, in_output=fail) as app:
+        with pytest.raises(UserFunctionError):
+            app.run()
+
+        assert app.value("engine_output_failures_total", **TABLE) == 1
+        assert app.value("engine_output_failures_total", **PAIRS) == 0
+        assert app.histogram("engine_output_seconds", **TABLE) == (0, 0)
+        assert app.value("engine_batches_total", outcome="failed") == 1
+        assert app.value("engine_running_batches") == 0
+        assert app.value("engine_checkpoint_failures_total") == 0
+
+
+def test_function_that_raises_is_a_failed_task(tmp_path: Path) -> None:
+    """A task whose function raises counts as failed."""
     listener = PrometheusListener()
+    with LocalContext("local", "failing") as context:
+        clock = ManualClock(START_MS)
+        ssc = StreamingContext(context, 1, clock=clock)
+        ssc.addStreamingListener(listener)
+        ssc.queueStream([[0]]).map(lambda n: 1 // n).foreachRDD(lambda rdd: rdd.collect(), name="all")
+        ssc.start(thread=False)
+        clock.advance(1_000)
+        with pytest.raises(UserFunctionError):
+            ssc.runBatch()
+        ssc.stop(stopSparkContext=False)
 
-    listener.onBatchFailed(StreamingListenerBatchFailed(None, ExecutorLostError("executor 0 died")))  # type: ignore[arg-type]  # the batch is not looked at
-
-    assert listener.value("engine_batches_total", outcome="failed") == 1
-    assert listener.value("engine_batches_total", outcome="completed") == 0
+    assert listener.value("engine_tasks_total", outcome="failed") == 1
+    assert listener.value("engine_output_failures_total", job="", output="all") == 1
 
 
-def test_endpoint_serves_the_registry_and_refuses_a_taken_port() -> None:
-    """The page holds the metrics; a port that is taken is named with its remedy."""
-    listener = PrometheusListener()
-    with socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    serve_metrics(port, listener.registry)
+@pytest.mark.slow
+def test_killed_executor_is_told(tmp_path: Path) -> None:
+    """A killed executor costs lost tasks, a failed run, a replayed batch and a restart; the new one's process is read."""
+    with metered(tmp_path, "local[2]") as app:
+        app.write(0, (0, value_of("a", 0)))
+        app.run()
+        before = [app.value("engine_executor_cpu_seconds_total", executor=number) for number in "01"]
+        app.kill_executor(1)
+        app.run()
 
-    with urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5) as page:
-        text = page.read().decode()
+        assert all(seconds is not None and seconds > 0 for seconds in before)
+        assert app.value("engine_executors") == 2
+        assert app.value("engine_executor_restarts_total") == 1
+        assert (app.value("engine_tasks_total", outcome="lost") or 0) >= 1
+        assert app.value("engine_batches_total", outcome="failed") == 1
+        assert app.value("engine_batches_total", outcome="completed") == 2
+        assert app.value("engine_replayed_batches_total") == 1
+        for number in "01":
+            memory = app.value("engine_executor_resident_memory_bytes", executor=number)
+            assert memory is not None
+            assert memory > 1e6
 
-    assert 'engine_batches_total{outcome="completed"} 0.0' in text
-    with pytest.raises(ConfigurationError, match=f"METRICS_PORT={port}"):
-        serve_metrics(port, listener.registry)
+
+@pytest.mark.slow
+def test_dead_executor_has_no_memory(tmp_path: Path) -> None:
+    """A scrape after an executor's death, before any task has met it, finds the other one only."""
+    with metered(tmp_path, "local[2]") as app:
+        app.kill_executor(0)
+        while app.value("engine_executor_resident_memory_bytes", executor="0") is not None:
+            pass  # the signal is on its way
+
+        assert app.value("engine_executor_resident_memory_bytes", executor="1") is not None
+        assert app.value("engine_executor_cpu_seconds_total", executor="0") is None
+
+
+# Lag and latency.
+
+
+def test_lag_is_what_is_not_committed(tmp_path: Path) -> None:
+    """While a batch runs the lag is all that it and later ones will take, after it what it left; seconds grow with the clock."""
+    seen: list[float | None] = []
+    with metered(tmp_path, rate=2) as app:
+        app.in_output = lambda: seen.append(app.value("engine_lag_records", **FIRST))
+        app.write(0, *[(at, value_of("a", 0)) for at in (100, 200, 300)])
+        app.run()
+
+        assert seen == [3]
+        assert app.value("engine_lag_records", **FIRST) == 1
+        assert app.value("engine_lag_records", **SECOND) == 0
+        assert app.value("engine_lag_seconds", **FIRST) == 0.8
+        assert app.value("engine_lag_seconds", **SECOND) == 0
+        app.clock.advance(5_000)
+        assert app.value("engine_lag_seconds", **FIRST) == 5.8
+        app.run()
+        assert app.value("engine_lag_records", **FIRST) == 0
+        assert app.value("engine_lag_seconds", **FIRST) == 0
+
+
+def test_record_after_a_silence_is_not_old(tmp_path: Path) -> None:
+    """A record that comes after an hour without any is behind since the last batch, and not since the record before it."""
+    seen: list[float | None] = []
+    with metered(tmp_path) as app:
+        app.write(0, (0, value_of("a", 0)))
+        app.run()
+        app.clock.advance(3_600_000)
+        app.run()
+        app.write(0, (3_602_500, value_of("a", 0)))
+        app.in_output = lambda: seen.append(app.value("engine_lag_seconds", **FIRST))
+        app.run()
+
+    assert seen == [1]
+
+
+def test_latency_is_from_creation_to_acknowledgement(tmp_path: Path) -> None:
+    """The first and last record of a slice are observed when the output that shows them is acknowledged."""
+    with metered(tmp_path) as app:
+        app.in_output = lambda: app.clock.advance(100)
+        app.write(0, (400, value_of("a", 0)), (500, value_of("a", 0)), (700, value_of("a", 0)))
+        app.run()
+
+        assert app.histogram("engine_end_to_end_seconds", **TABLE) == (2, 0.7 + 0.4)
+
+
+def test_record_waits_for_the_next_run_of_a_sliding_output(tmp_path: Path) -> None:
+    """A record of a batch that the output skips is visible at the output's next run, once."""
+    with metered(tmp_path) as app:
+        app.write(0, (400, value_of("a", 0)))
+        app.run()
+        assert app.histogram("engine_end_to_end_seconds", **PAIRS) == (0, 0)
+        app.write(1, (1_500, value_of("a", 0)))
+        app.run()
+
+        assert app.histogram("engine_end_to_end_seconds", **PAIRS) == (4, 2 * 1.6 + 2 * 0.5)
+        app.run(2)
+        assert app.histogram("engine_end_to_end_seconds", **PAIRS)[0] == 4
+
+
+def test_watermark_and_dead_letters_are_told(tmp_path: Path) -> None:
+    """Records that do not decode or come late are counted by reason; the watermark is that of the last batch."""
+    with metered(tmp_path) as app:
+        app.write(0, (0, value_of("a", 0)), (0, b"no"), (0, b"nor this"))
+        app.run()
+        assert app.value("engine_watermark_seconds", topic=TOPIC) is None
+        app.write(0, (0, value_of("a", 200_000)))
+        app.write(1, (0, value_of("a", 200_000)))
+        app.run()
+        app.write(0, (0, value_of("a", 0)))
+        app.run()
+
+        assert app.value("engine_dead_letters_total", reason="undecodable") == 2
+        assert app.value("engine_dead_letters_total", reason="late") == 1
+        assert app.value("engine_watermark_seconds", topic=TOPIC) == START_MS / 1_000 + 200
+
+
+# State and checkpoint.
+
+
+def test_state_is_told_by_operator(tmp_path: Path) -> None:
+    """Keys are those that are there, updates those that changed, bytes what a restart reads, deltas what commits hold."""
+    with metered(tmp_path) as app:
+        app.write(0, *[(0, value_of(page, 0)) for page in "abcd"])
+        app.run()
+        bytes_before = app.value("engine_state_bytes", **STATE)
+        app.write(0, (0, value_of("a", 0)))
+        app.run()
+
+        assert app.value("engine_state_keys", **STATE) == 4
+        assert app.value("engine_state_updates_total", **STATE) == 5
+        assert 0 < (bytes_before or 0) < (app.value("engine_state_bytes", **STATE) or 0)
+        assert app.value("engine_checkpoint_delta_bytes_total") == app.value("engine_state_bytes", **STATE)
+
+
+@pytest.mark.slow
+def test_snapshot_is_told(tmp_path: Path) -> None:
+    """Shards that outgrew their deltas are snapshots, whose bytes are on the volume and are what a restart reads."""
+    with metered(tmp_path) as app:
+        app.write(0, *[(0, value_of(f"page-{n}", 0)) for n in range(800)])
+        app.run(3)
+        files = sorted((tmp_path / "checkpoints").rglob("*.snap"))
+        written = app.value("engine_snapshot_bytes_total")
+
+        assert app.value("engine_snapshot_seconds_count") == len(files) == 2
+        assert app.value("engine_state_bytes", **STATE) == written
+        # A snapshot's file begins with 12 bytes of its own.
+        assert sum(file.stat().st_size for file in files) == (written or 0) + 12 * len(files)
+
+
+@pytest.mark.slow
+def test_volume_is_what_the_folder_holds(tmp_path: Path) -> None:
+    """After a purge the bytes of journal and snapshots are those of the files, also after a restart; the volume has a size."""
+    with metered(tmp_path) as app:
+        for start in range(2):
+            for n in range(3):
+                app.write(0, *[(0, value_of(f"page-{n}-{key}", 0)) for key in range(500)])
+                app.run()
+                for part, pattern in (("journal", "*.log"), ("state", "*.snap")):
+                    found = sum(file.stat().st_size for file in (tmp_path / "checkpoints").rglob(pattern))
+                    assert app.value("engine_checkpoint_bytes", part=part) == found, (start, n, part)
+            app.restart()
+            app.run()
+        free = app.value("engine_checkpoint_volume_bytes", kind="free")
+        size = app.value("engine_checkpoint_volume_bytes", kind="size")
+
+        assert 0 < (free or 0) < (size or 0)
+
+
+def test_checkpoint_that_fails_is_counted(tmp_path: Path) -> None:
+    """A commit that another process fenced is a failure of the checkpoint."""
+    with metered(tmp_path) as app:
+        app.run()
+        (tmp_path / "checkpoints" / "metered" / "journal" / "000009-000000.log").touch()
+        with pytest.raises(Exception, match="has taken over"):
+            app.run()
+
+        assert app.value("engine_checkpoint_failures_total") == 1
+        assert app.value("engine_batches_total", outcome="failed") == 1
+
+
+# The results store.
+
+
+def test_writes_are_told_by_table(tmp_path: Path) -> None:
+    """Rows of outputs, of the ledger and of dead letters are counted by their tables, with one request each."""
+    with metered(tmp_path) as app:
+        app.write(0, *[(0, value_of(page, 0)) for page in "abc"], (0, b"no"))
+        app.run()
+
+        assert app.value("engine_sink_rows_total", table="page_totals") == 3
+        assert app.value("engine_sink_rows_total", table="ledger") == 1
+        assert app.value("engine_sink_rows_total", table="dead_letters") == 1
+        assert app.value("engine_sink_write_seconds_count", table="ledger") == 1
+        assert app.value("engine_sink_write_seconds_count", table="page_totals") in {1, 2}
+        assert (app.value("engine_sink_write_seconds_sum", table="ledger") or 0) > 0
+        for name in ("retries", "failures"):
+            assert app.value(f"engine_sink_{name}_total", table="page_totals") == 0
+
+
+@pytest.mark.slow
+def test_outage_of_the_store_is_told_when_it_ends(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A file that another process locks for a while costs retries and failures of the table that was written, and no row."""
+    with metered(tmp_path) as app, closing(app.lock()) as other:
+
+        def lock() -> None:
+            other.execute("BEGIN IMMEDIATE")
+            threading.Thread(target=unlock).start()
+
+        def unlock() -> None:
+            end = time.monotonic() + 30
+            while " waits since " not in caplog.text and time.monotonic() < end:
+                pass
+            other.execute("ROLLBACK")
+
+        app.run()
+        app.in_output = lock
+        app.write(0, (0, value_of("a", 0)))
+        app.run()
+
+        assert app.value("engine_sink_rows_total", table="page_totals") == 1
+        assert (app.value("engine_sink_retries_total", table="page_totals") or 0) >= 1
+        assert (app.value("engine_sink_failures_total", table="page_totals") or 0) >= 1
+        assert app.value("engine_sink_retries_total", table="ledger") == 0
+        assert app.value("engine_output_failures_total", **TABLE) == 0
+
+
+def test_refused_write_is_a_failure_of_its_table(tmp_path: Path) -> None:
+    """A row that the store refuses for good counts once, for its table and its output."""
+    with metered(tmp_path) as app:
+        app.write(0, (0, value_of(None, 0)))
+        with pytest.raises(SinkError):
+            app.run()
+
+        assert app.value("engine_sink_failures_total", table="page_totals") == 1
+        assert app.value("engine_output_failures_total", **TABLE) == 1
+
+
+def test_listener_bus_tells_each_output_with_its_end(tmp_path: Path) -> None:
+    """An output is told when it begins and when it ends, and a failed one with the reason."""
+
+    class Told(StreamingListener):
+        def __init__(self) -> None:
+            self.events: list[Any] = []
+
+        def onOutputOperationStarted(self, outputOperationStarted: Any) -> None:
+            """Note it."""
+            self.events.append(outputOperationStarted.output)
+
+        def onOutputOperationCompleted(self, outputOperationCompleted: Any) -> None:
+            """Note it."""
+            self.events.append(outputOperationCompleted.output)
+
+    told = Told()
+    with LocalContext("local", "told") as context:
+        clock = ManualClock(START_MS)
+        ssc = StreamingContext(context, 1, clock=clock)
+        ssc.addStreamingListener(told)
+        with ssc.job("shop"):
+            pairs = ssc.queueStream([[("a", 1)]]).reduceByKey(add)
+        pairs.foreachRDD(lambda rdd: rdd.collect(), name="good")
+        pairs.foreachRDD(lambda rdd: rdd.first() / 0, name="bad")
+        ssc.start(thread=False)
+        clock.advance(1_000)
+        with pytest.raises(UserFunctionError):
+            ssc.runBatch()
+        ssc.stop(stopSparkContext=False)
+    good, bad = told.events[1], told.events[3]
+
+    assert [event.name for event in told.events] == ["good", "good", "bad", "bad"]
+    assert (good.inputs, good.slide, good.failureReason) == (("shop.queue",), 1_000, None)
+    assert bad.failureReason.startswith("output 'bad', batch 1000000001000: TypeError")

@@ -65,6 +65,7 @@ def test_executor_that_dies_in_a_task_is_replaced() -> None:
         before = own.executor_pids
         with pytest.raises(ExecutorLostError):
             own.parallelize([0, 1], 2).map(lambda n: os._exit(3) if n else n).collect()
+        assert own.task_outcomes == {"completed": 1, "failed": 0, "lost": 1}
 
         assert own.parallelize([1, 2, 3, 4], 4).map(lambda n: n + 1).collect() == [2, 3, 4, 5]
         assert own.executor_pids[0] == before[0]

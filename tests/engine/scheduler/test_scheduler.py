@@ -3,6 +3,7 @@
 import logging
 import threading
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from engine.batch import Batch, BatchInfo, OffsetRange, Time
 from engine.dstream.dstream import DStream
 from engine.dstream.nodes import DeadLetter
 from engine.errors import LifecycleError, SinkError, UserFunctionError
+from engine.scheduler.listener import PURGE_STAGES, RUN_STAGES
 from tests.engine.app import START_MS, App, CrashError
 
 
@@ -44,7 +46,7 @@ class Told(StreamingListener):
         """Note it."""
         self.events.append("completed")
         self.infos.append(batchCompleted.batchInfo)
-        self.keys = dict(batchCompleted.state_keys)
+        self.keys = {operator: state.keys for operator, state in batchCompleted.state.items()}
 
     def onBatchFailed(self, batchFailed: Any) -> None:
         """Note it."""
@@ -157,6 +159,75 @@ def test_attempts_count_over_restarts(context: LocalContext, tmp_path: Path) -> 
 
     assert [event for event in told.events if event.startswith("run")] == [f"run {n}" for n in range(5)]
     assert ledger.rows[0][0].write_timestamp == (START_MS + 1_000) * 1_000 + 4
+
+
+class Whole(StreamingListener):
+    """Keeps every event whole, with the name of its method."""
+
+    def __init__(self) -> None:
+        self.events: list[tuple[str, Any]] = []
+
+    def __getattribute__(self, name: str) -> Any:
+        return partial(self._keep, name) if name.startswith("on") else super().__getattribute__(name)
+
+    def _keep(self, name: str, event: Any) -> None:
+        self.events.append((name, event))
+
+    def of(self, name: str) -> list[Any]:
+        """The events of one method."""
+        return [event for method, event in self.events if method == name]
+
+
+def test_every_event_of_a_batch_is_told_in_order(context: LocalContext, tmp_path: Path) -> None:
+    """From the start to the purge each step is told once, with stages, tasks and state."""
+    told = Whole()
+
+    def job(ssc: StreamingContext, stream: DStream[Any], app: App) -> None:
+        ssc.addStreamingListener(told)
+        app.collect(
+            stream.updateStateByKey(lambda values, state: sum(values) + (state or 0), name="totals"), "all"
+        )
+
+    with App(context, tmp_path, job, [[("a", 1), ("b", 1)]]) as app:
+        app.run()
+    start, completed, purged = (
+        told.of(f"on{name}")[0] for name in ("StreamingStarted", "BatchCompleted", "VolumePurged")
+    )
+
+    assert [name.removeprefix("on") for name, _ in told.events] == [
+        *("StreamingStarted", "BatchSubmitted", "BatchStarted", "OutputOperationStarted"),
+        *("OutputOperationCompleted", "BatchCompleted", "VolumePurged"),
+    ]
+    assert (start.app, start.batch_interval, start.epoch, start.committed) == ("test", 1_000, 1, None)
+    assert (start.operators, [output.name for output in start.outputs]) == (("totals",), ["collect all"])
+    assert tuple(completed.stage_seconds) == RUN_STAGES
+    assert (completed.state["totals"].keys, completed.state["totals"].updated) == (2, 2)
+    assert completed.tasks["completed"] > 0
+    assert tuple(purged.stage_seconds) == PURGE_STAGES
+    assert purged.batchTime == START_MS + 1_000
+
+
+def test_failed_run_tells_its_stage(context: LocalContext, tmp_path: Path) -> None:
+    """A run that ends with an error tells in which stage, and its next run in a new process has no plan."""
+    told = Whole()
+    ledger = Ledger(Told())
+    ledger.error = SinkError("refused")
+
+    def job(ssc: StreamingContext, stream: DStream[Any], app: App) -> None:
+        ssc.addStreamingListener(told)
+        ssc.recordBatches(ledger)
+        app.collect(stream, "all")
+
+    with App(context, tmp_path, job, [[1]]) as app:
+        with pytest.raises(SinkError):
+            app.run()
+        ledger.error = None
+        app.crash()
+    (failed,), (completed,) = told.of("onBatchFailed"), told.of("onBatchCompleted")
+
+    assert (failed.stage, failed.batch.attempt) == ("ledger", 0)
+    assert tuple(completed.stage_seconds) == RUN_STAGES[1:]
+    assert told.of("onStreamingStarted")[1].epoch == 2
 
 
 def test_failed_batch_ends_the_stream(context: LocalContext, tmp_path: Path) -> None:

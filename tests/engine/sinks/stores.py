@@ -10,6 +10,7 @@ import cassandra.cluster
 import cassandra.policies
 import pytest
 
+from engine.reports import WriteReport
 from engine.sinks.api import Delete, ResultStore, Row, Table
 from engine.sinks.cassandra import CassandraSink
 from engine.sinks.sqlite import SQLiteSink
@@ -73,9 +74,9 @@ class World:
 
     store: ResultStore
 
-    def put(self, table: Table, *rows: Row, at: int, batch_ms: int = 1_000) -> None:
+    def put(self, table: Table, *rows: Row, at: int, batch_ms: int = 1_000) -> WriteReport:
         """Write the rows with the write timestamp `at`."""
-        self.store.write(table, rows, batch_ms=batch_ms, write_timestamp=at)
+        return self.store.write(table, rows, batch_ms=batch_ms, write_timestamp=at)
 
     def rows(self, table: Table, id_: str) -> list[tuple[Any, ...]]:
         """The rows of an id in key order: the table's columns, then `batch`; timestamps as milliseconds."""

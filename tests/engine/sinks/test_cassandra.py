@@ -17,6 +17,7 @@ from cassandra.cluster import NoHostAvailable
 from cassandra.query import BatchStatement
 
 from engine.errors import ConfigurationError, SinkError
+from engine.reports import WriteReport
 from engine.sinks import cassandra as module
 from engine.sinks.api import Table
 from engine.sinks.cassandra import CassandraSink
@@ -122,9 +123,9 @@ def lines(caplog: pytest.LogCaptureFixture, word: str) -> list[logging.LogRecord
     return [record for record in caplog.records if word in record.getMessage()]
 
 
-def write_totals(store: CassandraSink, *rows: tuple[str, int], at: int = 1) -> None:
+def write_totals(store: CassandraSink, *rows: tuple[str, int], at: int = 1) -> WriteReport:
     """Write rows of the table of totals."""
-    store.write(TOTALS, rows, batch_ms=1_000, write_timestamp=at)
+    return store.write(TOTALS, rows, batch_ms=1_000, write_timestamp=at)
 
 
 def test_cells_carry_the_write_timestamp(cassandra_world: CassandraWorld, name: str) -> None:
@@ -301,7 +302,8 @@ def test_only_unacknowledged_rows_are_sent_again(
     """After a cut in the middle of a write no more than the window is repeated, and every row arrives."""
     traffic = Traffic(store)
     rows = [(f"{name}-{index}", index) for index in range(2_000)]
-    call = Call(lambda: write_totals(store, *rows))
+    reports: list[WriteReport] = []
+    call = Call(lambda: reports.append(write_totals(store, *rows)))
     until(lambda: len(traffic.requests) > 1_000)
     proxy.cut()
     until(lambda: traffic.flying == 0)
@@ -312,6 +314,10 @@ def test_only_unacknowledged_rows_are_sent_again(
     assert 0 < sum(1 for times in sent.values() if times > 1) <= 200
     found = {row[0] for row in cassandra_world.session.execute("SELECT id FROM totals")}
     assert {key for key, _ in rows} <= found
+    (report,) = reports
+    assert (report.rows, report.requests, report.seconds.count) == (2_000, 2_000, 2_000)
+    assert report.retries >= 1
+    assert 1 <= report.failures <= len(traffic.requests) - 2_000
 
 
 @pytest.mark.slow

@@ -231,6 +231,18 @@ def test_text_comes_back_as_it_was(world: World, name: str, text: str) -> None:
     assert world.rows(SERIES, key) == [(key, 1, None, text, None, None, None, 1_000)]
 
 
+def test_write_reports_rows_requests_and_seconds(world: World, name: str) -> None:
+    """A write tells its table, its rows and removals, and the seconds of each acknowledged request; an empty one tells nothing."""
+    rows = [(f"{name}-{index}", index) for index in range(9)]
+    report = world.put(TOTALS, *rows, delete(f"{name}-x"), at=1)
+
+    assert (report.table, report.rows, report.retries, report.failures) == ("totals", 10, 0, 0)
+    assert report.seconds.count == report.requests > 0
+    assert report.seconds.total > 0
+    empty = world.put(TOTALS, at=1)
+    assert (empty.rows, empty.requests, empty.seconds.count) == (0, 0, 0)
+
+
 def test_empty_write_does_nothing(world: World) -> None:
     """A write of no rows returns, even to a table that is not there."""
     world.store.write(Table("nowhere", columns=("id",), key=("id",)), [], batch_ms=1, write_timestamp=1)

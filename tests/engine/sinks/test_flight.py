@@ -1,10 +1,11 @@
 """A flight keeps to its window, and leaves behind what was not acknowledged."""
 
+import itertools
 from dataclasses import dataclass, field
 
 import pytest
 
-from engine.sinks.flight import Flight, Window
+from engine.sinks.flight import Flight, Tally, Window
 
 
 @dataclass
@@ -52,7 +53,7 @@ class Answer:
 
 def fly(line: Line, window: Window, parcels: list[Parcel]) -> Flight[Parcel]:
     """Fly the parcels; a ValueError is permanent, every OSError is not."""
-    flight = Flight[Parcel](line.send, window, (ValueError,), (OSError,))
+    flight = Flight[Parcel](line.send, window, Tally(lambda: 0.0), (ValueError,), (OSError,))
     flight.fly(parcels)
     return flight
 
@@ -88,6 +89,21 @@ def test_nothing_is_sent_after_trouble() -> None:
     assert flight.acknowledged == len(line.sent) - 1
     assert flight.unacknowledged[1:] == parcels[len(line.sent) :]
     assert line.flying == 0
+
+
+def test_tally_counts_what_became_of_each_request() -> None:
+    """Each acknowledged request gives the seconds from its sending to its answer, each other one is a failure."""
+    parcels = [Parcel() for _ in range(6)]
+    parcels[2].error = TimeoutError("late")
+    parcels[3].error = ValueError("never")
+    ticks = itertools.count()
+    tally = Tally(lambda: float(next(ticks)))
+    flight = Flight[Parcel](Line().send, Window(6, 1_000), tally, (ValueError,), (OSError,))
+    flight.fly(parcels)
+
+    assert (tally.seconds.count, tally.failures) == (4, 2)
+    # Sent at 0 to 5; those that were acknowledged are collected at 6, 7, 8 and 9.
+    assert tally.seconds.total == (6 - 0) + (7 - 1) + (8 - 4) + (9 - 5)
 
 
 def test_refusal_is_kept_with_its_request() -> None:

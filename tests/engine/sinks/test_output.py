@@ -7,11 +7,12 @@ from typing import Any
 
 import pytest
 
-from engine import LocalContext, StreamingContext
-from engine.batch import Batch, OffsetRange, Time
+from engine import LocalContext, StreamingContext, StreamingListener
+from engine.batch import Batch, OffsetRange, OutputInfo, Time
 from engine.dstream.dstream import DStream
 from engine.dstream.nodes import DeadLetter
 from engine.errors import SinkError
+from engine.reports import WriteReport
 from engine.sinks.api import Delete, Row, Table
 from engine.sinks.output import DEAD_LETTERS, LEDGER, BatchLedger, TableOutput
 from tests.engine.app import START_MS, App
@@ -29,11 +30,12 @@ class Files:
         """Note that the table was checked."""
         (self._folder / f"{table.name}.checked").touch()
 
-    def write(self, table: Table, rows: Sequence[Row], *, batch_ms: int, write_timestamp: int) -> None:
+    def write(self, table: Table, rows: Sequence[Row], *, batch_ms: int, write_timestamp: int) -> WriteReport:
         """One line a write."""
         shown = [["delete", *row.key] if isinstance(row, Delete) else list(row) for row in rows]
         with (self._folder / "writes").open("a") as file:
             file.write(json.dumps([table.name, shown, batch_ms, write_timestamp], default=repr) + "\n")
+        return WriteReport(table.name, rows=len(rows), requests=1)
 
     def close(self) -> None:
         """Nothing is open."""
@@ -138,6 +140,31 @@ def test_dead_letters_are_written_with_their_bytes(store: Files) -> None:
     assert store.writes() == [
         ["dead_letters", [["t", 1, 7, "late", "b'x'"], ["t", 1, 8, "undecodable: y", None]], 5, 5_000]
     ]
+
+
+def test_writes_are_reported_to_who_runs_the_output(
+    context: LocalContext, tmp_path: Path, store: Files
+) -> None:
+    """What executors wrote for an output, also for one that a function of the user calls, comes with the output's end by table."""
+    told: list[OutputInfo] = []
+
+    class Told(StreamingListener):
+        def onOutputOperationCompleted(self, outputOperationCompleted: Any) -> None:
+            """Keep it."""
+            told.append(outputOperationCompleted.output)
+
+    def job(ssc: StreamingContext, stream: DStream[Any], _app: App) -> None:
+        ssc.addStreamingListener(Told())
+        output = TableOutput(store, VIEWS, 2)
+        stream.foreachRDD(lambda rdd: output(rdd.filter(lambda row: row[2] > 1)), name="some")
+        stream.foreachRDD(lambda rdd: rdd.count(), name="none")
+
+    with App(context, tmp_path, job, [[("/a", 1, 1), ("/b", 1, 2), ("/c", 1, 3)]]) as app:
+        app.run()
+    some, none = told
+
+    assert {name: report.rows for name, report in some.writes.items()} == {"views": 2}
+    assert none.writes == {}
 
 
 def test_ledger_proves_its_tables_first(tmp_path: Path, store: Files) -> None:

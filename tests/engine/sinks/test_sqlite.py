@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from engine.errors import ConfigurationError, SinkError
+from engine.reports import WriteReport
 from engine.sinks import sqlite as module
 from engine.sinks.api import Table
 from engine.sinks.sqlite import SQLiteSink
@@ -174,6 +175,25 @@ def test_locked_file_is_waited_for(sqlite_world: SQLiteWorld, caplog: pytest.Log
     assert "database is locked" in told[0].getMessage()
     assert min(b.created - a.created for a, b in itertools.pairwise(told)) >= 0.9
     assert sqlite_world.rows(TOTALS, "a") == [("a", 1, 1_000)]
+
+
+@pytest.mark.slow
+def test_waits_for_a_locked_file_are_reported(
+    sqlite_world: SQLiteWorld, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A write tells how often the file was locked: each time is a request without an answer and a retry."""
+    reports: list[WriteReport] = []
+    with closing(sqlite3.connect(sqlite_world.path, isolation_level=None, check_same_thread=False)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        thread = threading.Thread(target=lambda: reports.append(sqlite_world.put(TOTALS, ("a", 1), at=1)))
+        thread.start()
+        until(lambda: len(lines(caplog)) >= 1)
+        other.execute("ROLLBACK")
+        thread.join(30)
+    (report,) = reports
+
+    assert report.retries == report.failures >= 1
+    assert (report.rows, report.requests, report.seconds.count) == (1, 1, 1)
 
 
 def test_full_disk_is_waited_for(sqlite_world: SQLiteWorld, caplog: pytest.LogCaptureFixture) -> None:

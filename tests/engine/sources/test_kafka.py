@@ -152,6 +152,8 @@ class TestRanges:
         assert (writer.topic, 0, 0, b"k", b"first") == (*first[:3], *first[4:])
         assert (writer.topic, 0, 1, b"k", None) == (*second[:3], *second[4:])
         assert before <= first.timestamp <= time.time_ns() // 1_000_000
+        (piece,) = make_source(writer.topic).read(OffsetRange(writer.topic, 0, 0, 2))
+        assert piece.created() == [first.timestamp, second.timestamp]
 
     def test_two_processes_share_the_partitions(
         self, kafka_server: KafkaServer, fresh_topic: Callable[[int], str], make_source: MakeSource

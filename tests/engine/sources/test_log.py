@@ -88,6 +88,9 @@ def test_every_range_of_every_log_reads_back(appends: list[list[LogRecord]], dat
             found = records(source, begin, until)
             assert [record[3:] for record in found] == everything[begin:until]
             assert [record.offset for record in found] == list(range(begin, until))
+            for piece in source.read(OffsetRange(*PART, begin, until)):
+                last = len(piece.values) - 1
+                assert piece.created() == [piece.record(0).timestamp, piece.record(last).timestamp]
 
 
 @pytest.mark.parametrize("portion", [7, 500, 3_000])

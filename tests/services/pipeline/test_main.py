@@ -1,9 +1,13 @@
 """The engine service as a process, on the embedded stack."""
 
+import json
 import os
 import signal
+import socket
 import subprocess
 import sys
+import urllib.error
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -74,6 +78,48 @@ def test_sigterm_drains_and_exits_0(settings: Settings, engines: list[subprocess
         _, log = engine.communicate(timeout=30)
         assert engine.returncode == 0
         assert "Traceback" not in log
+
+
+def test_page_and_metrics_are_on_one_port(settings: Settings, engines: list[subprocess.Popen[str]]) -> None:
+    """An engine at work answers health, its page with the three jobs, its progress and its metrics on METRICS_PORT."""
+    address = f"http://127.0.0.1:{settings.metrics_port}"
+    started(start(settings, engines))
+    while status_of(f"{address}/healthz") != 200:
+        os.sched_yield()
+
+    graph = json.loads(body_of(f"{address}/api/v1/graph"))
+    progress = json.loads(body_of(f"{address}/api/v1/progress"))
+
+    assert {node["job"] for node in graph["nodes"]} == {"", *settings.jobs}
+    assert progress["epoch"] == 1
+    assert set(progress["committed"]["ends"]) == {"ad-events", "page-views"}
+    assert "engine_batches_total" in body_of(f"{address}/metrics")
+    assert "<!doctype html>" in body_of(f"{address}/")
+
+
+def test_taken_metrics_port_is_refused(settings: Settings, engines: list[subprocess.Popen[str]]) -> None:
+    """An engine whose METRICS_PORT somebody has says so before it does anything else."""
+    with socket.create_server(("127.0.0.1", settings.metrics_port)):
+        complaint = refusal(start(settings, engines))
+
+    assert f"METRICS_PORT={settings.metrics_port} cannot be opened" in complaint
+
+
+def body_of(address: str) -> str:
+    """What is answered."""
+    with urllib.request.urlopen(address, timeout=10) as answer:  # noqa: S310 - an address of ours
+        text: str = answer.read().decode()
+        return text
+
+
+def status_of(address: str) -> int:
+    """The status of an answer."""
+    try:
+        with urllib.request.urlopen(address, timeout=10) as answer:  # noqa: S310 - an address of ours
+            return int(answer.status)
+    except urllib.error.HTTPError as error:
+        error.close()
+        return error.code
 
 
 def test_second_engine_on_the_folder_is_refused(

@@ -1,0 +1,97 @@
+// What the engine tells, asked for once a second; goes on by itself when the engine dies and comes back.
+
+const EVERY_MS = 1000;
+const PATIENCE_MS = 4000;
+const KEPT = 1000;
+
+export async function ask(path) {
+  const answer = await fetch(path, { signal: AbortSignal.timeout(PATIENCE_MS), cache: "no-store" });
+  if (!answer.ok) throw new Error(`${answer.status}: ${(await answer.text()).trim()}`);
+  return answer.json();
+}
+
+export class Feed {
+  constructor(onChange) {
+    this.onChange = onChange;
+    this.batches = new Map(); // by batch time, those of engines before this one too
+    this.waiting = [];
+    this.statistics = null;
+    this.state = null;
+    this.graph = null;
+    this.instance = null;
+    this.revision = 0;
+    this.restarts = []; // {time} at which another process took over
+    this.skew = 0; // the engine's clock minus ours
+    this.lastAnswer = null; // by our clock
+    this.silentSince = null;
+  }
+
+  get now() {
+    return Date.now() + this.skew;
+  }
+
+  start() {
+    document.addEventListener("visibilitychange", () => !document.hidden && this.poll());
+    this.poll();
+  }
+
+  // One question at a time; a hidden page asks nothing.
+  async poll() {
+    if (this.isAsking || document.hidden) return;
+    this.isAsking = true;
+    clearTimeout(this.timer);
+    try {
+      const live = await ask(`/api/v1/live?since=${this.revision}`);
+      if (live.instance !== this.instance) await this.meet(live);
+      else this.take(live);
+      this.lastAnswer = Date.now();
+      this.silentSince = null;
+    } catch {
+      this.silentSince ??= this.lastAnswer ?? Date.now();
+    }
+    this.isAsking = false;
+    this.onChange(this);
+    this.timer = setTimeout(() => this.poll(), EVERY_MS);
+  }
+
+  // Another process answers: what it has not seen stays here, so that the gap can be seen.
+  async meet(first) {
+    const live = this.revision ? await ask("/api/v1/live?since=0") : first;
+    if (this.instance !== null) {
+      this.restarts.push({ time: live.statistics.now, instance: live.instance });
+      // What was not done when the engine died is run again or planned anew; its successor will tell.
+      for (const [time, { status }] of this.batches) if (status === "PROCESSING" || status === "QUEUED") this.batches.delete(time);
+    }
+    this.instance = live.instance;
+    this.graph = null;
+    this.take(live);
+  }
+
+  take(live) {
+    this.revision = live.revision;
+    this.statistics = live.statistics;
+    this.state = live.state;
+    this.skew = live.statistics.now - Date.now();
+    const restart = this.restarts.at(-1);
+    if (restart?.instance === this.instance) restart.time = this.statistics.startTime ?? restart.time;
+    this.waiting = [];
+    for (const batch of live.batches) {
+      if (batch.revision === undefined) this.waiting.push(batch);
+      else this.batches.set(batch.batchTime, { ...batch, instance: this.instance });
+    }
+    this.sorted = [...this.batches.values()].sort((one, other) => one.batchTime - other.batchTime);
+    for (const old of this.sorted.splice(0, Math.max(0, this.sorted.length - KEPT))) {
+      this.batches.delete(old.batchTime);
+    }
+    if (this.graph === null && this.statistics.startTime !== null) this.fetchGraph();
+  }
+
+  async fetchGraph() {
+    this.graph = { nodes: [] };
+    try {
+      this.graph = await ask("/api/v1/graph");
+    } catch {
+      this.graph = null; // the next answer asks again
+    }
+  }
+}

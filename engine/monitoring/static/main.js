@@ -1,0 +1,92 @@
+// Which page is shown, the header, and what is said when the engine does not answer.
+
+import { BatchPage } from "./batch.js";
+import { byId, say } from "./dom.js";
+import { Feed } from "./feed.js";
+import { clock, counted, duration, moment, span } from "./format.js";
+import { Overview } from "./overview.js";
+
+const overview = new Overview((time) => go(`/batches/${time}`));
+const page = new BatchPage(byId("batch"));
+
+function shownBatch() {
+  const match = /^\/batches\/(\d+)$/.exec(location.pathname);
+  return match ? Number(match[1]) : null;
+}
+
+function go(path) {
+  history.pushState(null, "", path);
+  route();
+  scrollTo(0, 0);
+  byId("content").focus({ preventScroll: true });
+}
+
+function route() {
+  const time = shownBatch();
+  byId("overview").hidden = time !== null || !feed.statistics;
+  byId("batch").hidden = time === null;
+  if (time === null) {
+    page.leave();
+    overview.resize();
+  }
+  update(feed);
+}
+
+function headline({ statistics: now }) {
+  if (now.startTime === null) return "No batch has begun yet.";
+  const uptime = span(feed.now - now.startTime);
+  const done = counted(now.numTotalCompletedBatches, "completed batch").replace("batchs", "batches");
+  return `Running batches of ${duration(now.batchDuration)} for ${uptime} since ${moment(now.startTime)} (${done}, ${counted(now.numProcessedRecords, "record")})`;
+}
+
+function sayPhase({ statistics, silentSince }) {
+  const node = byId("phase");
+  node.dataset.phase = silentSince === null ? statistics?.status ?? "starting" : "silent";
+  say(node, { silent: "no answer" }[node.dataset.phase] ?? node.dataset.phase);
+}
+
+function saySilence({ silentSince, lastAnswer }) {
+  const node = byId("silence");
+  node.hidden = silentSince === null;
+  if (silentSince === null) return;
+  const since = lastAnswer === null ? "" : ` since ${clock(silentSince)}, ${span(Date.now() - silentSince)} ago`;
+  say(node, `The engine does not answer${since}. This page asks every second and goes on by itself when it is back.`);
+}
+
+function sayNotice({ statistics, silentSince }) {
+  const node = byId("notice");
+  const text = silentSince === null ? statistics?.statusText ?? "" : "";
+  node.hidden = !text;
+  node.classList.toggle("bad", statistics?.status === "failed");
+  say(node, text && text[0].toUpperCase() + text.slice(1) + (text.endsWith(".") ? "" : "."));
+}
+
+function update(now) {
+  sayPhase(now);
+  saySilence(now);
+  sayNotice(now);
+  if (!now.statistics) return;
+  say(byId("app"), now.statistics.app ?? "Streaming");
+  say(byId("headline"), headline(now));
+  const time = shownBatch();
+  if (time !== null) page.update(time, now);
+  else {
+    byId("overview").hidden = false;
+    overview.update(now);
+    document.title = `${now.silentSince === null ? "" : "(no answer) "}${now.statistics.app ?? "Streaming"} – streaming`;
+  }
+}
+
+const feed = new Feed(update);
+
+document.addEventListener("click", (event) => {
+  const link = event.target.closest("a[data-nav]");
+  if (!link || event.ctrlKey || event.metaKey || event.shiftKey || event.button !== 0) return;
+  event.preventDefault();
+  go(link.getAttribute("href"));
+});
+addEventListener("popstate", route);
+matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => overview.redraw());
+new ResizeObserver(() => byId("overview").hidden || overview.resize()).observe(byId("content"));
+route();
+feed.start();

@@ -1,0 +1,1 @@
+"""The streaming page in a real browser."""

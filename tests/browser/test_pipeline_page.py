@@ -1,0 +1,158 @@
+"""The streaming page of the reference pipeline on the embedded stack, in Chromium; it sits for the documents' pictures."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from services.settings import Settings
+from tests.browser.conftest import Open
+from tests.browser.look import Look
+from tests.tools.stack_world import free_port
+from tools.stack.api import Stack
+
+pytestmark = [pytest.mark.browser, pytest.mark.slow, pytest.mark.timeout(300)]
+
+DESK = {"viewport": {"width": 1_080, "height": 1_340}}
+PHONE = {
+    "viewport": {"width": 360, "height": 740},
+    "device_scale_factor": 2,
+    "is_mobile": True,
+    "has_touch": True,
+}
+SLOW = {"FAIL_POINT": "before_commit=delay:2.2"}
+"""A disk that takes two intervals for each commit."""
+COMPLETED = """count =>
+  Number(/(\\d+) completed/.exec(document.getElementById('timelines-note').textContent)[1]) >= count"""
+"""Whether the engine has completed so many batches."""
+
+
+@pytest.fixture(scope="module")
+def pipeline(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """Producers and an engine with the three jobs, as processes."""
+    settings = Settings(
+        stack="embedded",
+        data_dir=tmp_path_factory.mktemp("pipeline") / "stack",
+        metrics_port=free_port(),
+        producer_metrics_port=free_port(),
+    )
+    stack = Stack(settings, is_tied=True)
+    try:
+        stack.up()
+        yield stack
+    finally:
+        stack.down()
+
+
+def address(pipeline: Stack) -> str:
+    """Of the page."""
+    return f"http://127.0.0.1:{pipeline.settings.metrics_port}"
+
+
+def show(seen: Look, selector: str) -> None:
+    """Scroll until a heading is at the top."""
+    seen.page.eval_on_selector(
+        selector, "one => window.scrollTo(0, one.getBoundingClientRect().top + scrollY - 20)"
+    )
+
+
+def test_page_shows_three_jobs_their_state_and_lag(
+    pipeline: Stack, look: Open, screenshots: Path | None
+) -> None:
+    """Both inputs have their own timelines, the graph has the three jobs, each with its keys, and each partition its lag."""
+    seen = look(address(pipeline), **DESK)
+    if screenshots:
+        # The picture is of an engine that has been at work for a while, its first cold batches out of sight.
+        seen.page.check("input[name=span][value='120']", force=True)
+        seen.wait(COMPLETED, 130, seconds=200)
+    seen.wait_for_batches(8)
+    told = {row["name"]: row for row in seen.ask("/api/v1/state")["operators"]}
+
+    assert seen.texts(".timeline.sub h3") == ["ad-events", "page-views"]
+    assert seen.texts("#state tbody td:nth-child(1)") == ["campaign_windows", "trending_pages", "page_totals"]
+    assert set(told) == {"campaign_windows.windows", "trending_pages.counts", "page_totals.totals"}
+    assert seen.page.eval_on_selector_all("#graph .job text", "all => all.map(one => one.textContent)") == [
+        "campaign_windows",
+        "trending_pages",
+        "page_totals",
+    ]
+    assert seen.texts("#partitions tbody td:nth-child(1)") == ["ad-events"] * 4 + ["page-views"] * 2
+    assert len(seen.texts("#executors tbody tr")) == 2
+    seen.wait("() => /\\d+ %/.test(document.querySelector('#executors tbody td:nth-child(3)').innerText)")
+    seen.shoot(screenshots, "normal")
+    show(seen, "#graph-title")
+    seen.shoot(screenshots, "graph")
+
+
+def test_page_is_whole_in_the_dark_and_on_a_phone(
+    pipeline: Stack, look: Open, screenshots: Path | None
+) -> None:
+    """The same page in a dark scheme and on a phone has its charts, and the phone's graph stands upright and fits."""
+    dark = look(address(pipeline), color_scheme="dark", **DESK)
+    phone = look(address(pipeline), **PHONE)
+    for seen in (dark, phone):
+        seen.wait_for_batches(8)
+        seen.wait("() => document.querySelectorAll('#graph .node').length >= 14")
+        assert seen.coloured("processingTime", "--accent") > 20
+        assert not seen.is_wider_than_the_window()
+    picture = phone.page.locator("#graph svg").bounding_box()
+
+    assert picture is not None
+    assert picture["height"] > picture["width"]
+    assert picture["width"] <= 340
+    dark.shoot(screenshots, "dark")
+    phone.shoot(screenshots, "phone")
+
+
+def test_page_of_a_batch_has_every_partition_and_output(
+    pipeline: Stack, look: Open, screenshots: Path | None
+) -> None:
+    """A batch in which all three outputs ran shows them with their rows, and the six partitions that it read."""
+    seen = look(address(pipeline), **DESK)
+    seen.wait("() => document.querySelectorAll('#completed tbody tr').length >= 4")
+    whole = next(row for row in seen.ask("/api/v1/batches?status=completed") if row["numTotalOutputOps"] == 3)
+
+    seen.page.click(f"#completed a[href='/batches/{whole['batchTime']}']")
+    seen.wait("() => document.querySelectorAll('#batch .stages li').length === 9")
+
+    assert seen.texts("#batch table[aria-label^='Outputs'] tbody td:nth-child(1)") == [
+        "campaign_windows",
+        "trending_pages",
+        "page_totals",
+    ]
+    assert len(seen.texts("#batch table[aria-label^='Ranges'] tbody tr")) == 6
+    seen.shoot(screenshots, "batch", whole=True)
+
+
+def test_overload_and_kill_are_seen_as_they_happen(
+    pipeline: Stack, look: Open, screenshots: Path | None
+) -> None:
+    """A page that is left alone shows a healthy engine, its death, its successor that is too slow, and waiting batches."""
+    seen = look(address(pipeline), **DESK)
+    seen.wait_for_batches(8)
+    seen.page.check("input[name=span][value='120']", force=True)
+
+    pipeline.kill("engine")
+    seen.wait("() => document.getElementById('phase').textContent === 'no answer'")
+    seen.wait("() => document.getElementById('phase').textContent === 'running'")
+    before = seen.ask("/api/v1/statistics")["numTotalCompletedBatches"]
+    seen.wait(COMPLETED, before + 12)
+    assert seen.coloured("totalDelay", "--ink-2") > 5  # the mark of the restart
+    seen.shoot(screenshots, "after-kill")
+
+    slow(pipeline)
+    seen.wait("() => document.getElementById('phase').textContent === 'running'")
+    seen.wait("() => document.querySelector('[data-key=processingTime]').classList.contains('over')")
+    seen.wait("() => document.querySelectorAll('#waiting tbody tr').length >= 2")
+    if screenshots:
+        seen.wait("() => document.querySelectorAll('#completed [data-tone=bad]').length >= 8")
+
+    assert seen.coloured("processingTime", "--bad") > 40
+    seen.shoot(screenshots, "overloaded")
+
+
+def slow(pipeline: Stack) -> None:
+    """Put an engine with a slow disk in the place of the one that runs."""
+    pipeline.down()
+    pipeline.up(["producer"])
+    pipeline.start("engine", SLOW)

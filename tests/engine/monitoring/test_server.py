@@ -1,0 +1,315 @@
+"""The streaming page's server: paths, methods, headers, ports, health."""
+
+import http.client
+import json
+import re
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from socket import create_server, socket
+from typing import Any, NamedTuple
+from urllib.parse import urlsplit
+
+import pytest
+
+from engine import LocalContext, StreamingContext
+from engine.errors import ConfigurationError, StreamingError
+from engine.monitoring import PrometheusListener, StreamingPage
+from tests.engine.app import START_MS
+from tests.engine.children import ROOT, wait_until
+from tests.engine.monitoring.shown import Shown
+
+
+class Answer(NamedTuple):
+    """What the server says to one request."""
+
+    status: int
+    headers: dict[str, str]
+    body: str
+
+    @property
+    def json(self) -> Any:
+        """The body as data."""
+        return json.loads(self.body)
+
+
+def ask(page: StreamingPage, path: str, method: str = "GET", **headers: str) -> Answer:
+    """One request."""
+    connection = http.client.HTTPConnection(urlsplit(page.address).netloc, timeout=10)
+    try:
+        connection.request(method, path, headers=headers)
+        answer = connection.getresponse()
+        return Answer(answer.status, dict(answer.getheaders()), answer.read().decode())
+    finally:
+        connection.close()
+
+
+@pytest.fixture
+def shown(tmp_path: Path) -> Iterator[Shown]:
+    """An application with two batches done, and its page up."""
+    with LocalContext("local", "shown") as context, Shown(context, tmp_path) as made:
+        made.page.start()
+        yield made.run(["a"], ["a", "b"])
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["/", f"/batches/{START_MS + 1_000}", "/static/page.css", "/api/v1/statistics", "/nowhere", "/healthz"],
+)
+def test_every_answer_has_the_security_headers(shown: Shown, path: str) -> None:
+    """Pages, assets, data and errors carry a policy without inline code, and may not be framed or sniffed."""
+    headers = ask(shown.page, path).headers
+
+    policy = headers["Content-Security-Policy"]
+    assert policy.startswith("default-src 'none'; script-src 'self'; style-src 'self'")
+    assert "unsafe" not in policy
+    assert "frame-ancestors 'none'" in policy
+    assert headers["X-Content-Type-Options"] == "nosniff"
+    assert headers["Referrer-Policy"] == "no-referrer"
+    assert headers["Cache-Control"] in {"no-store", "no-cache"}
+    assert headers["Server"] == "dstreams"
+
+
+def test_page_has_no_inline_code_and_names_only_own_assets(shown: Shown) -> None:
+    """Every script, style and picture of the page comes from this server and is there."""
+    html = ask(shown.page, "/").body
+
+    assert not re.search(r"<script(?![^>]*src=)|<style|\sstyle=|\son\w+=", html)
+    named = re.findall(r'(?:src|href)="(/static/[^"]+)"', html)
+    assert len(named) == 5
+    assert {ask(shown.page, path).status for path in named} == {200}
+    assert "http://" not in html
+    assert "https://" not in html
+
+
+def test_scripts_import_only_each_other(shown: Shown) -> None:
+    """Every module that a script imports is served."""
+    waiting, seen = ["main.js"], set()
+    while waiting:
+        name = waiting.pop()
+        seen.add(name)
+        answer = ask(shown.page, f"/static/{name}")
+        assert (answer.status, answer.headers["Content-Type"]) == (200, "text/javascript; charset=utf-8")
+        waiting += [found for found in re.findall(r'from "\./([^"]+)"', answer.body) if found not in seen]
+
+    assert {"charts.js", "graph.js", "batch.js", "overview.js"} <= seen
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "PATCH", "OPTIONS"])
+def test_only_get_and_head_are_answered(shown: Shown, method: str) -> None:
+    """Any other method is refused in plain text."""
+    answer = ask(shown.page, "/api/v1/statistics", method)
+
+    assert answer.status == 405
+    assert answer.headers["Content-Type"].startswith("text/plain")
+    assert answer.headers["Allow"] == "GET,HEAD"
+
+
+def test_head_has_the_headers_and_no_body(shown: Shown) -> None:
+    """HEAD answers like GET without the body."""
+    answer = ask(shown.page, "/", "HEAD")
+
+    assert (answer.status, answer.body) == (200, "")
+    assert int(answer.headers["Content-Length"]) > 1_000
+
+
+@pytest.mark.parametrize(
+    "path", ["/nowhere", "/static/../server.py", "/static/%2e%2e/server.py", "/batches/soon", "/metrics"]
+)
+def test_unknown_path_is_plain_404(shown: Shown, path: str) -> None:
+    """A path that is not there, or leads out of the folder of assets, is a plain 404."""
+    answer = ask(shown.page, path)
+
+    assert answer.status == 404
+    assert answer.headers["Content-Type"].startswith("text/plain")
+
+
+def test_unchanged_asset_is_not_sent_again(shown: Shown) -> None:
+    """An asset with the tag that the browser has is answered by 304."""
+    first = ask(shown.page, "/static/page.css")
+
+    again = ask(shown.page, "/static/page.css", **{"If-None-Match": first.headers["ETag"]})
+
+    assert (again.status, again.body) == (304, "")
+
+
+def test_batches_are_limited_and_filtered(shown: Shown) -> None:
+    """`limit` cuts the list, `status` picks, and a number that is none is refused."""
+    assert [row["batchTime"] for row in ask(shown.page, "/api/v1/batches?limit=1").json] == [START_MS + 2_000]
+    assert len(ask(shown.page, "/api/v1/batches?status=completed").json) == 2
+    assert ask(shown.page, "/api/v1/batches?status=failed").json == []
+    assert ask(shown.page, "/api/v1/batches?limit=many").status == 400
+
+
+def test_batch_is_found_by_its_time(shown: Shown) -> None:
+    """A batch that is kept is told, one that is not is a 404 in a sentence."""
+    assert ask(shown.page, f"/api/v1/batches/{START_MS + 2_000}").json["inputSize"] == 1
+    missing = ask(shown.page, "/api/v1/batches/5")
+    assert missing.status == 404
+    assert "batch 5 is not among the 2 batches that are kept" in missing.body
+
+
+def test_live_is_the_union_of_what_the_page_shows(shown: Shown) -> None:
+    """One answer holds statistics, changed batches and state, and names process and revision."""
+    live = ask(shown.page, "/api/v1/live").json
+    later = ask(shown.page, f"/api/v1/live?since={live['revision']}").json
+
+    assert live["statistics"] == ask(shown.page, "/api/v1/statistics").json
+    assert live["batches"] == ask(shown.page, "/api/v1/batches").json
+    assert live["state"] == ask(shown.page, "/api/v1/state").json
+    assert later["batches"] == []
+    assert later["instance"] == live["instance"]
+
+
+def test_health_follows_the_life_of_the_engine(tmp_path: Path) -> None:
+    """Health is 503 with the reason before the first commit, 200 after it, and 503 again when the context has stopped."""
+    with LocalContext("local", "shown") as context, Shown(context, tmp_path) as made:
+        made.page.start()
+        before = ask(made.page, "/healthz")
+        made.run(["a"])
+        running = ask(made.page, "/healthz")
+        made.ssc.stop(stopSparkContext=False)
+        after = ask(made.page, "/healthz")
+
+    assert (before.status, before.body) == (503, "waiting for the first batch\n")
+    assert (running.status, running.body) == (200, "ok\n")
+    assert (after.status, after.body) == (503, "the context was stopped\n")
+
+
+def test_error_that_ended_the_stream_is_the_reason(tmp_path: Path) -> None:
+    """Health names the error, again and again the same, when a batch ended the stream."""
+
+    def fail(_: object) -> None:
+        raise KeyError("page")
+
+    with LocalContext("local", "shown") as context, Shown(context, tmp_path, fail) as made:
+        made.page.start()
+        with pytest.raises(StreamingError):
+            made.run(["a"])
+        answers = [ask(made.page, "/healthz") for _ in range(3)]
+
+    assert {answer.status for answer in answers} == {503}
+    assert len({answer.body for answer in answers}) == 1
+    assert "KeyError: 'page'" in answers[0].body
+
+
+def test_page_is_up_before_the_context(tmp_path: Path) -> None:
+    """A page that was started first says what the start waits for, and has no figures yet."""
+    page = StreamingPage(port=0)
+    page.waiting_for("waiting for Kafka at 127.0.0.1:9092")
+    page.start()
+    try:
+        health = ask(page, "/healthz")
+        told = ask(page, "/api/v1/statistics").json
+        progress = ask(page, "/api/v1/progress").json
+        graph = ask(page, "/api/v1/graph").json
+    finally:
+        page.stop()
+
+    assert (health.status, health.body) == (503, "waiting for Kafka at 127.0.0.1:9092\n")
+    assert (told["status"], told["startTime"]) == ("starting", None)
+    assert progress == {"epoch": 0, "committed": None, "running": None}
+    assert graph == {"nodes": []}
+
+
+def test_plan_that_waits_for_its_input_is_told(tmp_path: Path) -> None:
+    """When no batch is planned although one has been due for long, the page says for which input it waits."""
+    with LocalContext("local", "shown") as context, Shown(context, tmp_path) as made:
+        made.page.start()
+        made.run(["a"])
+        made.clock.advance(5_000)
+
+        told = ask(made.page, "/api/v1/statistics").json
+
+    assert told["status"] == "waiting"
+    assert told["statusText"].endswith("waiting for words.queue")
+    assert told["numWaitingBatches"] == 5
+
+
+def test_metrics_are_those_of_the_registry() -> None:
+    """With a registry /metrics has its samples, in the form that the asker accepts."""
+    listener = PrometheusListener()
+    page = StreamingPage(port=0, registry=listener.registry).start()
+    try:
+        plain = ask(page, "/metrics")
+        openmetrics = ask(page, "/metrics", Accept="application/openmetrics-text; version=1.0.0")
+    finally:
+        page.stop()
+
+    assert 'engine_batches_total{outcome="completed"} 0.0' in plain.body
+    assert plain.headers["Content-Type"].startswith("text/plain; version=")
+    assert openmetrics.headers["Content-Type"].startswith("application/openmetrics-text")
+    assert openmetrics.body.endswith("# EOF\n")
+
+
+def test_taken_port_is_refused_in_a_sentence() -> None:
+    """A port that somebody listens on is named with its setting and the remedy."""
+    with create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+
+        with pytest.raises(
+            ConfigurationError, match=rf"^METRICS_PORT={port} cannot be opened .*; choose another port$"
+        ):
+            StreamingPage(port=port, setting="METRICS_PORT").start()
+
+
+def test_address_that_is_not_ours_is_refused() -> None:
+    """A host that this machine does not have is named."""
+    with pytest.raises(ConfigurationError, match=r"203\.0\.113\.9"):
+        StreamingPage(port=0, host="203.0.113.9").start()
+
+
+def test_stopped_page_lets_go_of_its_port_and_thread() -> None:
+    """After `stop` nobody listens, no thread is left, and a second call does nothing."""
+    page = StreamingPage(port=0).start()
+    address = urlsplit(page.address)
+    page.stop()
+    page.stop()
+
+    with socket() as probe:
+        assert probe.connect_ex((address.hostname or "", address.port or 0)) != 0
+    assert "streaming-page" not in {thread.name for thread in threading.enumerate()}
+
+
+def test_page_without_start_has_no_address() -> None:
+    """The address is known when the page listens."""
+    with pytest.raises(StreamingError, match="start"):
+        _ = StreamingPage(port=0).address
+
+
+@pytest.mark.slow
+def test_page_of_a_running_context_in_one_line(tmp_path: Path) -> None:
+    """A page that is made with its context shows the batches of its thread."""
+    with LocalContext("local", "live") as context:
+        ssc = StreamingContext(context, 0.05)
+        ssc.queueStream([["a"]]).foreachRDD(lambda rdd: rdd.count())
+        page = StreamingPage(ssc, port=0).start()
+        try:
+            ssc.start()
+            wait_until(lambda: ask(page, "/healthz").status == 200, "a batch is committed")
+            assert ask(page, "/api/v1/statistics").json["app"] == "live"
+        finally:
+            ssc.stop(stopSparkContext=False)
+            page.stop()
+
+
+@pytest.mark.slow
+def test_example_of_the_documents_runs(tmp_path: Path) -> None:
+    """The job in docs/streaming-page.md runs as it stands, on a free port, and says where its page is."""
+    document = (ROOT / "docs" / "streaming-page.md").read_text()
+    (example,) = re.findall(r"```python\n(.*?)```", document, re.DOTALL)
+
+    done = subprocess.run(
+        [sys.executable, "-c", example.replace("port=4040", "port=0")],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "see http://127.0.0.1:" in done.stdout
+    assert "('to', 1)" in done.stdout

@@ -19,6 +19,7 @@ from engine.clock import Clock, SystemClock
 from services.producer import kafka_sink, log_sink
 from services.producer.events import AD_TOPIC, PAGE_TOPIC, ad_event, page_event
 from services.producer.feed import Content, Feed, PartitionSink
+from services.producer.metrics import ProducerMetrics
 from services.producer.schedule import Schedule
 from services.settings import Settings, exit_code, load_settings
 
@@ -132,17 +133,22 @@ def _flush(feeds: Sequence[Feed], clock: Clock, *, fast: bool) -> bool:
     return more
 
 
-def build_feeds(settings: Settings, start_ms: int, limit: int | None) -> list[Feed]:
+def build_feeds(
+    settings: Settings, start_ms: int, limit: int | None, metrics: ProducerMetrics | None = None
+) -> list[Feed]:
     """The feeds of the stack that the settings name; nothing is opened yet.
 
     Args:
         settings: of the services.
         start_ms: when the first event of an empty topic is due, milliseconds since the epoch.
         limit: number of events of each topic after which it is done.
+        metrics: count and time every append.
     """
 
     def feed(topic: str, content: Content, rate: int, partitions: int) -> Feed:
         sinks = [_sink(settings, topic, partition) for partition in range(partitions)]
+        if metrics is not None:
+            sinks = [metrics.measured(topic, sink) for sink in sinks]
         return Feed(topic, content, settings.seed, Schedule(start_ms, rate, partitions), sinks, limit)
 
     return [
@@ -178,18 +184,22 @@ def _check_topics(settings: Settings) -> bool:
 def command(limit: int | None, start_ms: int | None, *, fast: bool) -> None:
     """Produce ad-events and page-views at AD_RATE and PAGE_RATE until SIGTERM.
 
+    Metrics are at http://LISTEN_HOST:PRODUCER_METRICS_PORT/metrics, also while Kafka is waited for.
+
     Exit codes: 0 stopped or limit reached, 2 refused, with the reason in one sentence.
     """
     settings, clock, stop = load_settings(), SystemClock(), threading.Event()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(levelname)s %(message)s")
     for signum in (signal.SIGTERM, signal.SIGINT):
         signal.signal(signum, lambda *_: stop.set())
+    metrics = ProducerMetrics({AD_TOPIC: settings.ad_rate, PAGE_TOPIC: settings.page_rate}, clock)
+    metrics.serve(settings.listen_host, settings.producer_metrics_port)
     waiting = Waiting(clock, stop)
     while not stop.is_set() and not waiting.attempt(partial(_check_topics, settings)):
         pass
     if stop.is_set():
         return
-    feeds = build_feeds(settings, clock.wall_ms() if start_ms is None else start_ms, limit)
+    feeds = build_feeds(settings, clock.wall_ms() if start_ms is None else start_ms, limit, metrics)
     try:
         run(feeds, clock, stop, fast=fast)
     finally:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import socket
 import subprocess
 import sys
 import threading
@@ -73,16 +74,24 @@ class Spawn(Protocol):
 
 @pytest.fixture
 def spawn(tmp_path: Path) -> Iterator[Spawn]:
-    """Starts processes of the producer, and kills at the end what is still running."""
+    """Starts processes of the producer, each with a port of its own, and kills at the end what is still running."""
     started: list[Producer] = []
 
     def start(arguments: Sequence[str], variables: dict[str, str], command: Sequence[str] = MAIN) -> Producer:
+        variables = {"PRODUCER_METRICS_PORT": str(free_port()), **variables}
         started.append(Producer(tmp_path / f"output-{len(started)}", arguments, variables, command))
         return started[-1]
 
     yield start
     for producer in started:
         producer.kill()
+
+
+def free_port() -> int:
+    """A port of the loopback address that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
 
 
 def wait_until(condition: Callable[[], object], what: str, seconds: float = 60) -> None:

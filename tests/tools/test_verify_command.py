@@ -2,12 +2,15 @@
 
 import ast
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 
-from services.settings import Settings
+from services.settings import REPOSITORY, Settings
 from tests.tools.verify_world import COLUMNS, World, exact_world  # noqa: F401 - a fixture
 from tools.verify import verify
 from tools.verify.__main__ import command
@@ -32,6 +35,42 @@ def test_command_prints_one_line_a_table_and_the_verdict(world: World, tmp_path:
     result = CliRunner().invoke(command, ["--wait", "0"], env=environment)
     assert result.exit_code == 2
     assert result.stderr.startswith("verify could not tell: nothing is committed yet")
+
+
+def test_json_may_go_to_standard_output(world: World) -> None:
+    """With - for the file standard output is the JSON alone, and the code and the reason are as ever."""
+    environment = {"STACK": "embedded", "DATA_DIR": str(world.settings.data_dir)}
+    result = CliRunner().invoke(command, ["--json", "-"], env=environment)
+    assert (result.exit_code, json.loads(result.stdout)["line"]) == (0, world.verify().line)
+    result = CliRunner().invoke(command, ["--json", "-"], env={**environment, "APP": "other"})
+    assert (result.exit_code, json.loads(result.stdout)["code"]) == (2, 2)
+    assert result.stderr.startswith("verify could not tell: nothing is committed yet")
+
+
+@pytest.mark.slow
+def test_help_is_the_typed_commands_and_reads_well() -> None:
+    """Help and errors name scripts/verify, and at 80 columns each verdict begins a line of its own."""
+
+    def lines(argument: str) -> list[str]:
+        run = subprocess.run(
+            [sys.executable, "-m", "tools.verify", argument],
+            cwd=REPOSITORY,
+            env={"PATH": os.environ["PATH"], "COLUMNS": "80"},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        return (run.stdout + run.stderr).splitlines()
+
+    helped = lines("--help")
+    assert helped[0] == "Usage: scripts/verify [OPTIONS]"
+    assert max(map(len, helped)) <= 80
+    begins = [
+        line.split()[0] for line in helped if line.startswith(("  missing  ", "  over     ", "  wrong    "))
+    ]
+    assert begins == ["missing", "over", "wrong"]
+    assert not any("\\b" in line for line in helped)
+    assert lines("--what")[:2] == ["Usage: scripts/verify [OPTIONS]", "Try 'scripts/verify --help' for help."]
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,8 @@ from services.settings import exit_code, load_settings
 from tools.verify import proof
 from tools.verify.verdict import Verdict
 
+STANDARD_OUTPUT = Path("-")
+
 
 @click.command(context_settings={"max_content_width": 100})
 @click.option(
@@ -32,12 +34,12 @@ from tools.verify.verdict import Verdict
 @click.option(
     "--json",
     "json_path",
-    type=click.Path(dir_okay=False, writable=True, path_type=Path),
+    type=click.Path(dir_okay=False, writable=True, allow_dash=True, path_type=Path),
     metavar="FILE",
-    help="Write everything that was found to FILE as JSON too.",
+    help="Write everything that was found to FILE as JSON too; - is standard output, in place of the lines.",
 )
 def command(wait_seconds: float, json_path: Path | None) -> None:
-    r"""Compare every result table with a truth recomputed from the log and the ledger.
+    """Compare every result table with a truth recomputed from the log and the ledger.
 
     STACK, DATA_DIR, KAFKA_BOOTSTRAP, CASSANDRA_HOSTS, CASSANDRA_PORT, KEYSPACE, APP, JOBS and SEED say what to verify. It may
     run at any time, also while producers and engine run. One line for each table, the first rows that are not exact,
@@ -50,7 +52,7 @@ def command(wait_seconds: float, json_path: Path | None) -> None:
              a total that is not the producers' closed form
 
     Exit codes: 0 every row is exact, 1 some are not, 2 could not tell, with the reason.
-    """
+    """  # noqa: D301 - \b is meant, click's mark of a paragraph that is not to be wrapped
     sys.exit(exit_code(lambda: _run(wait_seconds, json_path)))
 
 
@@ -58,18 +60,22 @@ def _run(wait_seconds: float, json_path: Path | None) -> int:
     settings = load_settings()
     with _shown_progress() as progress:
         verdict = proof.verify(settings, wait_seconds=wait_seconds, progress=progress)
-    if json_path:
-        json_path.write_text(json.dumps(verdict.as_json(), indent=2, default=str) + "\n", encoding="utf-8")
-    _tell(verdict)
+    _tell(verdict, json_path)
     return verdict.code
 
 
-def _tell(verdict: Verdict) -> None:
-    for line in verdict.lines():
-        click.echo(line)
+def _tell(verdict: Verdict, json_path: Path | None) -> None:
+    text = json.dumps(verdict.as_json(), indent=2, default=str) if json_path else ""
+    if json_path == STANDARD_OUTPUT:
+        click.echo(text)
+    else:
+        if json_path:
+            json_path.write_text(f"{text}\n", encoding="utf-8")
+        for line in verdict.lines():
+            click.echo(line)
     if verdict.reason:
         click.echo(f"verify could not tell: {verdict.reason}", err=True)
-    if verdict.tables:
+    if verdict.tables and json_path != STANDARD_OUTPUT:
         click.echo(verdict.line)
 
 
@@ -84,4 +90,4 @@ def _shown_progress() -> Iterator[proof.Progress]:
 
 
 if __name__ == "__main__":
-    command()
+    command(prog_name="scripts/verify")

@@ -57,7 +57,9 @@ class CassandraStore:
 
     def _unreadable(self, error: Exception) -> CannotTellError:
         text = " ".join(str(error.args[0] if error.args else error).split())
-        return CannotTellError(f"{self._where} cannot be read ({text}); start the stack with `make stack-up`")
+        return CannotTellError(
+            f"{self._where} cannot be read ({text}); start it, or set CASSANDRA_HOSTS and CASSANDRA_PORT to where it is"
+        )
 
     def _select(self, query: str, values: Sequence[object] = ()) -> Iterator[Values]:
         try:

@@ -51,10 +51,19 @@ def listening() -> Iterator[int]:
         yield listener.getsockname()[1]
 
 
+def free_ports() -> dict[str, int]:
+    """A free port for every setting that is one, all different."""
+    names = [name for name in Settings.model_fields if name.endswith("_port")]
+    ports: set[int] = set()
+    while len(ports) < len(names):
+        ports.add(free_port())
+    return dict(zip(names, ports, strict=True))
+
+
 def embedded(folder: Path, **more: object) -> Settings:
     """The settings of an embedded stack in a folder of its own."""
     return Settings.model_validate(
-        {"stack": "embedded", "data_dir": folder / "stack", "metrics_port": free_port(), **more}
+        {"stack": "embedded", "data_dir": folder / "stack", **free_ports(), **more}
     )
 
 

@@ -1,5 +1,6 @@
 """The chaos drills: each fault has its effect, is healed, and leaves every row exact; one without effect is not praised."""
 
+import json
 import re
 import signal
 import subprocess
@@ -13,9 +14,12 @@ from engine.errors import StreamingError
 from services.settings import REPOSITORY, Settings, base_environment
 from tests.servers import CassandraServer, KafkaServer
 from tests.tools.stack_world import embedded, kinds_of, pid_of, state_of, wait_until
-from tools.chaos import drill
+from tools.chaos import scene
 from tools.chaos.__main__ import INTERRUPTED, table
-from tools.chaos.drill import Drill, Outcome
+from tools.chaos.drill import HOLD_SECONDS, Drill
+from tools.chaos.faults import FAULTS, faults_of
+from tools.chaos.history import History
+from tools.chaos.scene import Outcome
 from tools.stack.api import Stack
 from tools.stack.events import Event, EventLog
 from tools.verify import Verdict
@@ -46,6 +50,12 @@ def chaos(settings: Settings, **variables: str) -> subprocess.Popen[str]:
     )
 
 
+def drills_of(stack: Stack) -> list[dict[str, object]]:
+    """The lines of the history of drills."""
+    path = stack.settings.data_dir / "drills" / "history.jsonl"
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
 def outcome(run: int, seconds: float, **more: object) -> Outcome:
     """A run in which everything took about so long."""
     made = Outcome(run, seconds, seconds, seconds * 2, seconds * 3, verdict=Verdict())
@@ -61,7 +71,7 @@ def test_engine_kill_starts_the_stack_and_leaves_every_row_exact(stack: Stack) -
     printed, said = process.communicate(timeout=100)
     assert process.returncode == 0, said
     lines = printed.splitlines()
-    assert lines[0] == "engine-kill, seed 7, STACK=embedded; seconds since the kill"
+    assert lines[0] == "engine-kill, seed 7, STACK=embedded; seconds since the fault"
     assert [line.split()[0] for line in lines[1:-1]] == ["run", "1", "2", "median", "worst"]
     assert re.fullmatch(
         r"verify: windows=[1-9]\d* exact=\d+ missing=0 over=0 wrong=0 dead_letters=0", lines[-1]
@@ -69,49 +79,113 @@ def test_engine_kill_starts_the_stack_and_leaves_every_row_exact(stack: Stack) -
     assert kinds_of(stack, "engine").count("kill") == 2
     assert kinds_of(stack, "engine").count("restart") == 2
     assert state_of(stack, "engine") == "running"
+    runs = drills_of(stack)
+    assert [(run["fault"], run["seed"], run["run"], run["verdict"]) for run in runs] == [
+        ("engine-kill", 7, 1, "exact"),
+        ("engine-kill", 7, 2, "exact"),
+    ]
+    assert all(run["started"] < run["ended"] and run["detect"] < run["restart"] for run in runs)
+    assert not (stack.settings.data_dir / "drills" / "running.json").exists()
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("fault", ["kafka-restart", "cassandra-restart"])
+def test_paused_engine_makes_up_for_the_time_with_one_batch(stack: Stack) -> None:
+    """An engine that was held commits nothing meanwhile and then takes over all missed times at once, as the same process."""
+    stack.up()
+    before = pid_of(stack, "engine")
+    found = Drill(stack, "engine-pause", 3, quiet, hold_seconds=5).run(1)
+    assert (found.doubts, found.word) == ([], "exact")
+    assert 2 < found.detect < 5 <= found.restart <= found.first_batch <= found.caught_up
+    assert pid_of(stack, "engine") == before
+
+
+@pytest.mark.slow
+def test_killed_producer_goes_on_where_it_stopped(stack: Stack) -> None:
+    """A producer that was killed is started again, its new records come through, and none is there twice."""
+    stack.up()
+    before = pid_of(stack, "producer")
+    found = Drill(stack, "producer-kill", 3, quiet).run(1)
+    assert (found.doubts, found.word) == ([], "exact")
+    assert 0 < found.detect < found.restart < found.first_batch <= found.caught_up
+    assert pid_of(stack, "producer") != before
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("fault", sorted(set(FAULTS) - set(faults_of("embedded"))))
 def test_server_faults_are_refused_on_the_embedded_stack(tmp_path: Path, fault: str) -> None:
     """A fault of a server that the stack does not have is refused in one sentence with exit code 2."""
     process = chaos(embedded(tmp_path), FAULT=fault)
     printed, said = process.communicate(timeout=30)
     assert (process.returncode, printed) == (2, "")
-    assert (
-        said
-        == f"FAULT='{fault}' needs a server, and STACK='embedded' has none; use engine-kill or STACK=processes\n"
+    where = " or ".join(FAULTS[fault].stacks)
+    assert said == (
+        f"FAULT='{fault}' cannot be done with STACK='embedded'; use STACK={where}, "
+        "or one of engine-kill, engine-pause, producer-kill\n"
     )
     assert not (tmp_path / "stack").exists()
 
 
 class Toothless(Stack):
-    """A stack whose kill is only written down."""
+    """A stack whose kill and pause are only written down."""
 
     def kill(self, name: str, number: signal.Signals = signal.SIGKILL) -> Event:
         """Signal nobody."""
         events = EventLog(self.settings.data_dir / "events.jsonl")
         return events.append(name, "kill", pid=pid_of(self, name), signal=number.name)
 
+    def pause(self, name: str) -> Event:
+        """Hold nobody."""
+        return EventLog(self.settings.data_dir / "events.jsonl").append(name, "pause", pid=pid_of(self, name))
+
 
 @pytest.mark.slow
 def test_fault_without_effect_fails_the_drill(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A kill after which nobody has died is an error, however exact the rows are."""
-    monkeypatch.setattr(drill, "_DETECT_SECONDS", 1.0)
+    """A drill whose victim did not die, or was not held, has failed and names what was not seen, however exact the rows are."""
+    monkeypatch.setattr(scene, "DETECT_SECONDS", 1.0)
     stack.up()
-    with pytest.raises(StreamingError, match="engine had no event 'death' within 1 s"):
-        Drill(Toothless(stack.settings), "engine-kill", 1, quiet).run(1)
+    toothless = Toothless(stack.settings)
+    for fault, missed in (
+        ("engine-kill", ["engine did not die within 1 s of its SIGKILL"]),
+        ("producer-kill", ["producer did not die within 1 s of its SIGKILL"]),
+    ):
+        found = Drill(toothless, fault, 1, quiet).run(1)
+        assert (found.doubts, found.word, found.is_good) == (missed, "no-effect", False)
+        assert found.verdict is not None
+        assert found.verdict.code == 0
+    found = Drill(toothless, "engine-pause", 1, quiet, hold_seconds=4).run(1)
+    assert found.doubts[0] == "the engine was not held"
+    assert re.fullmatch(r"batch \d+ was committed within the 4 s in which engine was away", found.doubts[1])
+    assert "no batch took over the missed times" in found.doubts[-1]
+    assert [run["verdict"] for run in drills_of(stack)] == ["no-effect"] * 3
 
 
 @pytest.mark.slow
 def test_drill_on_an_engine_that_does_not_work_fails(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
     """A drill strikes only an engine that keeps up, since a fault under no load proves nothing."""
-    monkeypatch.setattr(drill, "_CAUGHT_UP_SECONDS", 2.0)
+    monkeypatch.setattr(scene, "CAUGHT_UP_SECONDS", 2.0)
     stack.up()
     stack.pause("engine")
     with pytest.raises(StreamingError, match="has not caught up within 2 s"):
         Drill(stack, "engine-kill", 1, quiet).run(1)
     stack.resume("engine")
+    assert [run["verdict"] for run in drills_of(stack)] == ["unknown"]
+
+
+@pytest.mark.slow
+def test_interrupted_pause_is_resumed(stack: Stack) -> None:
+    """Ctrl-C in the middle of a hold lets the held process go on, and leaves no drill that seems to run."""
+    stack.up()
+    process = chaos(stack.settings, FAULT="engine-pause")
+    wait_until(lambda: state_of(stack, "engine") == "paused", 60)
+    running = stack.settings.data_dir / "drills" / "running.json"
+    told = json.loads(running.read_text())
+    assert (told["fault"], told["seed"], told["run"]) == ("engine-pause", 1, 1)
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=30)
+    assert process.returncode == INTERRUPTED, said
+    assert state_of(stack, "engine") == "running"
+    assert not running.exists()
+    assert not (running.parent / "history.jsonl").exists()
 
 
 @pytest.mark.slow
@@ -150,6 +224,58 @@ def test_doubt_is_told_and_spoils_a_run() -> None:
     assert not outcome(1, 1.0, verdict=Verdict(reason="the log is gone")).is_good
 
 
+def test_drills_are_told_while_they_run_and_afterwards(tmp_path: Path) -> None:
+    """One file says which drill runs now, and one has a line for each that has ended."""
+    history = History(tmp_path, "kafka-cut", 4)
+    history.begin(2)
+    running = json.loads((tmp_path / "drills" / "running.json").read_text())
+    assert running == {"fault": "kafka-cut", "seed": 4, "run": 2, "started": running["started"]}
+    history.end(outcome(2, 1.5))
+    history.end(outcome(3, 1.0, doubts=["it went on"]))
+    history.close()
+    history.close()
+    assert [path.name for path in (tmp_path / "drills").iterdir()] == ["history.jsonl"]
+    lines = [json.loads(line) for line in (tmp_path / "drills" / "history.jsonl").read_text().splitlines()]
+    assert lines[0] == {
+        "fault": "kafka-cut",
+        "seed": 4,
+        "run": 2,
+        "started": running["started"],
+        "ended": lines[0]["ended"],
+        "detect": 1.5,
+        "restart": 1.5,
+        "first_batch": 3.0,
+        "caught_up": 4.5,
+        "verdict": "exact",
+    }
+    assert lines[1]["verdict"] == "no-effect"
+
+
+def test_help_lists_every_fault_in_eighty_columns() -> None:
+    """`--help` has a line for each fault with the stacks on which it runs."""
+    said = subprocess.run(
+        [sys.executable, "-m", "tools.chaos", "--help"],
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    assert max(map(len, said.splitlines())) <= 80
+    for fault in FAULTS.values():
+        told = "all" if len(fault.stacks) == 3 else ", ".join(fault.stacks)
+        assert re.search(rf"^ *{fault.name} .*{re.escape(fault.does)} +{told}$", said, re.MULTILINE), (
+            fault.name
+        )
+
+
+def test_docs_have_every_fault() -> None:
+    """The page about chaos has a row for each fault, with what is done, what must be seen, and where."""
+    text = (REPOSITORY / "docs" / "chaos.md").read_text()
+    for fault in FAULTS.values():
+        row = f"| `{fault.name}` | {fault.does} | {fault.seen} | {', '.join(fault.stacks)} |"
+        assert row in text, row
+
+
 @pytest.fixture
 def real_stack(kafka_server: KafkaServer, cassandra_server: CassandraServer) -> Iterator[Stack]:
     """The session's servers with producer and engine at work; those two end after the test."""
@@ -161,6 +287,25 @@ def real_stack(kafka_server: KafkaServer, cassandra_server: CassandraServer) -> 
         made.wait_for(name, "death", after=made.kill(name, signal.SIGTERM).time)
 
 
+def drill_on_servers(stack: Stack, fault: str, hold: float, figures: Callable[[str], None]) -> Outcome:
+    """One run that must have its effect and leave every table exact."""
+    drill = Drill(stack, fault, 1, quiet, hold_seconds=hold)
+    found = drill.run(1)
+    drill.close()
+    for line in table([found]):
+        figures(f"{fault}: {line}")
+    assert found.doubts == []
+    assert found.restart >= hold
+    assert found.verdict is not None
+    assert (found.verdict.code, found.verdict.reason) == (0, "")
+    assert {verdict.name for verdict in found.verdict.tables if verdict.exact} >= {
+        "campaign_windows",
+        "trending_pages",
+        "page_totals",
+    }
+    return found
+
+
 @pytest.mark.slow
 @pytest.mark.servers
 @pytest.mark.timeout(400)
@@ -169,18 +314,24 @@ def test_server_killed_in_flight_loses_no_acknowledged_row(
     real_stack: Stack, fault: str, figures: Callable[[str], None]
 ) -> None:
     """A server is killed while a batch is in flight and started 10 s later: every acknowledged row is there, all are exact."""
-    server = drill.FAULTS[fault]
+    server = FAULTS[fault].victim
     before = pid_of(real_stack, server)
-    found = Drill(real_stack, fault, 1, quiet).run(1)
-    for line in table([found]):
-        figures(f"{fault}: {line}")
-    assert found.doubts == []
+    drill_on_servers(real_stack, fault, HOLD_SECONDS, figures)
     assert pid_of(real_stack, server) != before
-    assert found.restart >= drill.HOLD_SECONDS
-    assert found.verdict is not None
-    assert (found.verdict.code, found.verdict.reason) == (0, "")
-    assert {verdict.name for verdict in found.verdict.tables if verdict.exact} >= {
-        "campaign_windows",
-        "trending_pages",
-        "page_totals",
-    }
+
+
+@pytest.mark.slow
+@pytest.mark.servers
+@pytest.mark.timeout(400)
+@pytest.mark.parametrize(
+    "fault", ["kafka-pause", "cassandra-pause", "kafka-cut", "cassandra-cut", "kafka-slow", "cassandra-slow"]
+)
+def test_server_out_of_reach_stops_commits_and_costs_no_row(
+    real_stack: Stack, fault: str, figures: Callable[[str], None]
+) -> None:
+    """A server that is held, cut off or slow for seconds has its effect on the commits; afterwards all tables are exact."""
+    server = FAULTS[fault].victim
+    before = pid_of(real_stack, server)
+    drill_on_servers(real_stack, fault, 5, figures)
+    assert pid_of(real_stack, server) == before
+    assert state_of(real_stack, "engine") == "running"

@@ -15,10 +15,11 @@ from tests.tools.stack_world import free_port, listening, wait_until
 from tools.demo.__main__ import INTERRUPTED
 from tools.demo.choice import choose
 from tools.demo.choice import free_port as chosen_port
-from tools.demo.view import Story, plain_line, screen, shortfalls
+from tools.demo.view import LEGEND, PROOF_LEGEND, Story, closing_rows, plain_line, screen, shortfalls
 from tools.demo.watch import Batches, Sample, Topic, newest_ranking, newest_windows, top_pages
 from tools.progress import Committed
 from tools.stack.events import EventLog
+from tools.stack.monitors import has_prometheus
 from tools.stack.processes import has_ended
 from tools.verify.schema import Fact, Rows
 
@@ -36,8 +37,13 @@ TOTALS: Rows = {("/page/001",): Fact((70_000,), 4), ("/page/002",): Fact((80_000
 
 
 def demo(folder: Path, *arguments: str, **variables: str) -> subprocess.Popen[str]:
-    """The command on a free port, without a terminal."""
-    environment = {**base_environment(), "METRICS_PORT": str(free_port()), **variables}
+    """The command on a free port, without a terminal and without monitoring."""
+    environment = {
+        **base_environment(),
+        "METRICS_PORT": str(free_port()),
+        "MONITORING": "false",
+        **variables,
+    }
     return subprocess.Popen(
         [sys.executable, "-m", "tools.demo", "--data-dir", str(folder), *arguments],
         cwd=REPOSITORY,
@@ -86,8 +92,8 @@ def shown(story: Story, look: Sample) -> list[str]:
 
 @pytest.mark.slow
 def test_demo_on_the_embedded_stack_ends_with_the_verdict(tmp_path: Path) -> None:
-    """It says which stack it takes, kills the engine, shows the recovery, proves every row and leaves no process."""
-    process = demo(tmp_path, "--kill-after", "5", "--go-on", "4", STACK="embedded")
+    """It says its stack, has Prometheus where installed, kills the engine, shows recovery and rows, proves all, ends all."""
+    process = demo(tmp_path, "--kill-after", "5", "--go-on", "4", STACK="embedded", MONITORING="")
     printed, said = process.communicate(timeout=100)
     assert process.returncode == 0, printed + said
     lines = printed.splitlines()
@@ -99,7 +105,14 @@ def test_demo_on_the_embedded_stack_ends_with_the_verdict(tmp_path: Path) -> Non
     for table in ("campaign_windows", "trending_pages", "page_totals"):
         assert any(line.startswith(table) and "rows 0 " not in line for line in lines)
     assert max(map(len, lines)) <= 80
-    assert len(pids(tmp_path)) == 3
+    assert len(pids(tmp_path)) == (5 if has_prometheus() else 3)
+    assert any(line.startswith("streaming page http://127.0.0.1:") for line in lines)
+    assert any("  Prometheus http://127.0.0.1:" in line for line in lines) == has_prometheus()
+    assert (
+        any(line.startswith("for Prometheus as well: apt-get install") for line in lines) != has_prometheus()
+    )
+    assert any(line.startswith("top pages of the window") for line in lines)
+    assert any(line.startswith("  1  /page/") and line.endswith(" views") for line in lines)
     assert running(tmp_path) == []
 
 
@@ -161,7 +174,7 @@ def test_machine_without_java_gets_the_embedded_stack(
 ) -> None:
     """Where Java and Maven are not on PATH the demo takes the embedded stack and says what to install."""
     monkeypatch.setenv("PATH", str(tmp_path))
-    settings, line = choose(Settings(jars_dir=tmp_path / "jars"), tmp_path / "demo")
+    settings, line, _ = choose(Settings(jars_dir=tmp_path / "jars"), tmp_path / "demo")
     assert settings.stack == "embedded"
     assert line == (
         "stack: embedded, because Java and Maven were not found (install a JDK 17 and Maven for the real servers)"
@@ -197,6 +210,23 @@ def test_demo_has_its_own_folder_and_ports(tmp_path: Path) -> None:
     assert settings.seed == 5
 
 
+def test_demo_watches_itself_where_it_can(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Monitoring is on where Prometheus is installed and nobody has said otherwise; else one line says how to have it."""
+    monkeypatch.setenv("PATH", str(tmp_path))
+    asked = Settings(stack="embedded")
+    without = choose(asked, tmp_path / "demo")
+    assert (without.settings.monitoring, without.hint) == (
+        False,
+        "for Prometheus as well: apt-get install prometheus (Debian)",
+    )
+    program = tmp_path / "prometheus"
+    program.write_text("#!/bin/sh\n")
+    program.chmod(0o755)
+    assert choose(asked, tmp_path / "demo").settings.monitoring
+    unwanted = choose(Settings(stack="embedded", monitoring=False), tmp_path / "demo")
+    assert (unwanted.settings.monitoring, unwanted.hint) == (False, "")
+
+
 def test_chosen_ports_all_differ() -> None:
     """The same port is never given twice."""
     taken: set[int] = set()
@@ -206,7 +236,8 @@ def test_chosen_ports_all_differ() -> None:
 
 def test_screen_fits_into_eighty_columns_and_twenty_four_lines() -> None:
     """Large numbers, a long story and a slow engine do not break the screen, and no engine shows as such."""
-    story = Story(seconds=83.4, now="running; kill -9 of the engine at 0:20")
+    addresses = "streaming page http://127.0.0.1:19108/  Prometheus http://127.0.0.1:19090/"
+    story = Story(seconds=83.4, now="running; kill -9 of the engine at 0:20", addresses=addresses)
     for number in range(9):
         story.tell(f"recovered: pid 4000{number} after 0.02 s, first new commit after 1.31 s")
     for look in (sample(), sample(batches=None), sample(tables={"page_totals": {}})):
@@ -223,8 +254,21 @@ def test_plain_line_fits_into_eighty_columns() -> None:
         batches=Batches(20, 0, 0, 0.14, {}),
     )
     line = plain_line(Story(seconds=20), usual, Settings())
-    assert line == "0:20  ad-events 1,027/s lag 980  page-views 513/s lag 490  0.14 of 1 s"
-    assert "engine down" in plain_line(Story(), sample(batches=None), Settings())
+    assert line == "0:20  ad-events 1,027/s lag 980  page-views 513/s lag 490  batch 0.14/1 s"
+    assert plain_line(Story(), sample(batches=None), Settings()) == "0:00  the engine is down"
+    young = sample(topics={"ad-events": Topic(None, 0, 0)}, batches=Batches(0, 0, 0, 0.0, {}))
+    assert plain_line(Story(), young, Settings()) == "0:00  ad-events starts  no batch yet"
+    assert max(map(len, (LEGEND, *PROOF_LEGEND))) <= 80
+
+
+def test_closing_rows_are_the_newest_top_pages() -> None:
+    """The demo ends with the newest window's pages by rank; without a row it shows none."""
+    assert list(closing_rows(sample())) == [
+        "top pages of the window that ended at 00:00:04 (trending_pages)",
+        "  1  /a  2 views",
+        "  2  /b  1 views",
+    ]
+    assert list(closing_rows(sample(tables={}))) == []
 
 
 def test_newest_rows_are_shown() -> None:

@@ -1,6 +1,7 @@
 """What `scripts/stack` prints and refuses, and which folders and ports it leaves alone."""
 
 import os
+import re
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,7 +12,7 @@ from click.testing import CliRunner
 
 from engine.errors import ConfigurationError
 from services.settings import REPOSITORY, Settings, base_environment
-from tests.tools.stack_world import a_stack, embedded, free_port, listening, pid_of, state_of
+from tests.tools.stack_world import a_stack, embedded, free_ports, listening, pid_of, state_of
 from tools.stack import jars
 from tools.stack.api import Stack
 from tools.stack.cli import main
@@ -81,7 +82,8 @@ def test_status_is_a_table_of_eighty_columns(settings: Settings) -> None:
     done = run_stack(settings, "status")
     lines = done.stdout.splitlines()
     assert lines[0].split() == ["name", "state", "pid", "uptime", "restarts", "address", "log"]
-    assert lines[1].split() == ["producer", "refused", "-", "-", "0", "-", "producer.log"]
+    assert lines[1].split()[:5] == ["producer", "refused", "-", "-", "0"]
+    assert lines[1].split()[5:] == [f"127.0.0.1:{settings.producer_metrics_port}", "producer.log"]
     engine = lines[2].split()
     assert engine[:3] == ["engine", "running", str(pid_of(stack, "engine"))]
     assert engine[4:] == ["0", f"127.0.0.1:{settings.metrics_port}", "engine.log"]
@@ -101,7 +103,9 @@ def test_env_is_what_a_shell_can_read(settings: Settings) -> None:
         text=True,
         check=True,
     )
-    told = f"{settings.data_dir} 127.0.0.1:19092 {settings.metrics_port} {','.join(settings.jobs)}\n"
+    told = (
+        f"{settings.data_dir} {settings.kafka_bootstrap} {settings.metrics_port} {','.join(settings.jobs)}\n"
+    )
     assert shell.stdout == told
     assert len(done.stdout.splitlines()) == len(Settings.model_fields)
 
@@ -196,13 +200,20 @@ def test_taken_port_is_named_before_anything_starts(settings: Settings) -> None:
 
 @pytest.mark.parametrize(
     "variable",
-    ["KAFKA_PORT", "KAFKA_CONTROLLER_PORT", "CASSANDRA_PORT", "CASSANDRA_STORAGE_PORT", "CASSANDRA_JMX_PORT"],
+    [
+        "KAFKA_PORT",
+        "KAFKA_CONTROLLER_PORT",
+        "KAFKA_METRICS_PORT",
+        "CASSANDRA_PORT",
+        "CASSANDRA_STORAGE_PORT",
+        "CASSANDRA_JMX_PORT",
+        "CASSANDRA_METRICS_PORT",
+    ],
 )
 def test_each_port_of_the_servers_is_looked_at(variable: str) -> None:
     """Every port that a server listens on is checked under its variable's name."""
     with listening() as port:
-        free = {name.lower(): free_port() for name in Settings.model_fields if name.endswith("_port")}
-        settings = Settings.model_validate(free | {variable.lower(): port})
+        settings = Settings.model_validate(free_ports() | {variable.lower(): port, "monitoring": True})
         with pytest.raises(ConfigurationError, match=f"{variable}={port} is taken by"):
             check_ports(server_ports(settings, "kafka") | server_ports(settings, "cassandra"))
 
@@ -279,16 +290,19 @@ def test_large_log_is_begun_anew_at_a_start(tmp_path: Path) -> None:
     assert (folder.logs / "engine.log.1").stat().st_size == 20_000_001
 
 
-def test_changed_pom_means_other_folders_for_the_jars(
+def test_changed_version_means_another_folder_for_its_jars(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Jars are kept under the checksum of the pom: with another pom they count as not fetched."""
+    """Jars are kept under the checksum of what the pom says of them: a new version of one server fetches that one alone."""
     monkeypatch.setenv("PATH", str(tmp_path))
     pom = tmp_path / "pom.xml"
-    pom.write_text("<project>1</project>")
+    pom.write_text(jars.POM.read_text())
     monkeypatch.setattr(jars, "POM", pom)
-    for server in jars.SERVERS:
-        jars._jar_folder(tmp_path, server).mkdir()
+    for profile in (*jars.SERVERS, jars.AGENT):
+        jars._jar_folder(tmp_path, profile).mkdir()
+    assert jars.missing_programs(tmp_path, (*jars.SERVERS, jars.AGENT)) == ["java"]
+    pom.write_text(re.sub(r"<version.jmx>.*?<", "<version.jmx>0<", pom.read_text()))
     assert jars.missing_programs(tmp_path) == ["java"]
-    pom.write_text("<project>2</project>")
+    assert jars.missing_programs(tmp_path, [jars.AGENT]) == ["java", "mvn"]
+    pom.write_text(re.sub(r"<version.kafka>.*?<", "<version.kafka>0<", pom.read_text()))
     assert jars.missing_programs(tmp_path) == ["java", "mvn"]

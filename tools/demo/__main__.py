@@ -21,9 +21,19 @@ from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from engine.errors import ConfigurationError, StreamingError
 from services.settings import REPOSITORY, Settings, exit_code, load_settings
 from tools.demo.choice import choose
-from tools.demo.view import Story, minutes, plain_line, screen, shortfalls
-from tools.demo.watch import Watch
+from tools.demo.view import (
+    LEGEND,
+    PROOF_LEGEND,
+    Story,
+    closing_rows,
+    minutes,
+    plain_line,
+    screen,
+    shortfalls,
+)
+from tools.demo.watch import Sample, Watch
 from tools.stack.api import Stack
+from tools.stack.status import pages
 from tools.verify import Verdict, verify
 
 INTERRUPTED = 130
@@ -50,8 +60,8 @@ def command(data_dir: Path, kill_after: float | None, go_on: float | None) -> No
     """Run the whole pipeline for about a minute, kill its engine with -9 in the middle, and prove every row.
 
     With Java 17 and Maven it starts a real Kafka and a real Cassandra; without them, or with
-    STACK=embedded, a log on disk and SQLite take their place. Everything that it starts it
-    also stops; ports that are taken are replaced by free ones.
+    STACK=embedded, a log on disk and SQLite take their place; where Prometheus is installed it
+    runs too. Everything that it starts it also stops; taken ports are replaced by free ones.
 
     Exit codes: 0 every row of every job's table is exact, 1 not, 2 refused.
     """
@@ -61,8 +71,10 @@ def command(data_dir: Path, kill_after: float | None, go_on: float | None) -> No
 
 def run(data_dir: Path, kill_after: float | None, go_on: float | None) -> int:
     """Choose a stack and show the demo on it."""
-    settings, line = choose(load_settings(), REPOSITORY / data_dir)
+    settings, line, hint = choose(load_settings(), REPOSITORY / data_dir)
     click.echo(line)
+    if hint:
+        click.echo(hint)
     if kill_after is None:
         kill_after = 20.0 if settings.stack == "processes" else 12.0
     with _alone(settings.data_dir):
@@ -84,7 +96,8 @@ class Demo:
     def __init__(self, settings: Settings, console: Console) -> None:
         self._settings = settings
         self._console = console
-        self._story = Story()
+        self._story = Story(addresses="  ".join(" ".join(page) for page in pages(settings).items()))
+        self._last: Sample | None = None
         self._kills = 0
         self._stack = Stack(settings, report=self._report, is_tied=True)
         self._show: Callable[[str], None] = click.echo
@@ -118,6 +131,7 @@ class Demo:
             self._story.tell(restart)
             self._story.now = "running again"
             self._until(self._story.seconds + go_on, look)
+            self._last = watch.look()
 
     def _await_commit(self, watch: Watch, before: int, killed: float, look: Callable[[], None]) -> str:
         """Wait for the first new commit; returns what the recovery took, in words."""
@@ -146,6 +160,8 @@ class Demo:
     def _screen(self, watch: Watch) -> Iterator[Callable[[], None]]:
         """A function that takes a look and shows it."""
         if not self._console.is_terminal:
+            click.echo(self._story.addresses)
+            click.echo(LEGEND)
             yield self._plain(watch)
             return
         with Live(console=self._console, auto_refresh=False, transient=False) as live:
@@ -191,8 +207,9 @@ class Demo:
         self._show(text)
 
     def _close(self, verdict: Verdict) -> int:
-        """Say what was found; the verdict is the last line."""
-        for line in verdict.lines():
+        """Show some results and say what was found; the verdict is the last line."""
+        rows = closing_rows(self._last) if self._last else ()
+        for line in (*rows, *PROOF_LEGEND, *verdict.lines()):
             click.echo(line)
         faults = [verdict.reason] if verdict.reason else []
         faults += shortfalls(

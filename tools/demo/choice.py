@@ -1,4 +1,4 @@
-"""Which stack the demo runs on, and why, and on which ports.
+"""Which stack the demo runs on, and why, whether Prometheus is there, and on which ports.
 
 Owns: Choice, choose, free_port.
 Never: a start of anything.
@@ -14,6 +14,7 @@ from typing import NamedTuple
 from engine.errors import ConfigurationError
 from services.settings import Settings
 from tools.stack import jars
+from tools.stack.monitors import PACKAGE, has_prometheus
 
 _LOOPBACK = "127.0.0.1"
 _PORTS = range(20_000, 32_000)
@@ -27,13 +28,15 @@ class Choice(NamedTuple):
     settings: Settings
     line: str
     """Says which stack it is and why; the first line of the demo."""
+    hint: str = ""
+    """What could be there as well, and how; "" when it is there, or is not wanted."""
 
 
 def choose(settings: Settings, data_dir: Path) -> Choice:
     """The stack that the settings ask for, or the embedded one where this machine cannot run real servers.
 
     Args:
-        settings: as the environment gives them.
+        settings: as the environment gives them; where they do not say, monitoring is on when Prometheus is installed.
         data_dir: the demo's own folder.
     """
     why = _why_embedded(settings)
@@ -43,12 +46,15 @@ def choose(settings: Settings, data_dir: Path) -> Choice:
         "stack": stack,
         "data_dir": data_dir,
         "checkpoint_dir": data_dir / "checkpoints",
+        "monitoring": settings.monitoring if "monitoring" in settings.model_fields_set else has_prometheus(),
         **_ports(settings),
     }
     # Made anew, so that what follows from a port (KAFKA_BOOTSTRAP) follows from the demo's own.
     given = {name: getattr(settings, name) for name in settings.model_fields_set} | own
     given.pop("kafka_bootstrap", None)
-    return Choice(Settings(**given), line)
+    is_silent = not own["monitoring"] and "monitoring" not in settings.model_fields_set
+    hint = f"for Prometheus as well: apt-get install {PACKAGE} (Debian)" if is_silent else ""
+    return Choice(Settings(**given), line, hint)
 
 
 def free_port(wanted: int, taken: set[int]) -> int:

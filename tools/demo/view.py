@@ -1,6 +1,6 @@
 """The demo's screen, at most 80 columns and 24 lines, and its plain lines where there is no terminal.
 
-Owns: Story, screen, plain_line.
+Owns: Story, screen, plain_line, LEGEND, closing_rows, PROOF_LEGEND.
 Never: a question to the stack.
 """
 
@@ -14,6 +14,14 @@ from rich.text import Text
 
 from services.settings import Settings
 from tools.demo.watch import Sample, newest_ranking, newest_windows, top_pages
+
+LEGEND = "by topic: records/s, lag (records not processed yet); seconds that a batch takes"
+"""What the plain lines show."""
+PROOF_LEGEND = (
+    "proof: every row, recomputed from the log (behind: not processed yet;",
+    "cut: the last batch judged; closed form: totals that the seed foretells)",
+)
+"""What the words of the verdict mean."""
 
 _ROWS = 5
 _BAR_CELLS = 20
@@ -29,6 +37,8 @@ class Story:
     """Since the pipeline began."""
     now: str = ""
     """What goes on."""
+    addresses: str = ""
+    """Where a browser can look."""
     told: list[tuple[float, str]] = field(default_factory=list)
     """(when, what) of what has happened."""
 
@@ -41,7 +51,7 @@ def screen(story: Story, sample: Sample, settings: Settings) -> RenderableType:
     """Everything on one screen."""
     return Group(
         _title(story, settings),
-        Text(),
+        Text(f" {story.addresses}", style="dim", no_wrap=True),
         _topics(sample, settings),
         Text(),
         _engine(sample, settings),
@@ -54,10 +64,30 @@ def screen(story: Story, sample: Sample, settings: Settings) -> RenderableType:
 
 def plain_line(story: Story, sample: Sample, settings: Settings) -> str:
     """The same in a line of at most 80 columns."""
-    parts = [f"{name} {_rate(topic.rate)}/s lag {_count(topic.lag)}" for name, topic in sample.topics.items()]
     batches = sample.batches
-    took = f"{batches.processing_seconds:.2f} of {settings.batch_seconds:g} s" if batches else "engine down"
+    if batches is None:
+        return f"{minutes(story.seconds)}  the engine is down"
+    parts = [
+        f"{name} {_rate(topic.rate)}/s lag {_count(topic.lag)}"
+        if topic.rate is not None
+        else f"{name} starts"
+        for name, topic in sample.topics.items()
+    ]
+    took = (
+        f"batch {batches.processing_seconds:.2f}/{settings.batch_seconds:g} s"
+        if batches.done
+        else "no batch yet"
+    )
     return "  ".join((minutes(story.seconds), *parts, took))
+
+
+def closing_rows(sample: Sample) -> Iterable[str]:
+    """A handful of the newest results."""
+    ranking = newest_ranking(sample.tables.get("trending_pages", {}), _ROWS)
+    if ranking:
+        yield f"top pages of the window that ended at {_clock(ranking[0][0])} (trending_pages)"
+    for rank, (_, page, views) in enumerate(ranking, 1):
+        yield f"  {rank}  {page}  {views:,} views"
 
 
 def minutes(seconds: float) -> str:
@@ -85,7 +115,7 @@ def _topics(sample: Sample, settings: Settings) -> RenderableType:
     for _ in range(3):
         table.add_column(justify="right", min_width=9, no_wrap=True)
     table.add_column(no_wrap=True)
-    table.add_row(*(f"[dim]{title}" for title in ("topic", "records/s", "committed", "lag", "jobs")))
+    table.add_row(*(f"[dim]{title}" for title in ("topic", "records/s", "processed", "waiting", "jobs")))
     jobs = {
         "ad-events": [job for job in settings.jobs if job == "campaign_windows"],
         "page-views": [job for job in settings.jobs if job != "campaign_windows"],
@@ -106,9 +136,8 @@ def _engine(sample: Sample, settings: Settings) -> RenderableType:
         table.add_row("state", "[dim]on the volume")
     else:
         share = batches.processing_seconds / settings.batch_seconds
-        table.add_row(
-            "batch", f"{batches.processing_seconds:.2f} s of {settings.batch_seconds:g} s  {_bar(share)}"
-        )
+        took = f"takes {batches.processing_seconds:.2f} s of its {settings.batch_seconds:g} s  {_bar(share)}"
+        table.add_row("batch", took if batches.done else "no batch yet")
         keys = ", ".join(f"{name} {count:,}" for name, count in batches.state_keys.items())
         table.add_row("state", f"keys: {keys}" if keys else "no keys yet")
     table.add_row("journal", _journal(sample))
@@ -158,7 +187,7 @@ def _bar(share: float) -> str:
 
 
 def _rate(rate: float | None) -> str:
-    return "-" if rate is None else f"{rate:,.0f}"
+    return "..." if rate is None else f"{rate:,.0f}"
 
 
 def _count(number: int | None) -> str:

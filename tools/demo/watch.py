@@ -132,7 +132,7 @@ class Watch:
         )
         keys: dict[str, int] = {}
         for labels, value in last.samples.get("engine_state_keys", ()):
-            job = labels["operator"].partition(".")[0]
+            job = labels["job"] or labels["operator"]
             keys[job] = keys.get(job, 0) + int(value)
         return Batches(
             int(last.total("engine_batches_total", outcome="completed")),

@@ -23,6 +23,7 @@ from tools.stack import jars
 from tools.stack.control import Control, looks
 from tools.stack.events import Event, EventLog
 from tools.stack.folder import Folder, read_json, write_json
+from tools.stack.monitors import MONITORS, check_prometheus, is_watching, monitor_ports, prometheus_program
 from tools.stack.processes import send, signal_tree
 from tools.stack.programs import Program, State
 from tools.stack.ready import check_ports, has_said, is_answering
@@ -35,6 +36,7 @@ SERVICES = ("producer", "engine")
 _COMMANDS: Mapping[str, Sequence[str]] = {
     "producer": (sys.executable, "-m", "services.producer.main"),
     "engine": (sys.executable, "-m", "services.pipeline.main"),
+    "verifier": (sys.executable, "-m", "tools.verify.watch"),
 }
 _READY_LINES = {"producer": "goes on at", "engine": "pipeline: started"}
 """What each says when it is at work: the producer when it has read back where it stopped, the engine when a batch runs."""
@@ -43,14 +45,19 @@ _HOPELESS_DEATHS = 3
 
 
 class Stack:
-    """One stack, found by its DATA_DIR; any number of objects and processes may look at the same one.
+    """One stack of plain processes, found by its DATA_DIR; any number of objects and processes may look at the same one.
 
     Args:
-        settings: of the stack; its processes get all of them as environment variables.
+        settings: of the stack; its processes get all of them as environment variables. Where `monitoring` was not given, it is
+            that of the stack which runs in DATA_DIR.
         commands: what to run in place of producer and engine; it must say "goes on at" or "pipeline: started" when it works.
+            In place of the verifier: it must answer /metrics on its port.
         environment: more variables for producer and engine.
         report: is told in a line what happens.
         is_tied: whether a supervisor that this object starts ends everything when the calling process dies.
+
+    Raises:
+        ConfigurationError: the settings are those of a stack in containers.
 
     Example:
         stack = Stack(load_settings())
@@ -69,12 +76,18 @@ class Stack:
         report: Callable[[str], None] = lambda _: None,
         is_tied: bool = False,
     ) -> None:
-        self.settings = settings
-        self.names: tuple[str, ...] = SERVERS + SERVICES if settings.stack == "processes" else SERVICES
-        """The processes of this stack, in the order in which they start."""
+        if settings.stack not in {"processes", "embedded"}:
+            raise ConfigurationError(
+                f"STACK={settings.stack!r} runs in containers and not as plain processes; start it with `make up`, "
+                "or set STACK=processes or STACK=embedded"
+            )
         self._folder = Folder(settings.data_dir)
         self._events = EventLog(self._folder.events)
         self._control = Control(self._folder, self._events, is_tied=is_tied)
+        self.settings = self._as_it_runs(settings)
+        self.names: tuple[str, ...] = SERVERS if settings.stack == "processes" else ()
+        """The processes of this stack, in the order in which they start."""
+        self.names += SERVICES + (MONITORS if self.settings.monitoring else ())
         self._commands = {**_COMMANDS, **(commands or {})}
         self._environment = dict(environment or {})
         self._report = report
@@ -82,7 +95,7 @@ class Stack:
     def up(self, names: Iterable[str] = ()) -> None:
         """Start what does not run, servers first, and return when all of it is at work; a second call changes nothing.
 
-        Between servers and services the topics and the schema are made.
+        Between servers and services the topics and the schema are made; monitors start beside the services.
 
         Args:
             names: the processes to start; all when empty.
@@ -102,7 +115,7 @@ class Stack:
             self._events.append("stack", "up", names=wanted)
             self._start([programs[name] for name in SERVERS if name in programs])
             self._initialise(wanted)
-            self._start([programs[name] for name in SERVICES if name in programs])
+            self._start([programs[name] for name in SERVICES + MONITORS if name in programs])
 
     def start(self, name: str, environment: Mapping[str, str] | None = None, *, wait: bool = True) -> None:
         """Start one process that does not run.
@@ -131,7 +144,7 @@ class Stack:
             self._start([program], wait=wait)
 
     def kill(self, name: str, number: signal.Signals = signal.SIGKILL) -> Event:
-        """Signal one process; producer and engine are started again by the supervisor, a server stays down.
+        """Signal one process; all but the servers are started again by the supervisor, a server stays down.
 
         After SIGKILL it returns when the process is gone, so that `start` may follow at once.
 
@@ -178,7 +191,7 @@ class Stack:
             if any(self._control.process(name) for name in self._folder.names()):
                 self._report("ending every process")
             self._control.end_supervisor()
-            self._control.end_orphans(SERVICES + SERVERS)
+            self._control.end_orphans(MONITORS + SERVICES + SERVERS)
             self._events.append("stack", "down")
         if wipe:
             self._folder.wipe(self.settings.jars_dir)
@@ -232,11 +245,23 @@ class Stack:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield
 
+    def _running_settings(self) -> dict[str, str]:
+        """The variables that the stack which runs was started with; none when nothing runs."""
+        theirs: dict[str, str] | None = read_json(self._folder.settings)
+        return theirs if theirs and any(map(self._control.process, self._folder.names())) else {}
+
+    def _as_it_runs(self, settings: Settings) -> Settings:
+        """The settings, with the monitoring of the stack that runs where they do not say."""
+        if "monitoring" in settings.model_fields_set:
+            return settings
+        is_monitored = self._running_settings().get("MONITORING") == str(True)
+        return settings.model_copy(update={"monitoring": True}) if is_monitored else settings
+
     def _refuse_other_settings(self) -> None:
         """What runs must have been started with the settings of now; what is started next will be."""
         mine = self.settings.environment()
-        theirs = read_json(self._folder.settings)
-        if theirs and any(self._control.process(name) for name in self._folder.names()):
+        theirs = self._running_settings()
+        if theirs:
             for variable, value in mine.items():
                 if theirs.get(variable) != value:
                     raise ConfigurationError(
@@ -249,17 +274,31 @@ class Stack:
         """The programs of processes that do not run; nothing is started before every port was found free."""
         servers = [name for name in names if name in SERVERS]
         if servers:
-            jars.check_programs(self.settings.jars_dir)
-        for server in servers:
-            check_ports(server_ports(self.settings, server))
-        if "engine" in names:
-            check_ports({"METRICS_PORT": self.settings.metrics_port})
-        return {
-            name: server_program(name, self.settings, self._folder, self._report)
-            if name in SERVERS
-            else self._service_program(name)
-            for name in names
-        }
+            jars.check_programs(
+                self.settings.jars_dir, (*SERVERS, *((jars.AGENT,) if self.settings.monitoring else ()))
+            )
+        if "prometheus" in names:
+            check_prometheus()
+        for name in names:
+            check_ports(self._ports(name))
+        return {name: self._program(name) for name in names}
+
+    def _ports(self, name: str) -> dict[str, int]:
+        """The ports that a process listens on, by the variable that gives each."""
+        if name in SERVERS:
+            return server_ports(self.settings, name)
+        if name in MONITORS:
+            return monitor_ports(self.settings, name)
+        if name == "engine":
+            return {"METRICS_PORT": self.settings.metrics_port}
+        return {"PRODUCER_METRICS_PORT": self.settings.producer_metrics_port}
+
+    def _program(self, name: str) -> Program:
+        if name in SERVERS:
+            return server_program(name, self.settings, self._folder, self._report)
+        if name == "prometheus":
+            return prometheus_program(self.settings, self._folder)
+        return self._service_program(name)
 
     def _service_program(self, name: str) -> Program:
         more = {"PYTHONUNBUFFERED": "1", **self._environment}
@@ -269,7 +308,7 @@ class Stack:
             environment={**base_environment(), **self.settings.environment(), **more},
             log=str(self._folder.logs / f"{name}.log"),
             folder=str(REPOSITORY),
-            ready_line=_READY_LINES[name],
+            ready_line=_READY_LINES.get(name, ""),
         )
 
     def _start(self, programs: Sequence[Program], *, wait: bool = True) -> None:
@@ -307,6 +346,8 @@ class Stack:
             )
         if program.name in SERVERS:
             return is_answering(program.name, self.settings)
+        if program.name in MONITORS:
+            return is_watching(program.name, self.settings)
         return has_said(Path(program.log), program.ready_line, position)
 
     def _initialise(self, wanted: Sequence[str]) -> None:

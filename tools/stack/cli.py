@@ -17,17 +17,20 @@ from rich.table import Table
 from services.settings import exit_code, load_settings
 from tools.stack.api import Stack
 from tools.stack.programs import State
-from tools.stack.status import Status
+from tools.stack.status import Status, pages
 
 _COLUMNS = ("name", "state", "pid", "uptime", "restarts", "address", "log")
-_NAMES = "NAMES are kafka, cassandra, producer and engine (STACK=embedded: producer and engine)."
+_NAMES = (
+    "NAMES are kafka, cassandra, producer and engine (STACK=embedded: producer and engine), "
+    "with monitoring also verifier and prometheus."
+)
 
 
 @click.group(context_settings={"max_content_width": 80, "help_option_names": ["-h", "--help"]})
 def main() -> None:
     """Run Kafka, Cassandra, the producer and the engine as plain processes.
 
-    The settings are environment variables; `scripts/stack env` lists them. Data, logs and pids
+    MONITORING=true adds Prometheus, the verifier and the servers' own metrics. The settings are environment variables; `scripts/stack env` lists them. Data, logs and pids
     lie in DATA_DIR (default .stack). STACK=embedded runs producer and engine alone, on a log on
     disk and SQLite, without Java.
 
@@ -37,18 +40,24 @@ def main() -> None:
 
 @main.command(epilog=_NAMES)
 @click.argument("names", nargs=-1)
-def up(names: tuple[str, ...]) -> None:
+@click.option(
+    "--monitoring/--no-monitoring",
+    default=None,
+    help="Also start Prometheus and the verifier. [default: MONITORING]",
+)
+def up(names: tuple[str, ...], *, monitoring: bool | None) -> None:
     """Start what does not run, and wait until it is at work.
 
-    Servers start first, side by side; then topics and schema are made, then producer and
-    engine start. Without NAMES it starts all. A second call changes nothing.
+    Servers start first, side by side; then topics and schema are made, then the others
+    start. Without NAMES it starts all. A second call changes nothing.
     """
 
     def work(stack: Stack) -> None:
         stack.up(names)
         _print_status(stack.status())
+        click.echo("  ".join(f"{what} {address}" for what, address in pages(stack.settings).items()))
 
-    _finish(work)
+    _finish(work, monitoring)
 
 
 @main.command()
@@ -79,7 +88,7 @@ def start(name: str) -> None:
 def kill(name: str, number: str) -> None:
     """Signal one process, with SIGKILL unless told otherwise.
 
-    A producer or engine that dies so is started again at once. Kafka and Cassandra stay down
+    What dies so is started again at once, but for Kafka and Cassandra: those stay down
     until `scripts/stack start`.
     """
     try:
@@ -126,11 +135,14 @@ def env() -> None:
     _finish(work)
 
 
-def _finish(work: Callable[[Stack], object]) -> None:
+def _finish(work: Callable[[Stack], object], monitoring: bool | None = None) -> None:
     """Do the work of a command and end with its exit code."""
 
     def run() -> None:
-        work(Stack(load_settings(), report=_report))
+        settings = load_settings()
+        if monitoring is not None:
+            settings = settings.model_copy(update={"monitoring": monitoring})
+        work(Stack(settings, report=_report))
 
     sys.exit(exit_code(run))
 

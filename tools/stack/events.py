@@ -45,7 +45,11 @@ class EventLog:
 
     def append(self, name: str, kind: str, **facts: Any) -> Event:
         """Write an event down with the time of now, and return it."""
-        event = Event(time.time(), name, kind, facts)
+        return self.append_at(time.time(), name, kind, **facts)
+
+    def append_at(self, moment: float, name: str, kind: str, **facts: Any) -> Event:
+        """Write down an event of another moment, in seconds since the epoch, and return it."""
+        event = Event(moment, name, kind, facts)
         line = json.dumps({"time": round(event.time, 4), "name": name, "kind": kind, **facts}) + "\n"
         descriptor = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
         try:

@@ -7,6 +7,7 @@
     run/settings.json     the settings that the running stack was started with
     conf/  logs/          the servers' configuration as it was filled in, and every log
     kafka/  cassandra/    the servers' data
+    prometheus/           the measurements
     log/  results.sqlite3 the embedded stack's data
     checkpoints/          the engine's
 
@@ -30,8 +31,14 @@ _OWN = {
     "results.sqlite3",
     "results.sqlite3-wal",
     "results.sqlite3-shm",
+    "compose",
+    "drills",
+    "secrets",
+    "build.log",
+    "events.jsonl",
 }
-"""What may lie in a folder before the first `up`: jars, and what a service leaves that was run alone."""
+"""What may lie in a folder before the first `up`: jars, what a service leaves that was run alone, and what a stack in
+containers left there."""
 
 
 class Folder:

@@ -1,5 +1,7 @@
 """How Kafka and Cassandra are started: their configuration filled in, their command, their first data folder.
 
+With MONITORING=true each gets the agent that exports its own metrics.
+
 Owns: server_program, server_ports.
 Never: a wait; whether a server answers is ready.py's question.
 """
@@ -23,17 +25,22 @@ _FILES = {
 _LOG_FILES = {"kafka": "log4j2.yaml", "cassandra": "logback.xml"}
 """Copied as they are: their own dollar signs are system properties."""
 _GRACE_SECONDS = 40.0
+_AGENT_FILES = REPOSITORY / "services" / "prometheus" / "jmx"
+# Without these the JVM writes no class data archive beside an agent, not even one that changes no class, as this one.
+_AGENT_OPTIONS = ("-XX:+UnlockDiagnosticVMOptions", "-XX:+AllowArchivingWithJavaAgent")
 
 
 def server_ports(settings: Settings, server: str) -> dict[str, int]:
     """The ports that a server listens on, by the variable that gives each; the one that clients use comes first."""
     if server == "kafka":
-        return {"KAFKA_PORT": settings.kafka_port, "KAFKA_CONTROLLER_PORT": settings.kafka_controller_port}
-    return {
-        "CASSANDRA_PORT": settings.cassandra_port,
-        "CASSANDRA_STORAGE_PORT": settings.cassandra_storage_port,
-        "CASSANDRA_JMX_PORT": settings.cassandra_jmx_port,
-    }
+        ports = {"KAFKA_PORT": settings.kafka_port, "KAFKA_CONTROLLER_PORT": settings.kafka_controller_port}
+    else:
+        ports = {
+            "CASSANDRA_PORT": settings.cassandra_port,
+            "CASSANDRA_STORAGE_PORT": settings.cassandra_storage_port,
+            "CASSANDRA_JMX_PORT": settings.cassandra_jmx_port,
+        }
+    return ports | (_agent_port(server, settings) if settings.monitoring else {})
 
 
 def server_program(server: str, settings: Settings, folder: Folder, report: Callable[[str], None]) -> Program:
@@ -52,6 +59,8 @@ def server_program(server: str, settings: Settings, folder: Folder, report: Call
     data = folder.root / server
     data.mkdir(exist_ok=True)
     options = _fill_in(server, settings, folder)
+    if settings.monitoring:
+        options += _agent(server, settings, report)
     archive, archive_options = jars.archive_of(settings.jars_dir, server, options)
     draft = archive_options[0].partition("=")[2]
     main = ["org.apache.cassandra.service.CassandraDaemon"]
@@ -83,6 +92,19 @@ def _fill_in(server: str, settings: Settings, folder: Folder) -> list[str]:
     (folder.conf / log_file).write_text((_TEMPLATES / log_file).read_text())
     lines = (folder.conf / f"{server}.jvm.options").read_text().splitlines()
     return [line for line in lines if line.startswith("-")]
+
+
+def _agent_port(server: str, settings: Settings) -> dict[str, int]:
+    if server == "kafka":
+        return {"KAFKA_METRICS_PORT": settings.kafka_metrics_port}
+    return {"CASSANDRA_METRICS_PORT": settings.cassandra_metrics_port}
+
+
+def _agent(server: str, settings: Settings, report: Callable[[str], None]) -> list[str]:
+    """The options that load the agent."""
+    jar = jars.fetch_agent(settings.jars_dir, report)
+    (port,) = _agent_port(server, settings).values()
+    return [*_AGENT_OPTIONS, f"-javaagent:{jar}=127.0.0.1:{port}:{_AGENT_FILES / server}.yml"]
 
 
 def _format(data: Path) -> None:

@@ -1,6 +1,6 @@
 """How the processes of a stack stand, as somebody from outside sees it.
 
-Owns: Status, status_of, addresses.
+Owns: Status, status_of, addresses, pages.
 Never: a change to anything.
 """
 
@@ -55,5 +55,16 @@ def addresses(settings: Settings) -> dict[str, str]:
     return {
         "kafka": f"127.0.0.1:{settings.kafka_port}",
         "cassandra": f"127.0.0.1:{settings.cassandra_port}",
+        "producer": f"127.0.0.1:{settings.producer_metrics_port}",
         "engine": f"127.0.0.1:{settings.metrics_port}",
+        "verifier": f"127.0.0.1:{settings.verifier_metrics_port}",
+        "prometheus": f"127.0.0.1:{settings.prometheus_port}",
     }
+
+
+def pages(settings: Settings) -> dict[str, str]:
+    """What a browser can look at."""
+    known = {"streaming page": f"http://127.0.0.1:{settings.metrics_port}/"}
+    if settings.monitoring:
+        known["Prometheus"] = f"http://127.0.0.1:{settings.prometheus_port}/"
+    return known

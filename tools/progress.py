@@ -1,15 +1,18 @@
-"""How far the engine has come and what still lies ahead of it, seen from outside: its journal, the log, its metrics.
+"""How far the engine has come and what still lies ahead of it, seen from outside: its journal or its API, the log, its metrics.
 
-Owns: Committed, Progress, Metrics.
+Owns: Committed, Commits, JournalProgress, ApiProgress, Progress, Metrics.
 Never: a question to the engine that it must answer in time; a dead one is watched as well as a live one.
 """
 
 import http.client
+import json
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, Protocol
 
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -25,6 +28,9 @@ from tools.verify.verdict import CannotTellError
 
 LOOK_SECONDS = 0.005
 _METRICS_SECONDS = 2.0
+_API_SECONDS = 1.0
+_API_PAUSE_SECONDS = 0.05
+"""The engine is not asked more often than so: a question costs it some of the time that is being measured."""
 
 Place = tuple[str, int]
 """Topic and partition."""
@@ -46,19 +52,33 @@ class Committed:
 NOTHING = Committed(0)
 
 
-class Progress:
-    """Looks at the journal and the log of one stack.
+class Commits(Protocol):
+    """Where the commits of one application can be seen."""
+
+    def newest(self) -> Committed:
+        """The newest commit that is known."""
+        ...
+
+    def epoch(self) -> int:
+        """How often the application was started; 0 before the first start."""
+        ...
+
+    def close(self) -> None:
+        """Let go of whatever is open; the next question opens it again."""
+        ...
+
+
+class JournalProgress:
+    """Reads the journal itself, so it knows of a commit also when the engine is dead.
 
     Args:
-        settings: of the stack.
+        journal: the folder of segments.
     """
 
-    def __init__(self, settings: Settings) -> None:
-        self._settings = settings
-        self._journal = settings.checkpoint_dir / settings.app / "journal"
+    def __init__(self, journal: Path) -> None:
+        self._journal = journal
         self._seen: tuple[str, int] = ("", 0)
         self._newest = NOTHING
-        self._log: EmbeddedLog | KafkaLog | None = None
 
     def newest(self) -> Committed:
         """The newest commit; reads a file only when one has grown."""
@@ -79,6 +99,94 @@ class Progress:
         except FileNotFoundError:
             return 0
         return names[-1].epoch if names else 0
+
+    def close(self) -> None:
+        """Nothing is kept open."""
+
+
+class ApiProgress:
+    """Asks the engine over HTTP, where its checkpoint folder is out of reach; a dead or held one leaves what was known last.
+
+    1. A commit that was seen once is never taken back: an engine that has just started may not tell of it yet.
+
+    Args:
+        port: of the engine's streaming page, on the loopback address.
+        pause_seconds: at most one question in so long; between two the last answer holds.
+    """
+
+    def __init__(self, port: int, pause_seconds: float = _API_PAUSE_SECONDS) -> None:
+        self._port = port
+        self._pause_seconds = pause_seconds
+        self._due = 0.0
+        self._connection: http.client.HTTPConnection | None = None
+        self._newest = NOTHING
+        self._epoch = 0
+
+    def newest(self) -> Committed:
+        """The newest commit that the engine has told of."""
+        self._look()
+        return self._newest
+
+    def epoch(self) -> int:
+        """The newest epoch that the engine has told of; 0 before the first answer."""
+        self._look()
+        return self._epoch
+
+    def close(self) -> None:
+        """Close the connection; the next question opens another."""
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+    def _look(self) -> None:
+        if time.monotonic() < self._due:
+            return
+        try:
+            if self._connection is None:
+                self._connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=_API_SECONDS)
+            self._connection.request("GET", "/api/v1/progress")
+            answer = self._connection.getresponse()
+            body = answer.read()
+            if answer.status == http.HTTPStatus.OK:
+                self._learn(json.loads(body))
+        except (OSError, http.client.HTTPException, json.JSONDecodeError):
+            self.close()  # dead, held, or about to start: what was known stays
+        self._due = time.monotonic() + self._pause_seconds
+
+    def _learn(self, told: Mapping[str, Any]) -> None:
+        self._epoch = max(self._epoch, int(told["epoch"]))
+        committed, running = told["committed"], told["running"]
+        newest = self._newest
+        if committed and committed["time"] >= newest.time:
+            ends = {
+                (topic, int(partition)): int(until)
+                for topic, partitions in committed["ends"].items()
+                for partition, until in partitions.items()
+            }
+            newest = Committed(int(committed["time"]), int(committed["attempt"]), ends)
+        in_flight = running is not None and int(running["time"]) > newest.time
+        self._newest = Committed(newest.time, newest.attempt, newest.ends, in_flight)
+
+
+class Progress:
+    """Looks at the commits and the log of one stack.
+
+    Args:
+        settings: of the stack.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._commits = commits_of(settings)
+        self._log: EmbeddedLog | KafkaLog | None = None
+
+    def newest(self) -> Committed:
+        """The newest commit."""
+        return self._commits.newest()
+
+    def epoch(self) -> int:
+        """One more at every start of the engine; 0 before the first."""
+        return self._commits.epoch()
 
     def ends(self) -> dict[Place, int]:
         """By partition the end of the log as a reader sees it.
@@ -124,7 +232,8 @@ class Progress:
         raise StreamingError(f"no batch after {time_ms} was committed within {seconds:g} s")
 
     def close(self) -> None:
-        """Let go of the log; the next question opens it again."""
+        """Let go of the log and the engine; the next question opens them again."""
+        self._commits.close()
         if self._log is not None:
             self._log.close()
             self._log = None
@@ -133,6 +242,13 @@ class Progress:
         if self._settings.stack == "embedded":
             return EmbeddedLog(self._settings.log_dir)
         return KafkaLog(self._settings.kafka_bootstrap)
+
+
+def commits_of(settings: Settings) -> Commits:
+    """The journal where it can be read; in containers it is a volume of another user, so the engine is asked."""
+    if settings.stack == "compose":
+        return ApiProgress(settings.metrics_port)
+    return JournalProgress(settings.checkpoint_dir / settings.app / "journal")
 
 
 class Metrics:

@@ -1,11 +1,10 @@
 """The command line of the chaos drills; `scripts/chaos` runs it.
 
-Owns: command.
-Never: a fault; those are the drill's.
+Owns: command, table.
+Never: a fault; those are in hits.py.
 """
 
 import contextlib
-import os
 import statistics
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -14,10 +13,11 @@ import click
 from rich.console import Console
 
 from engine.errors import ConfigurationError
-from services.settings import Settings, exit_code, load_settings
-from tools.chaos.drill import FAULTS, Drill, Outcome
-from tools.stack.api import Stack
-from tools.stack.folder import Folder, read_json
+from services.settings import Settings, exit_code
+from tools.chaos.choice import drill_settings, stack_of
+from tools.chaos.drill import Drill
+from tools.chaos.faults import FAULTS, faults_of
+from tools.chaos.scene import Outcome
 
 INTERRUPTED = 130
 """Exit code after Ctrl-C, as shells have it."""
@@ -25,15 +25,29 @@ INTERRUPTED = 130
 _MEASURES = ("detect", "restart", "first batch", "caught up")
 
 
-@click.command(context_settings={"max_content_width": 80, "help_option_names": ["-h", "--help"]})
+def _listed() -> str:
+    """The faults for --help, one a line, with the stacks on which they run."""
+    lines = [
+        f"{fault.name:<18}{fault.does:<35}{', '.join(fault.stacks)}".replace(
+            "embedded, processes, compose", "all"
+        )
+        for fault in FAULTS.values()
+    ]
+    return "\n".join(["\b", "Faults, and the stacks on which they run:", *(f"  {line}" for line in lines)])
+
+
+@click.command(
+    context_settings={"max_content_width": 80, "help_option_names": ["-h", "--help"]}, epilog=_listed()
+)
 @click.option(
     "--fault",
     envvar="FAULT",
     type=click.Choice(list(FAULTS)),
+    metavar="NAME",
     default="engine-kill",
     show_default=True,
     show_envvar=True,
-    help="What to break.",
+    help="What to break; see below.",
 )
 @click.option(
     "--seed",
@@ -56,42 +70,42 @@ _MEASURES = ("detect", "restart", "first batch", "caught up")
 def command(fault: str, seed: int, runs: int) -> None:
     """Break the running stack on purpose and prove that its tables are still exact.
 
-    engine-kill sends SIGKILL to the engine while a batch is in flight. kafka-restart and
-    cassandra-restart do so to the server and start it again after 10 s. Each run proves that
-    the fault had its effect, waits until the engine has caught up, and verifies every row.
+    Each run strikes while a batch is in flight, proves that the fault had its effect, heals it,
+    waits until the engine has caught up, and verifies every row.
 
-    STACK and DATA_DIR say which stack. One that is not up is brought up; it goes on running
-    afterwards.
+    STACK and DATA_DIR say which stack; the containers of `make up` when STACK is not set and they
+    are there. What is not up is brought up; the stack goes on running afterwards.
 
     Exit codes: 0 every row exact, 1 not, or a fault had no effect, 2 refused.
     """
-    sys.exit(exit_code(lambda: run(_settings(), fault, seed, runs)))
+    sys.exit(exit_code(lambda: run(drill_settings(), fault, seed, runs)))
 
 
 def run(settings: Settings, fault: str, seed: int, runs: int) -> int:
     """Do the runs one after another and print what they found.
 
     Raises:
-        ConfigurationError: the stack has no such server.
+        ConfigurationError: the stack cannot have this fault.
         StreamingError: the stack did not come up, or did not come back.
     """
-    if settings.stack == "embedded" and FAULTS[fault] != "engine":
+    if settings.stack not in FAULTS[fault].stacks:
         raise ConfigurationError(
-            f"FAULT={fault!r} needs a server, and STACK='embedded' has none; use engine-kill or STACK=processes"
+            f"FAULT={fault!r} cannot be done with STACK={settings.stack!r}; "
+            f"use STACK={' or '.join(FAULTS[fault].stacks)}, or one of {', '.join(faults_of(settings.stack))}"
         )
     outcomes: list[Outcome] = []
     with _told() as say:
-        stack = Stack(settings, report=say)
+        stack = stack_of(settings, say)
         drill = Drill(stack, fault, seed, say)
         try:
             stack.up()
             outcomes.extend(map(drill.run, range(1, runs + 1)))
         except KeyboardInterrupt:
-            click.echo("interrupted; what the drill killed runs again, and the stack goes on", err=True)
+            click.echo("interrupted; what the drill broke is whole again, and the stack goes on", err=True)
             return INTERRUPTED
         finally:
             drill.close()
-    click.echo(f"{fault}, seed {seed}, STACK={settings.stack}; seconds since the kill")
+    click.echo(f"{fault}, seed {seed}, STACK={settings.stack}; seconds since the fault")
     for line in table(outcomes):
         click.echo(line)
     return 0 if all(outcome.is_good for outcome in outcomes) else 1
@@ -132,14 +146,6 @@ def _cells(seconds: Sequence[float]) -> str:
 def _told_verdict(outcome: Outcome) -> str:
     code = outcome.verdict.code if outcome.verdict else 2
     return ("exact", "NOT EXACT", "could not tell")[code]
-
-
-def _settings() -> Settings:
-    """The settings of the stack; SEED is the drill's here, the producers keep the one that their log was begun with."""
-    os.environ.pop("SEED", None)
-    settings = load_settings()
-    known = read_json(Folder(settings.data_dir).settings)
-    return settings.model_copy(update={"seed": int(known["SEED"])}) if known else settings
 
 
 @contextlib.contextmanager

@@ -1,0 +1,111 @@
+"""The table of faults.
+
+Owns: Fault, FAULTS, faults_of.
+Never: how a fault is made; hits.py does that.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+from tools.chaos.hits import (
+    Cut,
+    KillEngine,
+    KillProducer,
+    Make,
+    PauseEngine,
+    PauseServer,
+    RestartServer,
+    Slow,
+)
+
+_ALL = ("embedded", "processes", "compose")
+_SERVERS = ("processes", "compose")
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """One row."""
+
+    name: str
+    victim: str
+    """The process or container that it hits."""
+    make: Make
+    does: str
+    """What happens, in a few words."""
+    seen: str
+    """What must be seen, or the drill has failed."""
+    stacks: tuple[str, ...] = _SERVERS
+    """Where it can be done: values of STACK."""
+
+
+_GOES_ON = "no commit meanwhile; the same server goes on"
+
+FAULTS: Mapping[str, Fault] = MappingProxyType(
+    {
+        fault.name: fault
+        for fault in (
+            Fault(
+                "engine-kill",
+                "engine",
+                KillEngine,
+                "SIGKILL while a batch is in flight",
+                "death by SIGKILL, restart by the stack, a new pid and a new epoch",
+                _ALL,
+            ),
+            Fault(
+                "engine-pause",
+                "engine",
+                PauseEngine,
+                "held for 10 s",
+                "no commit meanwhile; then one batch takes over all missed times",
+                _ALL,
+            ),
+            Fault(
+                "producer-kill",
+                "producer",
+                KillProducer,
+                "SIGKILL",
+                "death by SIGKILL, restart by the stack, new records of the new pid",
+                _ALL,
+            ),
+            Fault(
+                "kafka-restart",
+                "kafka",
+                RestartServer,
+                "SIGKILL, started again after 10 s",
+                "no answer and no commit meanwhile; a new pid",
+            ),
+            Fault(
+                "cassandra-restart",
+                "cassandra",
+                RestartServer,
+                "SIGKILL, started again after 10 s",
+                "no answer and no commit meanwhile; a new pid",
+            ),
+            Fault("kafka-pause", "kafka", PauseServer, "held for 10 s", _GOES_ON),
+            Fault("cassandra-pause", "cassandra", PauseServer, "held for 10 s", _GOES_ON),
+            Fault("kafka-cut", "kafka", Cut, "no way to it for 10 s", _GOES_ON),
+            Fault("cassandra-cut", "cassandra", Cut, "no way to it for 10 s", _GOES_ON),
+            Fault("kafka-slow", "kafka", Slow, "answers take 0.5 s longer", "commits come slower, but come"),
+            Fault(
+                "cassandra-slow",
+                "cassandra",
+                Slow,
+                "answers take 0.5 s longer",
+                "commits come slower, but come",
+            ),
+        )
+    }
+)
+"""By name."""
+
+
+def faults_of(stack: str) -> list[str]:
+    """The faults that a kind of stack can have.
+
+    Example:
+        >>> faults_of("embedded")
+        ['engine-kill', 'engine-pause', 'producer-kill']
+    """
+    return [fault.name for fault in FAULTS.values() if stack in fault.stacks]

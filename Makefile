@@ -3,12 +3,14 @@ PYTHON ?= python3
 VENV := .venv
 READY := $(VENV)/.ready
 export PYTHONPATH :=
+# The stack in containers needs no Python on this machine.
+IN_CONTAINERS = $(if $(STACK),$(filter compose,$(STACK)),$(shell . scripts/settings.sh; find_stack; [ "$$STACK" = compose ] && echo yes))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check fmt verify chaos kill-loop bench stack-up stack-down clean
+.PHONY: help up down logs verify chaos demo test test-compose check fmt kill-loop bench screenshots clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 $(READY): requirements-dev.lock
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -21,8 +23,14 @@ $(READY): requirements-dev.lock
 demo: $(READY) ## the pipeline in about a minute: run, kill -9, recover, verify (STACK=embedded needs no Java)
 	@scripts/demo
 
-test: $(READY) ## every test, those on a real Kafka and Cassandra included
+test: $(READY) ## every test but those of the containers, on a real Kafka and Cassandra too
 	@$(VENV)/bin/pytest
+
+test-compose: $(READY) ## the tests of the stack in containers (needs Docker)
+	@$(VENV)/bin/pytest tests/compose -m compose
+
+screenshots: $(READY) ## the streaming page's pictures in docs/images, from a real run (needs chromium)
+	@$(VENV)/bin/pytest tests/browser --screenshots docs/images
 
 check: $(READY) ## format, lint, types, architecture
 	@$(VENV)/bin/ruff format --check --quiet .
@@ -34,13 +42,16 @@ fmt: $(READY) ## format the code
 	@$(VENV)/bin/ruff format .
 	@$(VENV)/bin/ruff check --fix .
 
-stack-up: $(READY) ## start Kafka, Cassandra, producers and engine as plain processes (STACK=embedded)
-	@scripts/stack up
+up: $(if $(filter processes embedded,$(STACK)),$(READY)) ## the whole stack in containers, healthy (PROFILE=full|light; STACK=processes|embedded: without)
+	@scripts/up
 
-stack-down: $(READY) ## stop what stack-up started
-	@scripts/stack down
+down: ## end the stack; its data stays (WIPE=1 removes it)
+	@scripts/down
 
-verify: $(READY) ## prove the result tables of the running stack exact
+logs: ## what the stack says, until Ctrl-C
+	@scripts/logs
+
+verify: $(if $(IN_CONTAINERS),,$(READY)) ## prove the result tables of the running stack exact
 	@scripts/verify
 
 chaos: $(READY) ## break the stack on purpose and prove it still exact (FAULT=engine-kill|kafka-restart|cassandra-restart SEED= RUNS=)
@@ -53,5 +64,5 @@ bench: $(READY) ## the engine beside a hand-written loop in one run, and the fix
 	@$(VENV)/bin/python -m tools.bench
 
 clean: ## remove the virtual environment and all data of stacks
-	@if [ -x $(VENV)/bin/python ]; then scripts/stack down || true; fi
+	@WIPE=1 scripts/down || true
 	rm -rf $(VENV) .stack .demo .bench

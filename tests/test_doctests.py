@@ -9,7 +9,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 MODULES = sorted(
     ".".join(path.relative_to(ROOT).with_suffix("").parts)
-    for package in ("engine", "services", "tools")
+    for package in ("engine", "services", "tools", "grafana")
     for path in (ROOT / package).rglob("*.py")
     if ">>> " in path.read_text()
 )

@@ -1,0 +1,37 @@
+# Sourced by the scripts beside it, from the repository's folder: takes over the settings of .env that the environment does
+# not have, as docker compose does. POSIX sh.
+
+# Lines NAME=VALUE; a value may stand in quotes. The environment goes first.
+if [ -f .env ]; then
+  while IFS='=' read -r name value || [ -n "$name" ]; do
+    case $name in '' | \#* | *[!A-Za-z0-9_]*) continue ;; esac
+    value=${value%% \#*}
+    case $value in \"*\" | \'*\') value=${value#?} value=${value%?} ;; esac
+    eval "[ -n \"\${$name+set}\" ]" || export "$name=$value"
+  done <.env
+fi
+
+# find_stack: sets DATA_DIR; without STACK, a stack in containers that is up is meant. `make up` notes in DATA_DIR/compose
+# what it has started: {"profile": ..., "project": ...}.
+find_stack() {
+  DATA_DIR=${DATA_DIR:-.stack}
+  case $DATA_DIR in /*) ;; *) DATA_DIR=$PWD/$DATA_DIR ;; esac
+  export DATA_DIR
+  COMPOSE_MARKER=$DATA_DIR/compose
+  if [ -z "${STACK:-}" ] && [ -f "$COMPOSE_MARKER" ]; then
+    export STACK=compose
+  fi
+  if [ "${STACK:-}" = compose ] && [ -f "$COMPOSE_MARKER" ] && [ -z "${COMPOSE_PROJECT_NAME:-}" ]; then
+    COMPOSE_PROJECT_NAME=$(sed -n 's/.*"project": *"\([^"]*\)".*/\1/p' "$COMPOSE_MARKER")
+    export COMPOSE_PROJECT_NAME
+  fi
+}
+
+# refuse TEXT: what was asked for cannot be done as it is.
+refuse() {
+  echo "$1" >&2
+  exit 2
+}
+
+# compose ARGUMENT...: docker compose on every service of the stack, whatever its profile.
+compose() { docker compose --profile full --profile tools "$@"; }

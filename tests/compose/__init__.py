@@ -1,0 +1,1 @@
+"""Tests of the stack in containers: its files, and the stack itself."""

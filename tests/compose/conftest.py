@@ -1,0 +1,100 @@
+"""One stack in containers for the whole session, with a name, ports and a folder of its own.
+
+Its tests are marked `compose` and run only when the mark is asked for (`make test-compose`). Where Docker or an image is
+missing they do not run, and pytest's closing section says why.
+"""
+
+import functools
+import random
+import shutil
+import socket
+import subprocess
+from collections.abc import Iterator
+
+import pytest
+
+from services.settings import REPOSITORY
+from tests.compose.model import read_stack
+from tests.compose.world import ComposeWorld
+
+_LEFT_OUT = pytest.StashKey[int]()
+_UNABLE = pytest.StashKey[list[str]]()
+_PORTS = range(20_000, 25_000)
+"""Below the ports of outgoing connections and of the other tests."""
+_PULL_SECONDS = 900
+
+
+@pytest.fixture(scope="session")
+def compose_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ComposeWorld]:
+    """The full stack, up and healthy; its containers, networks and volumes are gone after the session."""
+    world = ComposeWorld(tmp_path_factory.mktemp("compose"), _free_ports(len(ComposeWorld.PORTS)))
+    try:
+        world.up()
+        yield world
+    finally:
+        world.remove()
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave the tests of containers out unless they are asked for, and keep those that cannot run from failing."""
+    marked = [item for item in items if item.get_closest_marker("compose")]
+    is_asked = "compose" in str(config.option.markexpr)
+    config.stash[_LEFT_OUT] = 0 if is_asked else len(marked)
+    config.stash[_UNABLE] = []
+    if not is_asked and marked:
+        items[:] = [item for item in items if item not in marked]
+        config.hook.pytest_deselected(items=marked)
+    elif marked and not config.option.collectonly and (reason := unable()):
+        config.stash[_UNABLE] = [reason, *(item.nodeid for item in marked)]
+        for item in marked:
+            item.add_marker(pytest.mark.skip(reason=reason))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """Say what was left out or could not run, and what it needs."""
+    if left_out := config.stash.get(_LEFT_OUT, 0):
+        terminalreporter.line(f"{left_out} tests of the stack in containers are left to `make test-compose`")
+    if lost := config.stash.get(_UNABLE, []):
+        terminalreporter.section("not run", red=True)
+        terminalreporter.line(f"{len(lost) - 1} tests of the stack in containers did not run: {lost[0]}")
+
+
+@functools.cache
+def unable() -> str:
+    """Why there can be no stack in containers here; "" when there can."""
+    if not shutil.which("docker"):
+        return "docker is not installed"
+    if not _succeeds("docker", "info"):
+        return "the Docker engine does not answer"
+    if not _succeeds("docker", "compose", "version"):
+        return "docker has no compose plugin"
+    stack = read_stack()
+    images = {service["image"] for service in stack.services.values() if "pull_policy" not in service}
+    images |= set(stack.base_images)
+    missing = [image for image in sorted(images) if not _is_there(image)]
+    return f"no registry answers, and there is no image {', '.join(missing)}" if missing else ""
+
+
+def _is_there(image: str) -> bool:
+    """Whether an image is on this machine, or was just pulled."""
+    return _succeeds("docker", "image", "inspect", image) or _succeeds("docker", "pull", "--quiet", image)
+
+
+def _succeeds(*command: str) -> bool:
+    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, timeout=_PULL_SECONDS, check=False)
+    return done.returncode == 0
+
+
+def _free_ports(count: int) -> list[int]:
+    """Ports of the loopback address that nobody listens on, all different."""
+    found = [port for port in random.sample(_PORTS, len(_PORTS) // 10) if _is_free(port)]
+    return found[:count]
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True

@@ -1,0 +1,109 @@
+"""The chaos drills on containers: the same faults and the same report as on plain processes, and a whole stack afterwards."""
+
+import json
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from services.settings import REPOSITORY
+from tests.compose.world import ComposeWorld
+from tests.tools.stack_world import wait_until
+from tools.chaos.__main__ import INTERRUPTED
+from tools.chaos.drill import Drill
+from tools.chaos.faults import FAULTS, faults_of
+from tools.stack.compose import ComposeStack, project_of, settings_of
+from tools.stack.events import Event
+from tools.stack.programs import State
+
+pytestmark = [pytest.mark.compose, pytest.mark.slow, pytest.mark.timeout(900)]
+
+
+def drills_of(world: ComposeWorld) -> list[dict[str, Any]]:
+    """The lines of the history of drills."""
+    return [json.loads(line) for line in (world.folder / "drills" / "history.jsonl").read_text().splitlines()]
+
+
+def stack_of(world: ComposeWorld) -> ComposeStack:
+    """The world's containers as a stack."""
+    return ComposeStack(settings_of(world.project, world.settings), project=world.project)
+
+
+def test_stack_is_found_by_its_marker_and_tells_its_settings(compose_stack: ComposeWorld) -> None:
+    """The project comes from DATA_DIR, and the ports and the engine's settings come from the containers."""
+    assert project_of(compose_stack.settings) == compose_stack.project
+    settings = settings_of(compose_stack.project, compose_stack.settings)
+    for variable in ("KAFKA_PORT", "CASSANDRA_PORT", "METRICS_PORT"):
+        assert settings.environment()[variable] == str(compose_stack.ports[variable])
+    assert settings.kafka_bootstrap == f"127.0.0.1:{compose_stack.ports['KAFKA_PORT']}"
+    stack = stack_of(compose_stack)
+    assert set(stack.names) >= {"kafka", "cassandra", "producer", "engine"}
+    assert {container.state for container in stack.status()} == {State.RUNNING}
+
+
+@pytest.mark.parametrize("fault", faults_of("compose"))
+def test_drill_has_its_effect_and_leaves_every_row_exact(
+    compose_stack: ComposeWorld, fault: str, figures: Callable[[str], None]
+) -> None:
+    """`scripts/chaos` finds the containers by itself, makes the fault, sees its effect, heals it, and every row is exact."""
+    before = {container.name: container.id for container in stack_of(compose_stack).status()}
+    done = compose_stack.run("scripts/chaos", timeout_seconds=800, FAULT=fault, SEED="5")
+    assert done.returncode == 0, done.stdout + done.stderr
+    for line in done.stdout.splitlines()[1:]:
+        figures(f"{fault} in containers: {line}")
+    newest = drills_of(compose_stack)[-1]
+    assert (newest["fault"], newest["seed"], newest["verdict"]) == (fault, 5, "exact")
+    assert not (compose_stack.folder / "drills" / "running.json").exists()
+    after = stack_of(compose_stack)
+    assert {container.name: container.id for container in after.status()} == before
+    assert {container.state for container in after.status()} == {State.RUNNING}
+    assert all(after.network in after.container(name).networks for name in ("kafka", "cassandra", "engine"))
+
+
+class Toothless(ComposeStack):
+    """Containers that are not cut off, only written down so."""
+
+    def cut(self, name: str) -> Event:
+        """Leave it on its network."""
+        return Event(0.0, name, "cut", {})
+
+
+def test_cut_without_effect_fails_the_drill(compose_stack: ComposeWorld) -> None:
+    """Commits that go on during a cut make a failed drill, which names them."""
+    stack = Toothless(
+        settings_of(compose_stack.project, compose_stack.settings), project=compose_stack.project
+    )
+    drill = Drill(stack, "cassandra-cut", 1, lambda _: None, hold_seconds=6)
+    found = drill.run(1)
+    drill.close()
+    assert found.word == "no-effect"
+    assert "was committed within the 6 s in which cassandra was away" in found.doubts[0]
+
+
+@pytest.mark.parametrize("fault", ["kafka-pause", "kafka-cut", "kafka-restart"])
+def test_interrupted_drill_leaves_the_containers_whole(compose_stack: ComposeWorld, fault: str) -> None:
+    """Ctrl-C in the middle of a fault resumes, joins or starts what it hit, and no drill seems to run."""
+    stack = stack_of(compose_stack)
+    victim = FAULTS[fault].victim
+
+    def is_broken() -> bool:
+        container = stack.container(victim)
+        return container.state != State.RUNNING or stack.network not in container.networks
+
+    process = subprocess.Popen(
+        [sys.executable, "-m", "tools.chaos"],
+        cwd=REPOSITORY,
+        env={**compose_stack.environment, "FAULT": fault},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    wait_until(is_broken, 120)
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=180)
+    assert process.returncode == INTERRUPTED, said
+    assert not is_broken()
+    assert not (compose_stack.folder / "drills" / "running.json").exists()

@@ -37,6 +37,22 @@ def test_makefile_has_the_targets_of_the_readme() -> None:
     assert named <= helped
 
 
+@pytest.mark.parametrize("document", sorted((REPOSITORY / "docs").glob("*.md")), ids=lambda path: path.name)
+def test_links_between_the_documents_lead_somewhere(document: Path) -> None:
+    """Every relative link and picture of a page in docs/ is there."""
+    links = re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", document.read_text())
+
+    assert [link for link in links if not (document.parent / link).exists()] == []
+
+
+def test_make_targets_of_the_documents_exist() -> None:
+    """Every `make` target that a page in docs/ names is in the Makefile."""
+    targets = set(re.findall(r"^([a-z-]+):", (REPOSITORY / "Makefile").read_text(), re.MULTILINE))
+    for document in (REPOSITORY / "docs").glob("*.md"):
+        named = set(re.findall(r"(?:`|^)make ([a-z-]+)", document.read_text(), re.MULTILINE))
+        assert named <= targets, document.name
+
+
 def test_paths_in_the_documents_exist() -> None:
     """Every file and folder that README and ARCHITECTURE link or name in the code map is there."""
     links = re.findall(r"\]\(([^)#:]+)\)", (REPOSITORY / "README.md").read_text())

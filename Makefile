@@ -54,7 +54,7 @@ logs: ## what the stack says, until Ctrl-C
 verify: $(if $(IN_CONTAINERS),,$(READY)) ## prove the result tables of the running stack exact
 	@scripts/verify
 
-chaos: $(READY) ## break the stack on purpose and prove it still exact (FAULT=engine-kill|kafka-restart|cassandra-restart SEED= RUNS=)
+chaos: $(READY) ## break the stack on purpose and prove it still exact (FAULT= SEED= RUNS=; scripts/chaos --help lists the faults)
 	@scripts/chaos
 
 kill-loop: $(READY) ## kill -9 the engine KILLS times in every phase of a batch and prove the tables exact (STACK= KILLS= SEED=)

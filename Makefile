@@ -20,29 +20,7 @@ $(READY): requirements-dev.lock
 	@$(VENV)/bin/pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.lock
 	@touch $@
 
-demo: $(READY) ## the pipeline in about a minute: run, kill -9, recover, verify (STACK=embedded needs no Java)
-	@scripts/demo
-
-test: $(READY) ## every test but those of the containers, on a real Kafka and Cassandra too
-	@$(VENV)/bin/pytest
-
-test-compose: $(READY) ## the tests of the stack in containers (needs Docker)
-	@$(VENV)/bin/pytest tests/compose -m compose
-
-screenshots: $(READY) ## the streaming page's pictures in docs/images, from a real run (needs chromium)
-	@$(VENV)/bin/pytest tests/browser --screenshots docs/images
-
-check: $(READY) ## format, lint, types, architecture
-	@$(VENV)/bin/ruff format --check --quiet .
-	@$(VENV)/bin/ruff check --quiet .
-	@$(VENV)/bin/mypy
-	@$(VENV)/bin/pytest --quiet tests/test_architecture.py
-
-fmt: $(READY) ## format the code
-	@$(VENV)/bin/ruff format .
-	@$(VENV)/bin/ruff check --fix .
-
-up: $(if $(filter processes embedded,$(STACK)),$(READY)) ## the whole stack in containers, healthy (PROFILE=full|light; STACK=processes|embedded: without)
+up: $(if $(filter processes embedded,$(STACK)),$(READY)) ## the whole stack in containers, healthy (PROFILE= STACK=)
 	@scripts/up
 
 down: ## end the stack; its data stays (WIPE=1 removes it)
@@ -54,14 +32,36 @@ logs: ## what the stack says, until Ctrl-C
 verify: $(if $(IN_CONTAINERS),,$(READY)) ## prove the result tables of the running stack exact
 	@scripts/verify
 
-chaos: $(READY) ## break the stack on purpose and prove it still exact (FAULT= SEED= RUNS=; scripts/chaos --help lists the faults)
+chaos: $(READY) ## break the stack, prove it exact (FAULT= SEED= RUNS=)
 	@scripts/chaos
 
-kill-loop: $(READY) ## kill -9 the engine KILLS times in every phase of a batch and prove the tables exact (STACK= KILLS= SEED=)
+demo: $(READY) ## a minute without Docker: run, kill -9, recover, verify
+	@scripts/demo
+
+test: $(READY) ## every test but those of the containers
+	@$(VENV)/bin/pytest
+
+test-compose: $(READY) ## the tests of the stack in containers (needs Docker)
+	@$(VENV)/bin/pytest tests/compose -m compose
+
+check: $(READY) ## format, lint, types, architecture
+	@$(VENV)/bin/ruff format --check --quiet .
+	@$(VENV)/bin/ruff check --quiet .
+	@$(VENV)/bin/mypy
+	@$(VENV)/bin/pytest --quiet tests/test_architecture.py
+
+fmt: $(READY) ## format the code
+	@$(VENV)/bin/ruff format .
+	@$(VENV)/bin/ruff check --fix .
+
+kill-loop: $(READY) ## kill -9 in every phase of a batch, verify (STACK= KILLS=)
 	@$(VENV)/bin/python -m tools.killloop
 
-bench: $(READY) ## the engine beside a hand-written loop in one run, and the fixed cost of a batch
+bench: $(READY) ## the engine beside a hand-written loop in one run
 	@$(VENV)/bin/python -m tools.bench
+
+screenshots: $(READY) ## the streaming page's pictures, from a real run
+	@$(VENV)/bin/pytest tests/browser --screenshots docs/images
 
 clean: ## remove the virtual environment and all data of stacks
 	@WIPE=1 scripts/down || true

@@ -160,4 +160,4 @@ def _told() -> Iterator[Callable[[str], None]]:
 
 
 if __name__ == "__main__":
-    command()
+    command(prog_name="scripts/chaos")

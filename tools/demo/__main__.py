@@ -238,4 +238,4 @@ def _alone(folder: Path) -> Iterator[None]:
 
 
 if __name__ == "__main__":
-    command()
+    command(prog_name="scripts/demo")

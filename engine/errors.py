@@ -8,6 +8,7 @@
     ├── SinkError                 a result store refuses a write for good
     ├── UserFunctionError         a user's function raised; the original is its cause
     ├── ExecutorLostError         an executor process died; the batch is retried
+    ├── CheckpointWriteError      the checkpoint's volume took no write: it is full, or fails; a new start goes on
     └── CheckpointError           the checkpoint folder cannot be used as it is
         ├── CorruptLogError       bytes on the volume fail their checksum
         ├── StateVersionError     state of another job, type or format
@@ -67,6 +68,14 @@ class UserFunctionError(StreamingError):
 
 class ExecutorLostError(StreamingError):
     """Raised when an executor process died under a task; the scheduler replaces it and retries the batch."""
+
+
+class CheckpointWriteError(StreamingError):
+    """Raised when the checkpoint's volume does not take a write now: it is full, or it fails.
+
+    What was acknowledged is there, and nothing else counts: a new start goes on where this one stopped, as soon as the
+    volume takes writes again. So it is no CheckpointError, after which a new start changes nothing.
+    """
 
 
 class CheckpointError(StreamingError):

@@ -1,6 +1,6 @@
 """Every setting of the services, read once from the environment and typed from then on.
 
-Owns: Settings, load_settings, base_environment, exit_code.
+Owns: Settings, load_settings, misspelt, compose_project, base_environment, exit_code.
 Never: a setting that is read anywhere else; no other module looks at the environment.
 """
 
@@ -238,6 +238,11 @@ def misspelt(names: Iterable[str]) -> list[tuple[str, str]]:
             near = difflib.get_close_matches(name.upper(), known, n=1, cutoff=_LIKENESS)
             found += [(name, variable) for variable in near]
     return found
+
+
+def compose_project() -> str:
+    """The name of the stack of containers: COMPOSE_PROJECT_NAME, as compose has it, else that of docker-compose.yml."""
+    return os.environ.get("COMPOSE_PROJECT_NAME") or "dstreams"
 
 
 def base_environment() -> dict[str, str]:

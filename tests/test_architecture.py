@@ -15,9 +15,10 @@ ROOT = Path(__file__).parents[1]
 PACKAGES = ("engine", "services", "tools")
 
 LAYERS: tuple[tuple[str, str], ...] = (
+    ("the errors", "engine.errors"),
     (
-        "foundations: nothing of ours below them",
-        """engine.errors engine.clock engine.reports engine.rdd.api engine.rdd.fuse engine.rdd.structs
+        "foundations: nothing of ours but the errors below them",
+        """engine.clock engine.version engine.reports engine.rdd.api engine.rdd.fuse engine.rdd.structs
         engine.checkpoint.files engine.sources.decoders""",
     ),
     (
@@ -95,7 +96,7 @@ LAYERS: tuple[tuple[str, str], ...] = (
     ("tools: verify's front door", "tools.verify"),
     (
         "tools: drills, loops and benches",
-        "tools.chaos.scene tools.chaos.lanes tools.chaos.choice tools.killloop.phases tools.bench.loop tools.bench.fixed tools.demo.choice tools.demo.watch",
+        "tools.chaos.scene tools.chaos.lanes tools.chaos.volume tools.chaos.choice tools.killloop.phases tools.bench.loop tools.bench.fixed tools.demo.choice tools.demo.watch",
     ),
     (
         "tools: their parts",

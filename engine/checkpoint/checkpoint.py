@@ -24,7 +24,7 @@ from typing import NamedTuple
 import msgspec
 
 from engine.batch import Batch, Duration, Time, TopicPartition
-from engine.checkpoint.files import checksum, make_folder, sync_file, sync_folder, write_durably
+from engine.checkpoint.files import checksum, make_folder, sync_file, sync_folder, write_durably, writing
 from engine.checkpoint.journal import FIRST_SEGMENT, Journal, read_segment, segment_names
 from engine.checkpoint.records import (
     FORMAT_VERSION,
@@ -126,6 +126,7 @@ class Checkpoint:
             CheckpointError: it is missing though it must exist, or belongs to another app, format or shard count.
             ConcurrentRunError: another process holds it and `takeover` is not set.
             CorruptLogError: acknowledged bytes are damaged.
+            CheckpointWriteError: the volume is full, or fails.
         """
         if not (self.folder / "meta.json").exists() and must_exist:
             raise CheckpointError(
@@ -155,7 +156,8 @@ class Checkpoint:
         return Time(self._meta.zero_ms)
 
     def _take_lock(self, takeover: bool) -> None:
-        self._lock = os.open(self.folder / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+        with writing(self.folder):
+            self._lock = os.open(self.folder / "lock", os.O_RDWR | os.O_CREAT, 0o600)
         if self._has_lock():
             return
         if not takeover:
@@ -335,6 +337,7 @@ class Checkpoint:
 
         Raises:
             ConcurrentRunError: a newer epoch has taken over.
+            CheckpointWriteError: the volume is full, or fails; the next start tells whether the record is there.
         """
         fail_point("before_begin")
         record = BatchRecord.of(batch)
@@ -354,7 +357,7 @@ class Checkpoint:
     ) -> int:
         """Record that a batch is complete, with its deltas in the same frame; returns the bytes of the deltas.
 
-        Call it AFTER every output has been acknowledged: nothing is repeated once it returns.
+        Call it AFTER every output has been acknowledged: nothing is repeated once it returns. Raises as `begin`.
         """
         fail_point("before_commit")
         self._open_journal().refuse_if_fenced()
@@ -387,14 +390,13 @@ class Checkpoint:
         if self._damaged:
             # The end of the old segment is unknown after a failed append: it is given up.
             self._begin_segment(journal)
-        try:
-            frame = journal.append(encode(record), body)
-        except OSError:
-            self._damaged = True
-            raise
+        self._damaged = True  # unless it returns
+        frame = journal.append(encode(record), body)
+        self._damaged = False
         return frame.segment, frame.body_offset
 
     def _begin_segment(self, journal: Journal) -> None:
+        self._damaged = True  # until the `open` record is there, which no other may come before
         journal.begin_segment()
         self._append_open(journal)
         self._damaged = False

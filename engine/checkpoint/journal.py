@@ -17,19 +17,21 @@ A frame is valid when its checksum is. A bad frame with no valid one behind it i
 acknowledged, and is void. A bad frame with a valid one behind it is damage to acknowledged bytes, and an error.
 
 Recovery: take the newest segment whose `open` is valid; read its frames to the first void one; begin a segment of a new epoch.
-Nobody appends to, or cuts, a segment of an older epoch. After a failed fsync the segment is given up and a new one begun.
+Nobody appends to, or cuts, a segment of an older epoch. After a failed append the segment is given up and a new one begun; what
+a full volume took of a frame is cut off at once, as it is void and its bytes are needed.
 
 Owns: Frame, Journal, the frame format.
 Never: the meaning of a record; that is the checkpoint's.
 """
 
+import contextlib
 import os
 import re
 import struct
 from pathlib import Path
 from typing import NamedTuple
 
-from engine.checkpoint.files import checksum, make_folder, sync_folder
+from engine.checkpoint.files import checksum, make_folder, sync_folder, writing
 from engine.errors import ConcurrentRunError, CorruptLogError
 
 MAGIC = b"DSJ1"
@@ -154,15 +156,17 @@ class Journal:
 
         Raises:
             ConcurrentRunError: another writer began this epoch.
+            CheckpointWriteError: the volume is full, or fails.
         """
         make_folder(self._folder)
         path = self._folder / self._next.file
-        try:
-            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o600)
-        except FileExistsError as cause:
-            raise ConcurrentRunError(
-                f"{path} exists: another process began epoch {self.epoch}; start again"
-            ) from cause
+        with writing(path):
+            try:
+                descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o600)
+            except FileExistsError as cause:
+                raise ConcurrentRunError(
+                    f"{path} exists: another process began epoch {self.epoch}; start again"
+                ) from cause
         sync_folder(self._folder)
         self.close()
         self._descriptor, self._size = descriptor, 0
@@ -172,19 +176,29 @@ class Journal:
         """Append one frame, durable when this returns.
 
         Raises:
-            OSError: the frame may or may not be there; begin a new segment before the next append.
+            CheckpointWriteError: the frame may or may not be there; begin a new segment before the next append.
         """
         lengths = _LENGTHS.pack(MAGIC, len(head), len(body))
         payload = head + body
         frame = lengths + _CHECKSUM.pack(checksum(lengths, payload)) + payload
-        written = 0
-        while written < len(frame):
-            written += os.write(self._descriptor, memoryview(frame)[written:])
-        os.fdatasync(self._descriptor)
+        with writing(self._folder / self.segment):
+            self._write(frame)
+            os.fdatasync(self._descriptor)
         body_offset = self._size + _HEADER_BYTES + len(head)
         self._size += len(frame)
         self.written += len(frame)
         return Frame(head, self.segment, body_offset, len(body))
+
+    def _write(self, frame: bytes) -> None:
+        """Write all of the frame, or leave nothing of it."""
+        written = 0
+        try:
+            while written < len(frame):
+                written += os.write(self._descriptor, memoryview(frame)[written:])
+        except OSError:
+            with contextlib.suppress(OSError):  # then it stays as a torn end, which is void as well
+                os.ftruncate(self._descriptor, self._size)
+            raise
 
     def refuse_if_fenced(self) -> None:
         """Look for a newer epoch than this writer's.

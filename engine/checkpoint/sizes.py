@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from engine.checkpoint.files import writing
 from engine.reports import StateReport, Volume
 
 
@@ -89,5 +90,6 @@ class Sizes:
 def _removed(path: Path) -> int:
     """Remove a file; returns its size."""
     size = path.stat().st_size
-    path.unlink()
+    with writing(path):
+        path.unlink()
     return size

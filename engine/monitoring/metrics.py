@@ -30,11 +30,10 @@ from engine.monitoring.collectors import ExecutorCollector, Histograms
 from engine.monitoring.table import METRICS, Metric
 from engine.reports import Buckets, Lag, StateReport, WriteReport
 from engine.scheduler import listener as events
+from engine.version import VERSION
 
-__all__ = ["METRICS", "VERSION", "PrometheusListener"]
+__all__ = ["METRICS", "PrometheusListener"]
 
-VERSION: Final = "0.1.0"
-"""Of the engine, as in pyproject.toml."""
 _EXECUTORS: Final = ("engine_executor_cpu_seconds_total", "engine_executor_resident_memory_bytes")
 """Read at the scrape."""
 

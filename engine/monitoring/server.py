@@ -15,6 +15,9 @@
 It reads what the history keeps and writes nothing. While nobody asks it does nothing. A reader asks `live` with the revision that it
 has seen; when the process in the answer is another one it asks again from revision 0.
 
+A question must name the server as 127.0.0.1, localhost, the address that it listens on or a name without dots (a container's); any other
+Host is refused by 421. So a site whose name was pointed at this machine (DNS rebinding) reads nothing.
+
 Owns: StreamingPage.
 Never: a method but GET and HEAD; an asset from elsewhere; inline script or style.
 """
@@ -23,10 +26,12 @@ import asyncio
 import hashlib
 import json
 import os
+import re
 import socket
 import threading
 from collections.abc import Awaitable, Callable, Sequence
 from importlib.resources import files
+from ipaddress import ip_address
 from typing import Any, Final, Self
 
 from aiohttp import web
@@ -65,6 +70,8 @@ _TYPES: Final = {
 _LATE_MS: Final = 2_000
 """A batch that is due for longer and not planned waits for an input."""
 _START_SECONDS: Final = 10.0
+_HOST: Final = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^\[\]:]+)(?::\d{1,5})?")
+"""The header: a name or an address, and a port."""
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -116,6 +123,8 @@ class StreamingPage:
         self._socket: socket.socket | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._ready, self._stopping = threading.Event(), asyncio.Event()
+        self._failure: Exception | None = None
+        """What ended the thread."""
         self._end: page.Status | None = None
         """What ended the stream; asked for once, as each answer would add to the error's traceback."""
         self._thread = threading.Thread(target=self._serve, name="streaming-page", daemon=True)
@@ -141,6 +150,7 @@ class StreamingPage:
 
         Raises:
             ConfigurationError: the address cannot be opened.
+            StreamingError: the server did not come up behind it.
         """
         try:
             family = socket.getaddrinfo(self._host, self._port, type=socket.SOCK_STREAM)[0][0]
@@ -150,7 +160,15 @@ class StreamingPage:
                 f"{self._setting}={self._port} cannot be opened on {self._host} ({cause.strerror}); choose another port"
             ) from cause
         self._thread.start()
-        self._ready.wait(_START_SECONDS)
+        if not self._ready.wait(_START_SECONDS):
+            self._failure = TimeoutError(f"it has not answered for {_START_SECONDS:g} s")
+        if self._failure is not None:
+            self._socket.close()
+            self._socket = None
+            raise StreamingError(
+                f"the streaming page on {self._host} did not start: {self._failure}; "
+                "without it nobody can see the engine, so it does not start either"
+            ) from self._failure
         return self
 
     def stop(self) -> None:
@@ -177,7 +195,14 @@ class StreamingPage:
 
     def _serve(self) -> None:
         """An event loop of its own: a slow reader holds up nobody but other readers."""
-        asyncio.run(self._answer_until_stopped())
+        try:
+            asyncio.run(self._answer_until_stopped())
+        except Exception as error:
+            # Whatever it is: `start` waits for it, and later nobody does.
+            if self._ready.is_set():
+                raise
+            self._failure = error
+            self._ready.set()
 
     async def _answer_until_stopped(self) -> None:
         """The thread's life."""
@@ -196,7 +221,7 @@ class StreamingPage:
 
     def _application(self) -> web.Application:
         """Every path; the router answers all others by 404, and other methods by 405, in plain text."""
-        application = web.Application()
+        application = web.Application(middlewares=[self._refuse_strangers])
         application.on_response_prepare.append(_add_headers)
         application.add_routes(
             [
@@ -216,6 +241,33 @@ class StreamingPage:
         if self._registry is not None:
             application.router.add_get("/metrics", self._metrics)
         return application
+
+    @web.middleware
+    async def _refuse_strangers(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        """Answer only who knows this server by a name that no stranger can give it.
+
+        Raises:
+            web.HTTPMisdirectedRequest: the Host header has another name, or is not there.
+        """
+        asked = request.headers.get("Host", "")
+        if not self._is_ours(asked):
+            raise web.HTTPMisdirectedRequest(
+                text=f"421: Host is {asked!r}; ask for localhost, the address or a name without dots\n"
+            )
+        return await handler(request)
+
+    def _is_ours(self, asked: str) -> bool:
+        """Whether a Host header is a loopback address, the one that is listened on, or a name without dots."""
+        match = _HOST.fullmatch(asked)
+        if match is None:
+            return False
+        name = match[1].strip("[]").lower()
+        try:
+            address = ip_address(name)
+        except ValueError:
+            return "." not in name or name == self._host.lower()
+        # Who listens on 0.0.0.0 or :: listens on every address of the machine; an address cannot be pointed elsewhere.
+        return address.is_loopback or name == self._host.lower() or self._host in {"0.0.0.0", "::"}  # noqa: S104 - compared, not bound
 
     def _json(self, answer: Callable[[web.Request], Any]) -> Handler:
         async def handle(request: web.Request) -> web.Response:
@@ -306,7 +358,9 @@ class StreamingPage:
         self._end = self._end or self._ended(self._ssc)
         if self._end is not None:
             return self._end
-        if view.started.committed is not None and view.started.operators and view.restored is None:
+        # Where no shard had to be read nothing tells of it; a commit does.
+        is_restoring = view.restored is None and view.committed_at is None
+        if is_restoring and view.started.committed is not None and view.started.operators:
             return page.Status("starting", "state is being restored from the checkpoint folder")
         waiting = page.waiting_times(view, self._clock.wall_ms())
         if view.running is None and waiting and self._clock.wall_ms() - waiting[0] > _LATE_MS:

@@ -158,7 +158,7 @@ METRICS: Final = (
         "engine_watermark_seconds",
         "gauge",
         "Event-time watermark of an input in the last committed batch, seconds since the epoch; absent until each partition has "
-        "had a record.",
+        "had a record. `topic` is the name of the input stream, which the pipeline gives its topic's.",
         {"topic": OPEN},
     ),
     Metric(

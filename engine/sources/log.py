@@ -95,9 +95,10 @@ class LogSlice:
     def created(self) -> list[int]:
         """When its first and its last record were created, milliseconds since the epoch."""
         first, last = self._parts[0], self._parts[-1]
-        of_first = frame_times(first.heads)
-        of_last = of_first if last is first else frame_times(last.heads)
-        return [of_first[first.skipped], of_last[last.skipped + len(self.values) - 1 - last.start]]
+        end = last.skipped + len(self.values) - 1 - last.start
+        if last is first:
+            return frame_times(first.heads, (first.skipped, end))
+        return [*frame_times(first.heads, (first.skipped,)), *frame_times(last.heads, (end,))]
 
 
 class _Place(NamedTuple):

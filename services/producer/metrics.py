@@ -9,7 +9,7 @@ process has added to the log.
 
 The delay is told of every event, in one step an append: intended times ascend, so each bucket is one binary search.
 
-Owns: METRICS, VERSION, ProducerMetrics.
+Owns: METRICS, ProducerMetrics.
 Never: an event's content, a rule of when to append.
 """
 
@@ -34,11 +34,9 @@ from prometheus_client.registry import Collector
 
 from engine.clock import Clock
 from engine.errors import ConfigurationError
+from engine.version import VERSION
 from services.producer.feed import PartitionSink
 from services.producer.schedule import Position
-
-VERSION: Final = "0.1.0"
-"""The project's version, as in pyproject.toml."""
 
 SECONDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 """Upper bounds of the histograms' buckets, seconds."""

@@ -1,11 +1,13 @@
 """The streaming page of a small engine, in Chromium."""
 
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from playwright.sync_api import Route
 
 from services.settings import REPOSITORY, base_environment
 from tests.browser.conftest import Open
@@ -270,6 +272,29 @@ def test_killed_engine_is_told_and_its_successor_found(start: Callable[..., Engi
     seen.wait_for_batches(before + 4)
     assert seen.text("#phase") == "running"
     assert "epoch 2" in seen.text("#tiles")
+
+
+def test_answer_that_cannot_be_drawn_does_not_stop_the_page(engine: Engine, look: Open) -> None:
+    """An answer that the page cannot draw is told on it and in the console, and the next one is drawn again."""
+    seen = look(engine.address)
+    seen.wait_for_batches(2)
+    live = re.compile(r"/api/v1/live")
+
+    def spoil(route: Route) -> None:
+        answer = route.fetch()
+        route.fulfill(response=answer, json={**answer.json(), "state": {}})
+
+    seen.page.route(live, spoil)
+    seen.wait("() => !document.getElementById('failure').hidden")
+    assert seen.text("#failure").startswith("The page could not draw the engine's last answer (TypeError: ")
+    assert seen.complaints
+    assert all("could not draw" in text for text in seen.complaints)
+    seen.page.unroute(live)
+
+    seen.wait("() => document.getElementById('failure').hidden")
+    seen.wait_for_batches(seen.batches() + 4)
+    assert seen.text("#phase") == "running"
+    seen.complaints.clear()
 
 
 def test_overload_is_red_and_batches_wait(start: Callable[..., Engine], look: Open) -> None:

@@ -4,6 +4,7 @@ import json
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -12,9 +13,11 @@ import pytest
 from services.settings import REPOSITORY
 from tests.compose.world import ComposeWorld
 from tests.tools.stack_world import wait_until
+from tools.chaos import hits
 from tools.chaos.__main__ import INTERRUPTED
 from tools.chaos.drill import Drill
 from tools.chaos.faults import FAULTS, faults_of
+from tools.chaos.volume import SmallVolume
 from tools.stack.compose import ComposeStack, project_of, settings_of
 from tools.stack.events import Event
 from tools.stack.programs import State
@@ -61,6 +64,18 @@ def test_drill_has_its_effect_and_leaves_every_row_exact(
     assert {container.name: container.id for container in after.status()} == before
     assert {container.state for container in after.status()} == {State.RUNNING}
     assert all(after.network in after.container(name).networks for name in ("kafka", "cassandra", "engine"))
+    assert left_of(compose_stack) == []
+
+
+def left_of(world: ComposeWorld) -> list[str]:
+    """What a drill has made of containers and volumes and not removed."""
+    names = world.run("docker", "ps", "--all", "--format", "{{.Names}}").stdout.split()
+    names += world.run("docker", "volume", "ls", "--format", "{{.Name}}").stdout.split()
+    return [
+        name
+        for name in names
+        if name.startswith(world.project) and name.endswith(("-twin", "-proxy", "-small-checkpoint"))
+    ]
 
 
 class Toothless(ComposeStack):
@@ -81,6 +96,72 @@ def test_cut_without_effect_fails_the_drill(compose_stack: ComposeWorld) -> None
     drill.close()
     assert found.word == "no-effect"
     assert "was committed within the 6 s in which cassandra was away" in found.doubts[0]
+
+
+class HalfFull(SmallVolume):
+    """A small volume with room on it."""
+
+    def fill(self) -> Event:
+        """Leave it."""
+        return Event(time.time(), "engine", "full", {})
+
+
+def test_volume_with_room_fails_the_drill(
+    compose_stack: ComposeWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An engine that goes on makes a failed drill, which names its commits, its life and what it did not say."""
+    monkeypatch.setattr(hits, "SmallVolume", HalfFull)
+    monkeypatch.setattr(hits, "DETECT_SECONDS", 1.0)
+    drill = Drill(stack_of(compose_stack), "checkpoint-full", 1, lambda _: None, hold_seconds=4)
+    found = drill.run(1)
+    drill.close()
+    assert (found.word, found.verdict and found.verdict.code) == ("no-effect", 0)
+    assert "was committed within the 4 s in which engine was away" in found.doubts[0]
+    assert "the engine did not end within 1 s of the full volume" in found.doubts
+    assert "so the same process went on" in found.doubts[-1]
+    assert left_of(compose_stack) == []
+
+
+def drill_on_a_full_volume(world: ComposeWorld) -> subprocess.Popen[str]:
+    """A drill that has just filled the checkpoint's volume."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "tools.chaos"],
+        cwd=REPOSITORY,
+        env={**world.environment, "FAULT": "checkpoint-full"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    ballast = f"{world.project}-small-checkpoint", "test", "-e", "/small/ballast"
+    wait_until(lambda: world.run("docker", "exec", *ballast).returncode == 0, 120)
+    return process
+
+
+def test_interrupted_fill_leaves_the_engine_on_its_own_volume(compose_stack: ComposeWorld) -> None:
+    """Ctrl-C while the volume is full brings the checkpoint home: the same container goes on, and every row is exact."""
+    before = stack_of(compose_stack).container("engine").id
+    process = drill_on_a_full_volume(compose_stack)
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=180)
+    assert process.returncode == INTERRUPTED, said
+    found = stack_of(compose_stack).container("engine")
+    assert (found.id, found.state) == (before, State.RUNNING)
+    assert left_of(compose_stack) == []
+    done = compose_stack.verify()
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_killed_fill_is_brought_home_by_the_next_drill(compose_stack: ComposeWorld) -> None:
+    """A drill that dies while the volume is full leaves the engine there; the next drill of any kind moves it back first."""
+    before = stack_of(compose_stack).container("engine").id
+    process = drill_on_a_full_volume(compose_stack)
+    process.kill()
+    process.communicate()
+    assert len(left_of(compose_stack)) == 3
+    done = compose_stack.run("scripts/chaos", timeout_seconds=400, FAULT="engine-kill")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert stack_of(compose_stack).container("engine").id == before
+    assert left_of(compose_stack) == []
 
 
 @pytest.mark.parametrize("fault", ["kafka-pause", "kafka-cut", "kafka-restart"])

@@ -16,11 +16,12 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from engine.clock import ManualClock, SystemClock
 from engine.sources.log import LogSource, create_topic
+from engine.version import VERSION
 from services.producer.events import AD_TOPIC, PAGE_TOPIC, page_event
 from services.producer.feed import Feed, PartitionSink
 from services.producer.kafka_sink import KafkaSink
 from services.producer.main import build_feeds
-from services.producer.metrics import METRICS, SECONDS, VERSION, ProducerMetrics
+from services.producer.metrics import METRICS, SECONDS, ProducerMetrics
 from services.producer.schedule import Schedule
 from services.settings import REPOSITORY, Settings
 from tests.servers import KafkaServer

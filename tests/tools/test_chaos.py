@@ -23,6 +23,7 @@ from tools.chaos.scene import Outcome
 from tools.stack.api import Stack
 from tools.stack.events import Event, EventLog
 from tools.verify import Verdict
+from tools.verify.drills import DrillFiles
 
 
 def quiet(_text: str) -> None:
@@ -249,6 +250,21 @@ def test_drills_are_told_while_they_run_and_afterwards(tmp_path: Path) -> None:
         "verdict": "exact",
     }
     assert lines[1]["verdict"] == "no-effect"
+
+
+def test_phase_that_did_not_happen_has_no_figure(tmp_path: Path) -> None:
+    """A run that ended early shows a dash, null in the file, and no sample in the verifier's metrics."""
+    cut_short = Outcome(1, detect=0.5)
+    history = History(tmp_path, "kafka-cut", 4)
+    history.begin(1)
+    history.end(cut_short)
+
+    (drill,) = DrillFiles(tmp_path / "drills").read().over
+    rows = list(table([cut_short, outcome(2, 1.0)]))
+
+    assert drill.phases == {"detect": 0.5}
+    assert rows[1].split() == ["1", "0.50", "-", "-", "-", "could", "not", "tell"]
+    assert rows[3].split() == ["median", "0.75", "1.00", "2.00", "3.00"]
 
 
 def test_help_lists_every_fault_in_eighty_columns() -> None:

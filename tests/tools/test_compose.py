@@ -1,5 +1,6 @@
 """What the tools read from Docker: how a container stands, which project is meant, and what is said when there is none."""
 
+import json
 import shutil
 import stat
 from pathlib import Path
@@ -9,6 +10,8 @@ import pytest
 
 from engine.errors import ConfigurationError, StreamingError
 from services.settings import Settings
+from tools.chaos.volume import SmallVolume
+from tools.stack.api import Stack
 from tools.stack.compose import ComposeStack, project_of
 from tools.stack.docker import container_of, docker, signal_of
 from tools.stack.folder import write_json
@@ -29,7 +32,12 @@ def told(status: str, exit_code: int = 0, pid: int = 0, policy: str = "unless-st
             "Labels": {"com.docker.compose.service": "kafka"},
             "Image": "apache/kafka:4.3.1",
             "Env": ["A=b=c", "EMPTY="],
+            "User": "1000:1000",
         },
+        "Mounts": [
+            {"Type": "volume", "Name": "x_kafka-data", "Destination": "/var/lib/kafka/data"},
+            {"Type": "bind", "Source": "/etc/x", "Destination": "/x"},
+        ],
         "NetworkSettings": {"Networks": {"x_data": {}, "x_servers": {}}},
     }
 
@@ -61,6 +69,8 @@ def test_container_tells_what_the_drills_need() -> None:
     assert container.networks == {"x_data", "x_servers"}
     assert container.environment == {"A": "b=c", "EMPTY": ""}
     assert container.ports == {9092: 19092}
+    assert container.volumes == {"/var/lib/kafka/data": "x_kafka-data"}
+    assert (container.user, container.is_twin) == ("1000:1000", False)
     assert container.is_lasting
     assert container_of(told("exited")).pid is None
     assert not container_of(told("exited", policy="no")).is_lasting
@@ -113,6 +123,27 @@ def test_failed_command_is_told_by_its_last_line(fake_docker: Path) -> None:
         StreamingError, match="`docker network connect` failed: Cannot connect to the Docker daemon"
     ):
         docker("network", "connect", "x", "y")
+
+
+def test_twin_hides_the_container_whose_place_it_takes(fake_docker: Path, tmp_path: Path) -> None:
+    """While a service has a twin, whoever asks for the service gets that one and not its own container."""
+    own, twin = told("exited"), told("running", pid=7)
+    twin["Config"]["Labels"] = {"com.docker.compose.service": "kafka-twin", "dstreams.twin-of": "kafka"}
+    fake_docker.write_text(
+        "#!/bin/sh\n"
+        f"case $1 in ps) echo twin own ;; inspect) echo '{json.dumps([twin | {'Id': 'twin'}, own])}' ;; esac\n"
+    )
+    stack = ComposeStack(Settings(stack="compose", data_dir=tmp_path), project="x")
+    assert [(one.name, one.id, one.pid, one.is_twin) for one in stack.status()] == [
+        ("kafka", "twin", 7, True)
+    ]
+
+
+def test_small_volume_is_for_containers(tmp_path: Path) -> None:
+    """A stack of plain processes is refused with the reason."""
+    stack = Stack(Settings(stack="embedded", data_dir=tmp_path))
+    with pytest.raises(ConfigurationError, match="cannot be filled without root; use STACK=compose"):
+        SmallVolume(stack, print)
 
 
 def test_project_without_containers_is_refused(fake_docker: Path, tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import os
 import statistics
 import sys
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import click
@@ -21,7 +22,7 @@ from engine.errors import ConfigurationError
 from services.settings import REPOSITORY, exit_code, load_settings
 from services.topics import KafkaAdmin, Topic
 from tools.bench.fixed import FixedCost, fixed_cost
-from tools.bench.metrics import Cost, compare
+from tools.bench.metrics import CASES, Cost, compare
 from tools.bench.yahoo import PARTITIONS, Run, fill, run_engine, run_loop, truth
 from tools.stack.api import Stack
 
@@ -127,14 +128,19 @@ def _budget(console: Console, label: str, value: float, budget: float, *, at_lea
 
 
 def run_metrics(events: int, pairs: int, against: Path | None) -> int:
-    """Run the sides in turn, print the table."""
+    """Run the sides of each case in turn, print a table each."""
     console = Console(width=min(Console().width, 100))
-    with Progress(console=console) as progress:
-        bar = progress.add_task("sides in turn", total=pairs * (2 if against is None else 3))
-        with_metrics, without, before = compare(events, pairs, against, lambda: progress.advance(bar))
-    table = Table(
-        title=f"Metrics, {events:,} events from the embedded log, {pairs} runs, load {os.getloadavg()[0]:.1f}"
-    )
+    for case in CASES:
+        with Progress(console=console) as progress:
+            bar = progress.add_task(case.name, total=pairs * (2 if against is None else 3))
+            costs = compare(case, events, pairs, against, partial(progress.advance, bar))
+        _print_metrics(console, f"{case.name}, {case.batches(events)} batches, {pairs} runs", costs)
+    return 0
+
+
+def _print_metrics(console: Console, title: str, costs: tuple[Cost, Cost, Cost | None]) -> None:
+    with_metrics, without, before = costs
+    table = Table(title=f"Metrics, {title}, load {os.getloadavg()[0]:.1f}")
     for column in ("", "CPU s/M events", "least", "most"):
         table.add_column(column, justify="left" if not column else "right")
     for cost in filter(None, (with_metrics, without, before)):
@@ -142,7 +148,6 @@ def run_metrics(events: int, pairs: int, against: Path | None) -> int:
     console.print(table)
     for other in filter(None, (without, before)):
         _metrics_budget(console, with_metrics, other)
-    return 0
 
 
 def _metrics_budget(console: Console, cost: Cost, other: Cost) -> None:
@@ -165,7 +170,12 @@ def command(context: click.Context, events: int, rounds: int, batch: int) -> Non
 
 
 @command.command()
-@click.option("--events", default=500_000, show_default=True, help="Events of each run.")
+@click.option(
+    "--events",
+    default=500_000,
+    show_default=True,
+    help="Events of each run with large batches; small ones have 0.3 of it.",
+)
 @click.option("--pairs", default=7, show_default=True, help="How often each side runs.")
 @click.option(
     "--against",
@@ -173,7 +183,7 @@ def command(context: click.Context, events: int, rounds: int, batch: int) -> Non
     help="Another checkout of the project, such as the commit before a change, as a third side.",
 )
 def metrics(events: int, pairs: int, against: Path | None) -> None:
-    """Measure what metrics cost: the pipeline's query with the listener and scrapes, and without.
+    """Measure what metrics cost: the pipeline's query with its listeners and scrapes, and without; large and small batches.
 
     Needs no server. Exit codes: 0 done, 2 refused.
     """

@@ -1,10 +1,13 @@
-"""What metrics cost: the pipeline's query from an embedded log with the listener and scrapes, and without them.
+"""What metrics cost: the pipeline's query from an embedded log with its listeners and scrapes, and without them.
+
+The listeners are those of the pipeline: the metrics, and the history that the streaming page shows. Two cases: large batches, where
+what a record costs weighs, and small ones at the default rate, where what a batch costs does.
 
 Each run is a process of its own with two executors; sides take turns, so that whatever else the machine does meets all of them.
 
-Run as a program with FOLDER EVENTS on|off it is one run, and prints the CPU seconds of its process tree.
+Run as a program with FOLDER RATE BATCHES on|off it is one run, and prints the CPU seconds of its process tree.
 
-Owns: compare, Cost.
+Owns: CASES, compare, Case, Cost.
 Never: a wall clock; the CPU seconds of the whole process tree count.
 """
 
@@ -21,6 +24,7 @@ from typing import NamedTuple
 from prometheus_client import generate_latest
 
 from engine import LocalContext, ManualClock, StreamingContext
+from engine.monitoring.history import History
 from engine.monitoring.metrics import PrometheusListener
 from engine.sinks.output import BatchLedger, TableOutput
 from engine.sinks.sqlite import SQLiteSink
@@ -36,8 +40,26 @@ from services.sqlite.migrate import migrate
 TOPIC = campaign_windows.STREAM
 PARTITIONS = 4
 START_MS = 1_700_000_000_000
-EVENTS_A_SECOND = 50_000
+APPENDS_A_SECOND = 20
 BATCHES_A_SCRAPE = 2
+
+
+class Case(NamedTuple):
+    """A load: batches of one second at a rate."""
+
+    name: str
+    rate: int
+    """Events a second, so a batch."""
+    share: float
+    """Events of a run, as a part of those that are asked for."""
+
+    def batches(self, events: int) -> int:
+        """Batches of a run when so many events are asked for."""
+        return max(1, int(events * self.share) // self.rate)
+
+
+CASES = (Case("50,000 events a batch", 50_000, 1.0), Case("1,520 events a batch", 1_520, 0.3))
+"""Large batches, and those of the default rate, rounded up so that every append has equally many."""
 
 
 class Cost(NamedTuple):
@@ -56,21 +78,21 @@ class Cost(NamedTuple):
         return statistics.median(mine / theirs for mine, theirs in zip(self.runs, other.runs, strict=True))
 
 
-def fill(folder: Path, events: int) -> None:
+def fill(folder: Path, rate: int, batches: int) -> None:
     """Write events as the producer does: 50 milliseconds of each partition's share in one append."""
     create_topic(folder / "log", TOPIC, PARTITIONS)
-    portion = EVENTS_A_SECOND // PARTITIONS // 20
+    portion = rate // PARTITIONS // APPENDS_A_SECOND
     for partition in range(PARTITIONS):
         with LogWriter(folder / "log", TOPIC, partition) as writer:
-            for begin in range(0, events // PARTITIONS, portion):
+            for begin in range(0, rate * batches // PARTITIONS, portion):
                 times = [
-                    (seq, START_MS + seq * PARTITIONS * 1_000 // EVENTS_A_SECOND)
+                    (seq, START_MS + seq * PARTITIONS * 1_000 // rate)
                     for seq in range(begin, begin + portion)
                 ]
                 writer.append([(at, *ad_event(1, partition, seq, at)) for seq, at in times])
 
 
-def measure(folder: Path, events: int, *, is_listened: bool) -> float:
+def measure(folder: Path, rate: int, batches: int, *, is_listened: bool) -> float:
     """CPU seconds of driver and executors for all events, in batches of one second with a scrape every two seconds."""
     with tempfile.TemporaryDirectory(dir=folder) as run, LocalContext("local[2]", "bench") as context:
         clock = ManualClock(START_MS)
@@ -86,16 +108,17 @@ def measure(folder: Path, events: int, *, is_listened: bool) -> float:
             decoder=json_decoder(AdEvent),
             event_time=campaign_windows.EVENT_TIME,
             reset="earliest",
-            max_rate_per_partition=EVENTS_A_SECOND / PARTITIONS,
+            max_rate_per_partition=rate / PARTITIONS,
         )
         campaign_windows.build(ssc, stream, TableOutput(store, campaign_windows.TABLE, 2))
         listener = PrometheusListener() if is_listened else None
         if listener is not None:
             ssc.addStreamingListener(listener)
+            ssc.addStreamingListener(History())
         ssc.start(thread=False)
         pids = [os.getpid(), *context.executor_pids]
         before = _cpu_seconds(pids)
-        for number in range(events // EVENTS_A_SECOND):
+        for number in range(batches):
             clock.advance(1_000)
             ssc.runBatch()
             if listener is not None and number % BATCHES_A_SCRAPE == 0:
@@ -111,40 +134,42 @@ def _cpu_seconds(pids: Sequence[int]) -> float:
 
 
 def compare(
-    events: int, pairs: int, against: Path | None, progress: Callable[[], None]
+    case: Case, events: int, pairs: int, against: Path | None, progress: Callable[[], None]
 ) -> tuple[Cost, Cost, Cost | None]:
-    """The sides with and without the listener and, when another checkout is given, that one without; runs in turn.
+    """The sides with and without the listeners and, when another checkout is given, that one without; runs in turn.
 
     Args:
-        events: of each run.
+        case: the load.
+        events: how many are asked for; the case takes its share of them, in whole batches.
         pairs: runs of each side.
-        against: folder of another checkout, such as the commit before a change.
+        against: folder of another checkout, such as the commit before a change; one that has the streaming page.
         progress: called after each run.
     """
     sides: list[tuple[str, Path, str]] = [
-        ("with the listener", REPOSITORY, "on"),
-        ("without it", REPOSITORY, "off"),
+        ("with metrics", REPOSITORY, "on"),
+        ("without", REPOSITORY, "off"),
     ]
     if against is not None:
-        sides.append((f"{against.name}, without it", against, "off"))
+        sides.append((f"{against.name}, without", against, "off"))
     runs: list[list[float]] = [[] for _ in sides]
-    events -= events % EVENTS_A_SECOND
+    batches = case.batches(events)
     with tempfile.TemporaryDirectory() as folder:
-        fill(Path(folder), events)
+        fill(Path(folder), case.rate, batches)
         for number in range(pairs):
             # Whoever goes first meets a cold cache: each side does in turn.
             for index in [(number + place) % len(sides) for place in range(len(sides))]:
                 _, checkout, side = sides[index]
-                runs[index].append(_run(checkout, Path(folder), events, side) / events * 1e6)
+                spent = _run(checkout, [folder, str(case.rate), str(batches), side])
+                runs[index].append(spent / (case.rate * batches) * 1e6)
                 progress()
     costs = [Cost(name, own) for (name, _, _), own in zip(sides, runs, strict=True)]
     return costs[0], costs[1], costs[2] if against is not None else None
 
 
-def _run(checkout: Path, folder: Path, events: int, side: str) -> float:
+def _run(checkout: Path, arguments: Sequence[str]) -> float:
     """One run in a process of its own, on the engine of a checkout."""
     # -P: the engine of the checkout, and no module of this file's folder under its bare name.
-    command = [sys.executable, "-P", __file__, str(folder), str(events), side]
+    command = [sys.executable, "-P", __file__, *arguments]
     environment = {**os.environ, "PYTHONPATH": str(checkout)}
     done = subprocess.run(
         command, cwd=checkout, env=environment, stdout=subprocess.PIPE, text=True, check=True
@@ -153,4 +178,5 @@ def _run(checkout: Path, folder: Path, events: int, side: str) -> float:
 
 
 if __name__ == "__main__":
-    print(measure(Path(sys.argv[1]), int(sys.argv[2]), is_listened=sys.argv[3] == "on"))
+    _, given_folder, given_rate, given_batches, given_side = sys.argv
+    print(measure(Path(given_folder), int(given_rate), int(given_batches), is_listened=given_side == "on"))

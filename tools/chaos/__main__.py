@@ -5,9 +5,10 @@ Never: a fault; those are in hits.py.
 """
 
 import contextlib
+import signal
 import statistics
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import click
 from rich.console import Console
@@ -18,6 +19,7 @@ from tools.chaos.choice import drill_settings, stack_of
 from tools.chaos.drill import Drill
 from tools.chaos.faults import FAULTS, faults_of
 from tools.chaos.scene import Outcome
+from tools.chaos.volume import bring_home
 
 INTERRUPTED = 130
 """Exit code after Ctrl-C, as shells have it."""
@@ -93,11 +95,14 @@ def run(settings: Settings, fault: str, seed: int, runs: int) -> int:
             f"FAULT={fault!r} cannot be done with STACK={settings.stack!r}; "
             f"use STACK={' or '.join(FAULTS[fault].stacks)}, or one of {', '.join(faults_of(settings.stack))}"
         )
+    # What is broken is healed on SIGTERM as on Ctrl-C.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     outcomes: list[Outcome] = []
     with _told() as say:
         stack = stack_of(settings, say)
         drill = Drill(stack, fault, seed, say)
         try:
+            bring_home(stack, say)
             stack.up()
             outcomes.extend(map(drill.run, range(1, runs + 1)))
         except KeyboardInterrupt:
@@ -118,9 +123,9 @@ def table(outcomes: Sequence[Outcome]) -> Iterator[str]:
     for outcome, row in zip(outcomes, rows, strict=True):
         yield f"{outcome.run:<6}" + _cells(row) + f"  {_told_verdict(outcome)}"
     if len(rows) > 1:
-        columns = list(zip(*rows, strict=True))
-        yield f"{'median':<6}" + _cells([statistics.median(column) for column in columns])
-        yield f"{'worst':<6}" + _cells([max(column) for column in columns])
+        columns = [_seen(column) for column in zip(*rows, strict=True)]
+        yield f"{'median':<6}" + _cells([statistics.median(seen) if seen else None for seen in columns])
+        yield f"{'worst':<6}" + _cells([max(seen, default=None) for seen in columns])
     for outcome in outcomes:
         for doubt in outcome.doubts:
             yield f"run {outcome.run}: the fault did not have its effect: {doubt}"
@@ -135,12 +140,16 @@ def table(outcomes: Sequence[Outcome]) -> Iterator[str]:
         yield verdict.line
 
 
-def _seconds(outcome: Outcome) -> list[float]:
+def _seconds(outcome: Outcome) -> list[float | None]:
     return [outcome.detect, outcome.restart, outcome.first_batch, outcome.caught_up]
 
 
-def _cells(seconds: Sequence[float]) -> str:
-    return "".join(f"{value:>13.2f}" for value in seconds)
+def _seen(column: Iterable[float | None]) -> list[float]:
+    return [value for value in column if value is not None]
+
+
+def _cells(seconds: Sequence[float | None]) -> str:
+    return "".join(f"{'-':>13}" if value is None else f"{value:>13.2f}" for value in seconds)
 
 
 def _told_verdict(outcome: Outcome) -> str:

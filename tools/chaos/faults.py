@@ -10,6 +10,7 @@ from types import MappingProxyType
 
 from tools.chaos.hits import (
     Cut,
+    FillCheckpoint,
     KillEngine,
     KillProducer,
     Make,
@@ -94,6 +95,14 @@ FAULTS: Mapping[str, Fault] = MappingProxyType(
                 Slow,
                 "answers take 0.5 s longer",
                 "commits come slower, but come",
+            ),
+            Fault(
+                "checkpoint-full",
+                "engine",
+                FillCheckpoint,
+                "no room on its volume for 10 s",
+                "no commit meanwhile; the engine says why and ends with 1; with room it goes on, in a new epoch",
+                ("compose",),
             ),
         )
     }

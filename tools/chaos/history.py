@@ -3,7 +3,7 @@
     running.json    {"fault", "seed", "run", "started"}
     history.jsonl   {"fault", "seed", "run", "started", "ended", "detect", "restart", "first_batch", "caught_up", "verdict"}
 
-Times are seconds since the epoch, durations seconds; the verdict is exact, inexact, unknown or no-effect. A line is one write
+Times are seconds since the epoch, durations seconds, null for what did not happen; the verdict is exact, inexact, unknown or no-effect. A line is one write
 of O_APPEND and ends with a newline; running.json is put in place in one step.
 
 Owns: History.

@@ -2,7 +2,7 @@
 
 A hit is used once. `heal` comes after `strike` however that ended, and leaves the stack whole.
 
-Owns: Hit, KillEngine, KillProducer, RestartServer, PauseServer, PauseEngine, Cut, Slow.
+Owns: Hit, KillEngine, KillProducer, RestartServer, PauseServer, PauseEngine, Cut, Slow, FillCheckpoint.
 Never: a wait for the moment, a verdict; those are the drill's.
 """
 
@@ -13,7 +13,8 @@ from typing import Protocol
 
 from engine.errors import StreamingError
 from tools.chaos.lanes import Lane, lane_of
-from tools.chaos.scene import FIRST_BATCH_SECONDS, FLIGHT_SECONDS, Outcome, Scene
+from tools.chaos.scene import DETECT_SECONDS, FIRST_BATCH_SECONDS, FLIGHT_SECONDS, Outcome, Scene
+from tools.chaos.volume import SmallVolume
 from tools.progress import LOOK_SECONDS
 from tools.stack.control import looks
 from tools.stack.events import Event
@@ -320,3 +321,52 @@ class Slow(OnLane):
         outcome.restart = scene.since()
         scene.await_first_batch(outcome, before)
         self.compare(outcome)
+
+
+class FillCheckpoint(Plain):
+    """No room is left on the checkpoint's volume for the length of the hold; then there is, and nobody starts anything.
+
+    Args:
+        scene: where it strikes.
+    """
+
+    def __init__(self, scene: Scene) -> None:
+        super().__init__(scene)
+        self._volume = SmallVolume(scene.stack, scene.say)
+
+    def prepare(self) -> None:
+        """Have the engine work on a volume that can be filled."""
+        self._volume.open()
+
+    def strike(self, outcome: Outcome) -> None:
+        """Fill, see nothing committed and the engine end with the reason, free; the stack starts the engine again."""
+        scene = self.scene
+        scene.say("filling the checkpoint's volume")
+        epoch = scene.progress.epoch()
+        full = scene.begin(self._volume.fill())
+        before = scene.hold_silent(outcome, scene.hold_seconds)
+        self._doubt_end(outcome, full)
+        scene.say("freeing the checkpoint's volume")
+        self._volume.free()
+        outcome.restart = scene.since()
+        scene.await_first_batch(outcome, before)
+        if scene.progress.epoch() <= epoch:
+            outcome.doubts.append(f"the journal is still in epoch {epoch}, so the same process went on")
+
+    def heal(self) -> None:
+        """Copy the checkpoint back and have the engine work on its own volume."""
+        self._volume.close()
+
+    def _doubt_end(self, outcome: Outcome, full: Event) -> None:
+        """See that the engine has ended, with 1 and the reason."""
+        scene = self.scene
+        try:
+            death = scene.stack.wait_for("engine", "death", after=full.time, timeout_seconds=DETECT_SECONDS)
+        except StreamingError:
+            outcome.doubts.append(f"the engine did not end within {DETECT_SECONDS:g} s of the full volume")
+            return
+        outcome.detect = death.time - scene.struck
+        if death.facts["exit_code"] != 1:
+            outcome.doubts.append(f"the engine ended otherwise than with exit code 1: {dict(death.facts)}")
+        if not self._volume.is_named():
+            outcome.doubts.append("the engine's log does not say that the checkpoint's volume is full")

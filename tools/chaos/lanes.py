@@ -210,12 +210,13 @@ class NetworkLane:
         port = _PORTS[self._server]
         behind = f"{self._server}-behind"
         self._stack.cut(self._server)
-        command = (
-            f"docker run --rm --interactive --name {self._proxy_name} --network {self._stack.network} "
-            f"--network-alias {self._server} --read-only --cap-drop ALL --volume {_PROXY_FILE}:/proxy.py:ro "
-            f"{self._stack.container('engine').image} python /proxy.py 0.0.0.0:{port} {behind}:{port}"
+        options = f"--rm --interactive --name {self._proxy_name} --network {self._stack.network}".split()
+        options += (
+            f"--network-alias {self._server} --read-only --cap-drop ALL --memory 64m --pids-limit 64".split()
         )
-        self._proxy = ProxyProcess(command.split())
+        options += ["--security-opt", "no-new-privileges:true", "--volume", f"{_PROXY_FILE}:/proxy.py:ro"]
+        proxy = ["python", "/proxy.py", f"0.0.0.0:{port}", f"{behind}:{port}"]
+        self._proxy = ProxyProcess(["docker", "run", *options, self._stack.container("engine").image, *proxy])
         self._proxy.tell(f"delay {seconds / 2:g}")
         self._stack.join(self._server, behind)
 

@@ -30,16 +30,16 @@ _WATCH_SECONDS = 0.1
 
 @dataclass(slots=True)
 class Outcome:
-    """What one run of a drill has seen."""
+    """What one run of a drill has seen; None for what did not happen."""
 
     run: int
-    detect: float = 0.0
+    detect: float | None = None
     """Until the death was noted; where nothing dies, until commits had stayed away for two intervals."""
-    restart: float = 0.0
+    restart: float | None = None
     """Until what was broken was whole again: started, and a server answering; resumed; joined; quick."""
-    first_batch: float = 0.0
+    first_batch: float | None = None
     """Until the first new commit."""
-    caught_up: float = 0.0
+    caught_up: float | None = None
     """Until the engine was no further behind than it is at work."""
     doubts: list[str] = field(default_factory=list)
     """What should have been seen of a fault that takes effect, and was not."""
@@ -132,7 +132,7 @@ class Scene:
             if found != newest:
                 newest, quiet_since = found, time.monotonic()
                 commits.append(found)
-            if not outcome.detect and time.monotonic() - quiet_since > limit:
+            if outcome.detect is None and time.monotonic() - quiet_since > limit:
                 outcome.detect = self.since()
         return commits
 

@@ -4,20 +4,31 @@ The containers are those of one compose project, whoever brought them up. A serv
 `docker kill` for a wish and does not start it again, while a death from inside is one that the restart policy heals.
 A server is killed from outside, and so it stays down until it is started.
 
+A service's own container is never changed or made anew: where one has to be different for a while, a twin takes its place.
+
 Owns: ComposeStack, project_of, settings_of.
-Never: a change to the definition of a container; none is made anew.
+Never: a change to the definition of a container.
 """
 
-import os
 import signal
 import time
 from collections.abc import Callable, Iterable, Mapping
 
 from engine.errors import ConfigurationError, StreamingError
-from services.settings import Settings
+from services.settings import Settings, compose_project
 from tools.progress import ApiProgress
 from tools.stack.control import looks
-from tools.stack.docker import Container, containers_of, docker, happenings, kill_inside, look, signal_of
+from tools.stack.docker import (
+    Container,
+    containers_of,
+    docker,
+    docker_logs,
+    happenings,
+    kill_inside,
+    look,
+    make_twin,
+    signal_of,
+)
 from tools.stack.events import Event, EventLog
 from tools.stack.folder import read_json
 from tools.stack.programs import State
@@ -47,7 +58,7 @@ def project_of(settings: Settings) -> str:
     known = read_json(settings.data_dir / "compose")
     if known:
         return str(known["project"])
-    return os.environ.get("COMPOSE_PROJECT_NAME") or "dstreams"
+    return compose_project()
 
 
 def settings_of(project: str, settings: Settings) -> Settings:
@@ -182,12 +193,42 @@ class ComposeStack:
         docker("network", "connect", *options, self.network, container.id)
         return self._events.append(name, "join", pid=container.pid)
 
+    def stop(self, name: str) -> Event:
+        """End a container by SIGTERM and wait until it has ended; it stays so until `start`."""
+        container = self.container(name)
+        event = self._events.append(name, "stop", pid=container.pid)
+        docker("stop", container.id)
+        return event
+
+    def replace(self, name: str, volumes: Mapping[str, str]) -> None:
+        """Put a twin with other volumes in the place of a stopped container; `start` starts it."""
+        make_twin(self.container(name).id, self._twin(name), volumes)
+        self._ids.clear()
+
+    def restore(self, name: str) -> None:
+        """Remove the twin, if there is one; the service's own container is there again, and stopped."""
+        if self.has_container(self._twin(name)):
+            docker("rm", "--force", self._twin(name))
+        self._ids.clear()
+
+    def _twin(self, name: str) -> str:
+        return f"{self.project}-{name}-twin"
+
+    @staticmethod
+    def has_container(full_name: str) -> bool:
+        """Whether there is a container of this name."""
+        return bool(docker("ps", "--all", "--quiet", "--filter", f"name=^{full_name}$").strip())
+
     @property
     def network(self) -> str:
         """The network on which the services meet."""
         return f"{self.project}_{NETWORK}"
 
     # Looking.
+
+    def said(self, name: str, after: float) -> str:
+        """The log of a container since a moment, in seconds since the epoch."""
+        return docker_logs(self.container(name).id, after)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -253,7 +294,11 @@ class ComposeStack:
         return kills[-1].facts["pid"] if kills else None
 
     def _lasting(self) -> list[Container]:
-        found = [container for container in containers_of(self.project) if container.is_lasting]
+        lasting = [container for container in containers_of(self.project) if container.is_lasting]
+        # A twin hides the container whose place it takes.
+        found = list(
+            {container.name: container for container in sorted(lasting, key=lambda one: one.is_twin)}.values()
+        )
         if not found:
             raise ConfigurationError(
                 f"project {self.project!r} has no containers; run `make up`, or use STACK=processes"

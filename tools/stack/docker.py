@@ -1,6 +1,6 @@
 """The Docker commands that the tools use, and what `docker inspect` tells of a container.
 
-Owns: docker, kill_inside, Container, Happening, containers_of, look, happenings.
+Owns: docker, docker_logs, kill_inside, Container, Happening, containers_of, look, happenings, project_labels, make_twin.
 Never: a decision; compose.ComposeStack makes those.
 """
 
@@ -16,7 +16,12 @@ from tools.stack.programs import REFUSED, State
 
 _SERVICE = "com.docker.compose.service"
 _PROJECT = "com.docker.compose.project"
+_ONE_OFF = "com.docker.compose.oneoff"
+_TWIN_OF = "dstreams.twin-of"
+"""Label of a container that takes a service's place for a while: the service's name."""
 _COMMAND_SECONDS = 120.0
+_STOP_SECONDS = 10
+"""How long Docker gives a container that does not say."""
 _KILLED = 137
 """The exit code of a container whose first process died by SIGKILL: 128 + 9."""
 
@@ -51,6 +56,11 @@ class Container:
     environment: Mapping[str, str]
     ports: Mapping[int, int]
     """By the port inside the container the one that the host publishes for it."""
+    volumes: Mapping[str, str]
+    """By the folder inside the container the name of the volume that is mounted there."""
+    user: str
+    is_twin: bool
+    """Whether it takes the place of the service's own container for a while."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +100,19 @@ def docker(*arguments: str, seconds: float = _COMMAND_SECONDS) -> str:
     return done.stdout
 
 
+def docker_logs(id_: str, after: float) -> str:
+    """What a container has said since a moment, on both of its streams."""
+    done = subprocess.run(
+        ["docker", "logs", f"--since={after:.9f}", id_],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+        timeout=_COMMAND_SECONDS,
+    )
+    return done.stdout
+
+
 def kill_inside(id_: str) -> float:
     """SIGKILL to the process that a container's init has started; returns when, in seconds since the epoch.
 
@@ -122,7 +145,7 @@ def containers_of(project: str) -> list[Container]:
         "--filter",
         f"label={_PROJECT}={project}",
         "--filter",
-        "label=com.docker.compose.oneoff=False",
+        f"label={_ONE_OFF}=False",
     ).split()
     return look(ids)
 
@@ -137,7 +160,7 @@ def container_of(told: dict[str, Any]) -> Container:
     state, labels = told["State"], told["Config"]["Labels"]
     standing, reason = _standing(state)
     return Container(
-        name=labels[_SERVICE],
+        name=labels.get(_TWIN_OF, labels[_SERVICE]),
         id=told["Id"],
         state=standing,
         pid=state["Pid"] or None,
@@ -151,7 +174,62 @@ def container_of(told: dict[str, Any]) -> Container:
             int(inside.partition("/")[0]): int(outside[0]["HostPort"])
             for inside, outside in (told["HostConfig"]["PortBindings"] or {}).items()
         },
+        volumes=_volumes(told),
+        user=told["Config"]["User"],
+        is_twin=_TWIN_OF in labels,
     )
+
+
+def _volumes(told: dict[str, Any]) -> dict[str, str]:
+    return {mount["Destination"]: mount["Name"] for mount in told["Mounts"] if mount["Type"] == "volume"}
+
+
+def project_labels(project: str, service: str) -> list[str]:
+    """Options that make a container one of the project, so that `make down` removes it whatever becomes of its maker."""
+    return [f"--label={_PROJECT}={project}", f"--label={_SERVICE}={service}", f"--label={_ONE_OFF}=False"]
+
+
+def make_twin(id_: str, name: str, volumes: Mapping[str, str]) -> None:
+    """Make a container as this one, which must be one of ours; it is not started, and they cannot run at the same time.
+
+    Args:
+        id_: of the container.
+        name: of the new one.
+        volumes: by name of a volume of the container the one that takes its place.
+    """
+    told = json.loads(docker("inspect", id_))[0]
+    config, host, labels = told["Config"], told["HostConfig"], told["Config"]["Labels"]
+    service, (first, *others) = labels[_SERVICE], sorted(told["NetworkSettings"]["Networks"])
+    docker(
+        "create",
+        f"--name={name}",
+        *project_labels(labels[_PROJECT], f"{service}-twin"),
+        f"--label={_TWIN_OF}={service}",
+        f"--user={config['User']}",
+        f"--restart={host['RestartPolicy']['Name']}",
+        f"--stop-timeout={config.get('StopTimeout') or _STOP_SECONDS}",
+        f"--memory={host['Memory']}",
+        f"--memory-swap={host['MemorySwap']}",
+        f"--pids-limit={host['PidsLimit'] or 0}",
+        *(["--init"] if host["Init"] else []),
+        *(["--read-only"] if host["ReadonlyRootfs"] else []),
+        "--no-healthcheck",
+        *(f"--cap-drop={capability}" for capability in host["CapDrop"] or ()),
+        *(f"--security-opt={option}" for option in host["SecurityOpt"] or ()),
+        *(f"--tmpfs={path}:{options}" for path, options in (host["Tmpfs"] or {}).items()),
+        *(f"--env={pair}" for pair in config["Env"]),
+        *(
+            f"--publish={outside['HostIp']}:{outside['HostPort']}:{inside}"
+            for inside, (outside,) in (host["PortBindings"] or {}).items()
+        ),
+        *(f"--volume={volumes.get(volume, volume)}:{path}" for path, volume in _volumes(told).items()),
+        f"--network={first}",
+        f"--network-alias={service}",
+        told["Image"],
+        *config["Cmd"],
+    )
+    for network in others:
+        docker("network", "connect", f"--alias={service}", network, name)
 
 
 def happenings(id_: str, after: float) -> list[Happening]:

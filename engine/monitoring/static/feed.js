@@ -11,8 +11,9 @@ export async function ask(path) {
 }
 
 export class Feed {
-  constructor(onChange) {
+  constructor(onChange, onFailure) {
     this.onChange = onChange;
+    this.onFailure = onFailure; // told the error of an answer that could not be shown, null of one that could
     this.batches = new Map(); // by batch time, those of engines before this one too
     this.waiting = [];
     this.statistics = null;
@@ -41,34 +42,48 @@ export class Feed {
     this.isAsking = true;
     clearTimeout(this.timer);
     try {
-      const live = await ask(`/api/v1/live?since=${this.revision}`);
-      if (live.instance !== this.instance) await this.meet(live);
-      else this.take(live);
+      const live = await this.listen();
+      if (live !== null && live.instance !== this.instance) this.meet(live);
+      else if (live !== null) this.take(live);
+      this.onChange(this);
+      this.onFailure(null);
+    } catch (error) {
+      this.onFailure(error);
+    } finally {
+      // Whatever an answer did to the page: the next one is asked for.
+      this.isAsking = false;
+      this.timer = setTimeout(() => this.poll(), EVERY_MS);
+    }
+  }
+
+  // The newest answer, whole when another process gives it; null when there is none.
+  async listen() {
+    try {
+      let live = await ask(`/api/v1/live?since=${this.revision}`);
+      if (live.instance !== this.instance && this.revision) live = await ask("/api/v1/live?since=0");
       this.lastAnswer = Date.now();
       this.silentSince = null;
+      return live;
     } catch {
       this.silentSince ??= this.lastAnswer ?? Date.now();
+      return null;
     }
-    this.isAsking = false;
-    this.onChange(this);
-    this.timer = setTimeout(() => this.poll(), EVERY_MS);
   }
 
   // Another process answers: what it has not seen stays here, so that the gap can be seen.
-  async meet(first) {
-    const live = this.revision ? await ask("/api/v1/live?since=0") : first;
+  meet(live) {
     if (this.instance !== null) {
       this.restarts.push({ time: live.statistics.now, instance: live.instance });
       // What was not done when the engine died is run again or planned anew; its successor will tell.
       for (const [time, { status }] of this.batches) if (status === "PROCESSING" || status === "QUEUED") this.batches.delete(time);
     }
     this.instance = live.instance;
+    this.revision = 0;
     this.graph = null;
     this.take(live);
   }
 
   take(live) {
-    this.revision = live.revision;
     this.statistics = live.statistics;
     this.state = live.state;
     this.skew = live.statistics.now - Date.now();
@@ -83,6 +98,7 @@ export class Feed {
     for (const old of this.sorted.splice(0, Math.max(0, this.sorted.length - KEPT))) {
       this.batches.delete(old.batchTime);
     }
+    this.revision = live.revision; // seen when all of it was taken
     if (this.graph === null && this.statistics.startTime !== null) this.fetchGraph();
   }
 

@@ -11,9 +11,9 @@ export function count(value) {
   return isMissing(value) ? NONE : whole.format(value);
 }
 
-// 1 record, 2 records.
-export function counted(value, noun) {
-  return `${count(value)} ${noun}${value === 1 ? "" : "s"}`;
+// 1 record, 2 records; 1 batch, 2 batches.
+export function counted(value, noun, plural = `${noun}s`) {
+  return `${count(value)} ${value === 1 ? noun : plural}`;
 }
 
 export function rate(value) {

@@ -35,7 +35,7 @@ function route() {
 function headline({ statistics: now }) {
   if (now.startTime === null) return "No batch has begun yet.";
   const uptime = span(feed.now - now.startTime);
-  const done = counted(now.numTotalCompletedBatches, "completed batch").replace("batchs", "batches");
+  const done = counted(now.numTotalCompletedBatches, "completed batch", "completed batches");
   return `Running batches of ${duration(now.batchDuration)} for ${uptime} since ${moment(now.startTime)} (${done}, ${counted(now.numProcessedRecords, "record")})`;
 }
 
@@ -77,7 +77,16 @@ function update(now) {
   }
 }
 
-const feed = new Feed(update);
+// An answer that cannot be drawn leaves the page as it was, and says so.
+function sayFailure(error) {
+  const node = byId("failure");
+  node.hidden = error === null;
+  if (error === null) return;
+  console.error("the page could not draw the engine's answer", error);
+  say(node, `The page could not draw the engine's last answer (${error}). It asks again every second; what is shown may be old.`);
+}
+
+const feed = new Feed(update, sayFailure);
 
 document.addEventListener("click", (event) => {
   const link = event.target.closest("a[data-nav]");
@@ -88,5 +97,5 @@ document.addEventListener("click", (event) => {
 addEventListener("popstate", route);
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => overview.redraw());
 new ResizeObserver(() => byId("overview").hidden || overview.resize()).observe(byId("content"));
-route();
 feed.start();
+route();

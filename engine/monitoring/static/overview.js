@@ -162,7 +162,7 @@ export class Overview {
       ["Input rate", rate(last?.inputRate), typical(percentiles.inputRate, rate)],
       ["Processing time", duration(last?.processingTime), used, last?.processingTime > this.interval],
       ["Total delay", duration(last?.totalDelay), typical(percentiles.totalDelay, duration), last?.totalDelay > 2 * this.interval],
-      ["Waiting", counted(statistics.numWaitingBatches, "batch").replace("batchs", "batches"), statistics.numFailedRuns ? `${counted(statistics.numFailedRuns, "failed run")}` : "no failed run", statistics.numWaitingBatches > 1],
+      ["Waiting", counted(statistics.numWaitingBatches, "batch", "batches"), statistics.numFailedRuns ? counted(statistics.numFailedRuns, "failed run") : "no failed run", statistics.numWaitingBatches > 1],
       ["Lag", behind ? count(behind) : "0", behind ? `records\nup to ${duration(oldest * 1000)} old` : "records\nup to date"],
       ["State", counted(keys, "key"), `${bytes(size)}\non the volume`],
       ["Last commit", age === null ? NONE : age < 1000 ? "now" : `${span(age)} ago`, state.checkpoint.epoch ? `epoch ${state.checkpoint.epoch}` : "no checkpoint folder", age > 5 * this.interval + 1000 || isSilent],
@@ -191,8 +191,7 @@ export class Overview {
       ...restarts.map(({ time }) => ({ time, kind: "restart" })),
       ...failed.map((batch) => ({ time: batch.batchTime, kind: "failed" })),
     ];
-    const active = counted(statistics.numActiveBatches, "active");
-    say(byId("timelines-note"), `last ${shown.length} batches, ${active.replace("actives", "active")}, ${count(statistics.numTotalCompletedBatches)} completed`);
+    say(byId("timelines-note"), `last ${shown.length} batches, ${count(statistics.numActiveBatches)} active, ${count(statistics.numTotalCompletedBatches)} completed`);
     const figures = this.figures(ended);
     if (figures.map(({ key }) => key).join() !== [...this.timelines.keys()].join()) this.makeTimelines(figures);
     for (const timeline of this.timelines.values()) timeline.update(parts, range, marks);

@@ -15,7 +15,13 @@ from hypothesis import strategies as st
 from engine.batch import Duration, Time, TopicPartition
 from engine.checkpoint import checkpoint as checkpoint_module
 from engine.checkpoint.checkpoint import Checkpoint
-from engine.errors import CheckpointError, ConcurrentRunError, CorruptLogError, StateVersionError
+from engine.errors import (
+    CheckpointError,
+    CheckpointWriteError,
+    ConcurrentRunError,
+    CorruptLogError,
+    StateVersionError,
+)
 from tests.engine.checkpoint.volume import INTERVAL, OPERATOR, SHARDS, Volume, damage
 from tests.engine.children import python
 
@@ -332,13 +338,12 @@ def test_first_start_that_was_killed_can_be_repeated(tmp_path: Path) -> None:
 def _temporary_name_of(folder: Path) -> str:
     """The name under which this process writes a new file, seen by letting it fail."""
     (folder / "probe").mkdir()
-    try:
+    with pytest.raises(CheckpointError, match="Is a directory") as raised:
         checkpoint_module.write_durably(folder / "probe", b"")
-    except OSError as error:
-        return str(error.filename)
-    finally:
-        (folder / "probe").rmdir()
-    raise AssertionError("a folder was replaced by a file")
+    (folder / "probe").rmdir()
+    cause = raised.value.__cause__
+    assert isinstance(cause, IsADirectoryError)
+    return str(cause.filename)
 
 
 # What is refused.
@@ -521,7 +526,7 @@ def test_append_that_fails_gives_the_segment_up(volume: Volume) -> None:
     """After a failed append the next one goes to a new segment, and a restart finds what was acknowledged."""
     volume.run({0: "a"})
     volume.checkpoint._journal.close()
-    with pytest.raises(OSError, match="Bad file descriptor"):
+    with pytest.raises(CheckpointWriteError, match="Bad file descriptor"):
         volume.begin()
     volume.run({0: "b"}, attempt=1)
 

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine.checkpoint.journal import Journal, SegmentName, read_segment, segment_names
-from engine.errors import ConcurrentRunError, CorruptLogError
+from engine.errors import CheckpointWriteError, ConcurrentRunError, CorruptLogError
 
 FRAMES = [(b'{"n":1}', b""), (b'{"n":2}', b"body of two"), (b'{"n":3}', b"x" * 40), (b'{"n":4}', b"last")]
 
@@ -183,7 +183,10 @@ def test_failed_append_leaves_what_was_there(tmp_path: Path, room: int) -> None:
     journal.begin_segment()
     journal.append(b"before", b"body")
 
-    with no_file_longer_than(journal.size + room), pytest.raises(OSError, match="File too large"):
+    with (
+        no_file_longer_than(journal.size + room),
+        pytest.raises(CheckpointWriteError, match="File too large"),
+    ):
         journal.append(b"refused", b"x" * 100)
     first = tmp_path / journal.segment
     journal.begin_segment()

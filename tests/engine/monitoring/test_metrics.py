@@ -13,8 +13,9 @@ import pytest
 
 from engine import LocalContext, ManualClock, StreamingContext, StreamingListener
 from engine.errors import SinkError, UserFunctionError
-from engine.monitoring.metrics import METRICS, VERSION, PrometheusListener
+from engine.monitoring.metrics import METRICS, PrometheusListener
 from engine.monitoring.table import as_markdown
+from engine.version import VERSION
 from tests.engine.app import START_MS
 from tests.engine.monitoring.metered import PAIRS, STATE, TABLE, TOPIC, Metered, value_of
 

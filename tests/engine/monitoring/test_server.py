@@ -7,16 +7,19 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from socket import create_server, socket
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 import pytest
+from aiohttp import web
 
 from engine import LocalContext, StreamingContext
+from engine.batch import Batch, Time
 from engine.errors import ConfigurationError, StreamingError
-from engine.monitoring import PrometheusListener, StreamingPage
+from engine.monitoring import PrometheusListener, StreamingPage, server
 from tests.engine.app import START_MS
 from tests.engine.children import ROOT, wait_until
 from tests.engine.monitoring.shown import Shown
@@ -259,6 +262,117 @@ def test_address_that_is_not_ours_is_refused() -> None:
     """A host that this machine does not have is named."""
     with pytest.raises(ConfigurationError, match=r"203\.0\.113\.9"):
         StreamingPage(port=0, host="203.0.113.9").start()
+
+
+class Broken(StreamingPage):
+    """A page whose server cannot be made."""
+
+    def _application(self) -> web.Application:
+        raise LookupError("no such path")
+
+
+class Stuck(StreamingPage):
+    """A page whose server is not made until it may be."""
+
+    may_go_on = threading.Event()
+
+    def _application(self) -> web.Application:
+        self.may_go_on.wait(30)
+        return super()._application()
+
+
+def test_server_that_does_not_come_up_is_an_error_with_its_cause() -> None:
+    """What keeps the thread from serving is raised by `start`, and the port is free again."""
+    page = Broken(port=0)
+
+    with pytest.raises(StreamingError, match="did not start: no such path") as caught:
+        page.start()
+
+    assert isinstance(caught.value.__cause__, LookupError)
+    assert listens_nowhere(page)
+
+
+def test_server_that_takes_too_long_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A thread that does not serve in time is not taken for one that does."""
+    monkeypatch.setattr(server, "_START_SECONDS", 0.05)
+    page = Stuck(port=0)
+
+    try:
+        with pytest.raises(StreamingError, match=r"did not start: it has not answered for 0\.05 s"):
+            page.start()
+    finally:
+        page.may_go_on.set()
+    page.stop()
+    assert listens_nowhere(page)
+
+
+def listens_nowhere(page: StreamingPage) -> bool:
+    """Whether a page has let go of its port."""
+    try:
+        return not page.address
+    except StreamingError:
+        return True
+
+
+@pytest.mark.parametrize(
+    "path", ["/", "/static/page.css", "/api/v1/live", "/healthz", "/metrics", "/nowhere"]
+)
+@pytest.mark.parametrize(
+    "host",
+    ["evil.example", "evil.example:4040", "127.0.0.1.evil.example", "10.0.0.7", "[::2]:80", "a b:c", ""],
+)
+def test_host_that_a_stranger_may_own_is_refused(shown: Shown, path: str, host: str) -> None:
+    """A name with dots, which may be pointed at this machine, reads nothing: no page, no data, no metrics."""
+    answer = ask(shown.page, path, Host=host)
+
+    assert answer.status == 421
+    assert answer.headers["Content-Type"].startswith("text/plain")
+    assert answer.body.startswith(f"421: Host is {host!r}; ask for localhost")
+    assert answer.headers["Content-Security-Policy"].startswith("default-src 'none'")
+
+
+@pytest.mark.parametrize(
+    "host",
+    ["127.0.0.1", "127.0.0.1:19108", "localhost:1", "LOCALHOST", "[::1]", "[::1]:4040", "engine:19108"],
+)
+def test_host_of_this_machine_or_a_container_is_answered(shown: Shown, host: str) -> None:
+    """Loopback and names without dots are answered, with any port."""
+    assert ask(shown.page, "/healthz", Host=host).status == 200
+
+
+@pytest.mark.parametrize(
+    ("bound", "asked", "status"),
+    [
+        ("127.0.0.2", "127.0.0.2", 503),
+        ("127.0.0.2", "10.0.0.7", 421),
+        ("0.0.0.0", "10.0.0.7:19108", 503),  # noqa: S104  every address is what the case is about
+        ("0.0.0.0", "evil.example", 421),  # noqa: S104  as above
+    ],
+)
+def test_page_answers_to_the_address_that_it_listens_on(bound: str, asked: str, status: int) -> None:
+    """Its own address is answered; when it listens on all of them, each is, and a name with dots still is not."""
+    page = StreamingPage(port=0, host=bound).start()
+    try:
+        assert ask(page, "/healthz", Host=asked).status == status
+    finally:
+        page.stop()
+
+
+def test_restart_without_a_shard_to_read_gets_to_running(tmp_path: Path) -> None:
+    """Where no event tells that state was read, a start after commits says running once it has committed a batch itself."""
+    with LocalContext("local", "shown") as context, Shown(context, tmp_path) as made:
+        made.page.start()
+        before = made.view.started
+        assert before is not None
+        earlier = replace(before, committed=Batch(Time(START_MS), {}))
+        made.page.history.onStreamingStarted(earlier)
+        restoring = ask(made.page, "/api/v1/statistics").json
+        made.run(["a"])
+        told = ask(made.page, "/api/v1/statistics").json
+
+    assert restoring["statusText"] == "state is being restored from the checkpoint folder"
+    assert made.view.restored is None
+    assert (told["status"], told["statusText"]) == ("running", "")
 
 
 def test_stopped_page_lets_go_of_its_port_and_thread() -> None:

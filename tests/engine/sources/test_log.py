@@ -4,6 +4,7 @@ import json
 import pickle
 import struct
 import tempfile
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -91,6 +92,29 @@ def test_every_range_of_every_log_reads_back(appends: list[list[LogRecord]], dat
             for piece in source.read(OffsetRange(*PART, begin, until)):
                 last = len(piece.values) - 1
                 assert piece.created() == [piece.record(0).timestamp, piece.record(last).timestamp]
+
+
+@pytest.mark.parametrize("count", [1, 15, 16, 70_000])
+@pytest.mark.parametrize(
+    "time",
+    [
+        lambda i: 1_700_000_000_000 + i,
+        lambda i: i - 8,
+        lambda i: 1_700_000_000_000 + i if i % 3 else i,
+        lambda i: i if i == 0 else 1_700_000_000_000 + i,
+        lambda i: (0xCF << 56) - i,
+    ],
+    ids=["wide", "narrow", "mixed", "narrow first", "bytes like marks"],
+)
+def test_creation_times_of_a_part_of_an_append(log_dir: Path, count: int, time: Callable[[int], int]) -> None:
+    """Whatever the width of its timestamps, a slice that begins and ends inside an append tells those of its ends."""
+    with LogWriter(log_dir, "t", 0) as writer:
+        writer.append([(time(i), b"key", b"value") for i in range(count)])
+
+    for begin, until in {(0, count), (count // 3, count), (0, count // 2 + 1), (count // 3, count // 2 + 1)}:
+        (piece,) = LogSource(log_dir, ["t"]).read(OffsetRange(*PART, begin, until))
+
+        assert piece.created() == [time(begin), time(until - 1)]
 
 
 @pytest.mark.parametrize("portion", [7, 500, 3_000])

@@ -63,8 +63,8 @@ SINK_ROW: Final[Panels] = [
         bars(
             "Sink, retries and failures since the start",
             Help(
-                "Requests that were sent again, and requests that were given up, since the engine started.",
-                "failures are not 0: a batch fails with them and runs again. Retries that rise without a drill.",
+                "Pauses before another try, and requests without an acknowledgement, since the engine started; told when a write ends.",
+                "either rises without a drill.",
                 "`scripts/logs engine`, `docker compose ps cassandra`; docs/alerts.md#sinkerrors.",
             ),
             [

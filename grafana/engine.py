@@ -10,10 +10,11 @@ from grafana.board import Board, Panels, Row
 from grafana.engine_inside import CHECKPOINT_ROW, LIMIT, PROCESSES_ROW, STATE_ROW
 from grafana.expressions import (
     BATCHES_PER_SECOND,
-    BEHIND,
     INTERVAL,
     JOB,
+    SLACK_SECONDS,
     STALLED,
+    STALLED_INTERVALS,
     TOPIC,
     buckets,
     quantile,
@@ -100,15 +101,15 @@ _PACE: Final[Panels] = [
             "Batches behind and running",
             Help(
                 "Intervals since the newest committed batch, and whether a batch runs.",
-                f"behind stays above {BEHIND}, or running stays at 1 without a break.",
+                f"behind stays above the dashed line of {STALLED} intervals and {SLACK_SECONDS} s, or running stays at 1 without a break.",
                 f"{STREAMING}; docs/alerts.md#enginestalled.",
             ),
             [
                 Query("engine:batches_behind:count", "behind"),
                 Query("max(engine_running_batches)", "running"),
+                Query(STALLED_INTERVALS, "limit", is_limit=True),
             ],
             "short",
-            ratios=((BEHIND, AMBER), (STALLED, RED)),
         ),
     ),
     (

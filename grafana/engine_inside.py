@@ -7,7 +7,18 @@ Never: a way to draw; panels.py has those.
 from typing import Final
 
 from grafana.board import Panels
-from grafana.expressions import INTERVAL, JOB, REPLAYED, STALLED, TOPIC, increase, quantile, rate
+from grafana.expressions import (
+    INTERVAL,
+    JOB,
+    REPLAYED,
+    SLACK_SECONDS,
+    STALLED,
+    STALLED_AFTER,
+    TOPIC,
+    increase,
+    quantile,
+    rate,
+)
 from grafana.panels import AMBER, RED, STREAMING, Help, Query, lines, stat
 
 LIMIT: Final = Query(INTERVAL, "batch interval", is_limit=True)
@@ -148,12 +159,12 @@ CHECKPOINT_ROW: Final[Panels] = [
             "Checkpoint age",
             Help(
                 "Seconds since the last commit. A saw, as high as the interval.",
-                f"above the dashed line of {STALLED} intervals.",
-                "`scripts/logs engine`; docs/alerts.md#checkpointstale.",
+                f"above the dashed line of {STALLED} intervals and {SLACK_SECONDS} s.",
+                "`scripts/logs engine`; docs/alerts.md#enginestalled.",
             ),
             [
                 Query("engine:checkpoint_age:seconds", "age"),
-                Query(f"{STALLED} * {INTERVAL}", "limit", is_limit=True),
+                Query(STALLED_AFTER, "limit", is_limit=True),
             ],
             "s",
         ),
@@ -219,7 +230,7 @@ CHECKPOINT_ROW: Final[Panels] = [
             "Volume in use",
             Help(
                 "Share of the checkpoint volume that is in use, by whatever.",
-                "amber from 70 %, red from 85 %: without room no batch can be committed.",
+                "amber from 70 %, red from 85 %; the alert asks for less than 2 GiB or a trend as well. Without room no commit.",
                 "`docker compose exec engine df -h /var/lib/dstreams/checkpoints`, make room; docs/alerts.md#checkpointdiskfilling.",
             ),
             [
@@ -238,8 +249,8 @@ CHECKPOINT_ROW: Final[Panels] = [
         stat(
             "Checkpoint failures in range",
             Help(
-                "Begin records, commits and snapshots that could not be written.",
-                "any: the volume is full, gone, or held by another engine.",
+                "Times that the checkpoint could not be written and the engine lived on to be scraped; most such failures end it.",
+                "any. A volume that is full or gone shows as restarts.",
                 "`scripts/logs engine`; docs/alerts.md#checkpointfailing.",
             ),
             [Query(increase("engine_checkpoint_failures_total"))],
@@ -253,7 +264,7 @@ CHECKPOINT_ROW: Final[Panels] = [
         stat(
             "Restored at the last start",
             Help(
-                "How long reading the checkpoint took when this engine started.",
+                "How long the last reading of the checkpoint took: at a start all shards, after an executor's death its own.",
                 "longer than some intervals: recovery is no longer quick.",
                 "see size and keys on this board; `make chaos FAULT=engine-kill` measures a recovery.",
             ),
@@ -269,7 +280,7 @@ CHECKPOINT_ROW: Final[Panels] = [
         stat(
             "Keys restored",
             Help(
-                "Keys of state that this engine read from the checkpoint when it started; 0 at the first start.",
+                "Keys that the last reading of the checkpoint brought: all at a start, an executor's after its death; 0 at the first start.",
                 "0 after a restart: the checkpoint was lost or another folder is mounted.",
                 "`docker compose exec engine ls /var/lib/dstreams/checkpoints`; `make verify`.",
             ),

@@ -3,7 +3,7 @@
 A bound is a multiple of a metric (the batch interval, an output's slide, the rate of the input), and the multiples are those of
 the alerts in services/prometheus. `by`, `rate` and `quantile` only spare repetition.
 
-Owns: JOB, TOPIC, INTERVAL, SLIDE, STATE, STATES, ALERTS, ANNOTATIONS, rate, increase, quantile, buckets, while_none.
+Owns: JOB, TOPIC, INTERVAL, SLIDE, STALLED_AFTER, STATE, STATES, ALERTS, ANNOTATIONS, rate, increase, quantile, buckets, while_none.
 Never: a number that depends on the machine or on the load.
 """
 
@@ -26,6 +26,12 @@ BEHIND: Final = 4
 
 STALLED: Final = 5
 """Intervals without a commit from which on the engine counts as standing still."""
+SLACK_SECONDS: Final = 5
+"""How much older than it is a commit may look from here: two scrapes of 2 s, and one second more."""
+STALLED_AFTER: Final = f"{STALLED} * {INTERVAL} + {SLACK_SECONDS}"
+"""Seconds without a commit that are too many, as the alert EngineStalled has it; for short batches the scrapes are most of it."""
+STALLED_INTERVALS: Final = f"{STALLED} + {SLACK_SECONDS} / {INTERVAL}"
+"""The same in intervals."""
 
 
 def rate(metric: str, by: str = "", where: str = "") -> str:

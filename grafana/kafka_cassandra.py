@@ -38,7 +38,7 @@ _LAG: Final[Panels] = [
         lines(
             "Lag, seconds by partition",
             Help(
-                "Age of the oldest record of each partition that waits.",
+                "Age of each partition's newest committed record; whatever waits is younger.",
                 f"above the dashed line of {BEHIND} intervals.",
                 "see processing time on board 2; docs/alerts.md#laggrowing.",
             ),

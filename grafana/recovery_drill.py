@@ -7,7 +7,18 @@ Never: a way to draw; panels.py has those.
 from typing import Final
 
 from grafana.board import Board, Panels, Row
-from grafana.expressions import BEHIND, INTERVAL, REPLAYED, RESTARTS, STATE, STATES, rate, while_none
+from grafana.expressions import (
+    INTERVAL,
+    REPLAYED,
+    RESTARTS,
+    SLACK_SECONDS,
+    STALLED,
+    STALLED_AFTER,
+    STATE,
+    STATES,
+    rate,
+    while_none,
+)
 from grafana.panels import AMBER, GREEN, RED, Help, Query, bars, lines, stat, table, timeline
 
 KNOWN: Final = "verify_runs_total"
@@ -128,13 +139,13 @@ _DURATIONS: Final[Panels] = [
             "Longest outage in range",
             Help(
                 "Longest time without a commit.",
-                f"red from {LONG} intervals: longer than a restart should take.",
+                f"red from {LONG} intervals and {SLACK_SECONDS} s: longer than a restart should take.",
                 f"see which phase it was; {AGAIN}.",
             ),
             [Query("max(max_over_time(engine:checkpoint_age:seconds[$__range]))")],
             "s",
             decimals=1,
-            limit=f"{LONG} * {INTERVAL}",
+            limit=f"{LONG} * {INTERVAL} + {SLACK_SECONDS}",
             gone="no commit yet",
         ),
     ),
@@ -148,12 +159,12 @@ _BACKLOG: Final[Panels] = [
             "Time without a commit",
             Help(
                 "Seconds since the last commit, also while the engine is down.",
-                f"a ramp that does not end; dashed are {BEHIND} intervals.",
+                f"a ramp that does not end; dashed are {STALLED} intervals and {SLACK_SECONDS} s.",
                 "`docker compose ps`; docs/alerts.md#enginestalled.",
             ),
             [
                 Query("engine:checkpoint_age:seconds", "since the last commit"),
-                Query(f"{BEHIND} * {INTERVAL}", "limit", is_limit=True),
+                Query(STALLED_AFTER, "limit", is_limit=True),
             ],
             "s",
         ),
@@ -244,7 +255,7 @@ _OUTCOME: Final[Panels] = [
         stat(
             "Restored",
             Help(
-                "Keys that the newest start has read from the checkpoint.",
+                "Keys that the last reading of the checkpoint brought: all of them at a start, an executor's after its death.",
                 "0 after a restart: the checkpoint is gone, and `make verify` will say what that cost.",
                 "`make verify`; docs/alerts.md#windowmismatch.",
             ),
@@ -259,7 +270,7 @@ _OUTCOME: Final[Panels] = [
         stat(
             "Restore took",
             Help(
-                "Seconds that the newest start took to read the checkpoint.",
+                "Seconds of the last reading of the checkpoint, at a start or after an executor's death.",
                 "longer than some intervals.",
                 "see the checkpoint's size on board 2.",
             ),
@@ -275,7 +286,7 @@ _OUTCOME: Final[Panels] = [
         stat(
             "Drills",
             Help(
-                "Drills by verdict since the verifier started: exact, inexact, unknown, or no effect.",
+                "All drills of drills/history.jsonl by verdict, whenever they ran: exact, inexact, unknown, or no effect.",
                 "inexact: rows were lost, doubled or wrong.",
                 "`make verify` names the rows; docs/chaos.md.",
             ),

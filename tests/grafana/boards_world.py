@@ -52,6 +52,19 @@ WORDS = {
     "without",
 }
 
+PLACEHOLDERS = {
+    "overview.json: 'Alerts firing'",
+    "overview.json: 'Alerts that fire'",
+    "recovery-drill.json: 'Engine and drill'",
+    "recovery-drill.json: 'Newest drill of each fault'",
+    "recovery-drill.json: 'Phases of the newest drills'",
+    "recovery-drill.json: 'Past drills'",
+    "recovery-drill.json: 'Drills'",
+}
+"""Panels that may say that nothing has happened yet: of alerts and of drills."""
+WITNESSES = {"prometheus_rule_group_rules", "verify_runs_total"}
+"""Who knows of alerts and of drills."""
+
 KINDS = {"stat", "timeseries", "state-timeline", "heatmap", "bargauge", "table"}
 """Panels that Grafana has without a plugin."""
 
@@ -238,8 +251,21 @@ def _faults_of_board(name: str, board: Mapping[str, Any]) -> Iterator[str]:
     for label, expr in expressions_of(name, board):
         if re.search(r"\bvector\s*\(", expr):
             yield f"{label}: vector() makes up a value"
+        yield from (f"{label}: {fault}" for fault in _made_up(label.rpartition(" ")[0], expr))
         if re.search(r'(?<![!=]~)"\$(job|topic|partition)"', expr):
             yield f"{label}: a variable of several values needs =~"
+
+
+def _made_up(place: str, expr: str) -> Iterator[str]:
+    """Values that nobody has measured: a typed zero stands only where `while_none` has put it, and on a panel that may have it."""
+    zero = r'or on \(\) (?:label_replace\()*0 \* max\((\w+)\)(?:, "\w+", "[^"]*", "", ""\))*'
+    witnesses = re.findall(zero, expr)
+    if witnesses and place not in PLACEHOLDERS:
+        yield "a placeholder stands where none may be"
+    if set(witnesses) - WITNESSES:
+        yield "a placeholder has a witness who does not know"
+    if re.search(r"(?<![\w.])0(?:\.0*)?\s*\*|[*^]\s*0(?:\.0*)?(?![\w.])", re.sub(zero, "", expr)):
+        yield "a typed zero makes up a value"
 
 
 def _twins(name: str, board: Mapping[str, Any]) -> Iterator[str]:

@@ -12,9 +12,11 @@ import pytest
 
 from grafana.board import PAGES
 from grafana.boards import documents
+from grafana.expressions import RULES, SLACK_SECONDS, STALLED, STALLED_AFTER, STALLED_INTERVALS, while_none
 from services.settings import Settings
 from tests.grafana.boards_world import (
     FOLDER,
+    PLACEHOLDERS,
     Variables,
     boards,
     data_source,
@@ -165,10 +167,59 @@ def test_panels_and_alerts_lead_to_one_another() -> None:
         for anchor in re.findall(r"docs/alerts\.md#(\w+)", panel.facts["description"])
     }
     alerts = [rule for rule in rules() if "alert" in rule]
-    uids = {f"/d/{board['uid']}" for board in boards().values()}
+    titles = {board["title"] for board in boards().values()}
 
     assert named == {rule["alert"].lower() for rule in alerts}
-    assert [rule["alert"] for rule in alerts if rule["annotations"]["dashboard"] not in uids] == []
+    assert [rule["alert"] for rule in alerts if rule["annotations"]["dashboard"] not in titles] == []
+
+
+def test_boards_and_alert_agree_on_a_stall() -> None:
+    """A commit is too old on every board as it is for the alert: so many intervals, and the slack of two scrapes and more."""
+    (alert,) = (rule for rule in rules() if rule.get("alert") == "EngineStalled")
+    usual = scrape_intervals()["engine"]
+    ages = {
+        panel.place: panel.expressions
+        for name, board in boards().items()
+        for panel in panels_of(name, board)
+        if {"engine:checkpoint_age:seconds", "engine:batches_behind:count"} & set(panel.expressions)
+    }
+
+    assert f"> {STALLED} * engine:batch_interval:seconds + {SLACK_SECONDS}" in alert["expr"]
+    assert 2 * usual < SLACK_SECONDS <= 3 * usual
+    assert len(ages) >= 5
+    for place, expressions in ages.items():
+        assert {STALLED_AFTER, STALLED_INTERVALS} & set(expressions), place
+
+
+def test_every_placeholder_is_there() -> None:
+    """Each panel that may have a placeholder has one."""
+    found = {
+        panel.place
+        for name, board in boards().items()
+        for panel in panels_of(name, board)
+        if "or on () " in "".join(panel.expressions) and re.search(r"\b0 \* max", "".join(panel.expressions))
+    }
+
+    assert found == PLACEHOLDERS
+
+
+@pytest.mark.parametrize(
+    ("title", "words"),
+    [
+        ("Lag, seconds", "newest committed record"),
+        ("Lag, seconds by partition", "newest committed record"),
+        ("Drills", "history.jsonl"),
+        ("Restored", "executor's"),
+        ("Restore took", "executor's"),
+    ],
+)
+def test_descriptions_say_what_the_metric_is(title: str, words: str) -> None:
+    """What a panel says it shows is what its metric's own text says, where both were once at odds."""
+    (panel,) = (
+        panel for name, board in boards().items() for panel in panels_of(name, board) if panel.title == title
+    )
+
+    assert words in panel.facts["description"]
 
 
 @needs_promtool
@@ -255,6 +306,24 @@ MUTANTS: dict[str, tuple[Callable[[Board], object], str]] = {
         "no variable 'color'",
     ),
     "made up": (lambda board: set_field(board, "targets.0.expr", "up or vector(0)"), "makes up a value"),
+    "typed zero": (
+        lambda board: set_field(board, "targets.0.expr", "engine_executors or 0 * max(up)"),
+        "a typed zero makes up a value",
+    ),
+    "typed zero behind": (
+        lambda board: set_field(board, "targets.0.expr", "engine_executors or up * 0"),
+        "a typed zero makes up a value",
+    ),
+    "placeholder": (
+        lambda board: set_field(board, "targets.0.expr", while_none("engine_executors", RULES, job="none")),
+        "a placeholder stands where none may be",
+    ),
+    "witness": (
+        lambda board: set_field(
+            board, "targets.0.expr", while_none("engine_executors", "engine_build_info", job="none")
+        ),
+        "a placeholder has a witness who does not know",
+    ),
     "no regular expression": (
         lambda board: set_field(board, "targets.0.expr", 'up{topic="$topic"}'),
         "needs =~",

@@ -10,7 +10,7 @@ import sys
 import time
 import urllib.parse
 import urllib.request
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,7 +18,7 @@ import msgspec
 import pytest
 
 from grafana.board import LABELS
-from grafana.expressions import ANNOTATIONS, INTERVAL, STALLED, STATE, STATES
+from grafana.expressions import ANNOTATIONS, INTERVAL, STALLED_AFTER, STATE, STATES
 from services.settings import REPOSITORY, Settings, base_environment, load_settings
 from tests.grafana.boards_world import Panel, Variables, boards, data_source, panels_of
 from tests.servers import _free_ports
@@ -26,10 +26,14 @@ from tests.tools.stack_world import wait_until
 from tools.stack import jars
 from tools.stack.api import Stack
 
-pytestmark = [pytest.mark.slow, pytest.mark.servers, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.slow, pytest.mark.servers, pytest.mark.timeout(300)]
 
 CALM_SECONDS = 14
 """How long the pipeline is watched before a drill, to know what is usual."""
+CALM_AGE = f"2 * {INTERVAL} + 2"
+"""Seconds without a commit that are still usual: a batch that is due, one that runs, and a scrape. A death is longer than that."""
+PROOF = "Rows, exact"
+"""The panel that shows a drill last: it waits for the verifier."""
 SETTLED_SECONDS = 60
 """Until the last panel has data, from the moment at which the stack is up."""
 STEP = Variables(boards()["overview.json"]).step
@@ -241,44 +245,58 @@ def drill(watched: Watched, fault: str) -> tuple[float, float]:
     done = watched.run("tools.chaos", FAULT=fault, SEED="7")
     assert done.returncode == 0, done.stdout + done.stderr
     wait_until(lambda: bool(watched.now(f'chaos_drill_ended_time_seconds{{fault="{fault}"}} > {began}')), 30)
-    # The verifier rests for longer than it works, so its next word may take a while.
-    wait_until(lambda: bool(watched.now(f"verify_last_run_time_seconds > {began}")), 120)
-    return began, settled()
+    wait_until(lambda: is_at_work(watched), 60)
+    # The verifier rests for longer than it works; its first word after the fault may be of a run that began before it.
+    wait_until(lambda: PROOF not in unchanged(watched, began, time.time(), {PROOF}), 120)
+    return began, settled(watched)
 
 
 def outage(watched: Watched, server: str) -> tuple[float, float]:
     """Kill a server, start it when the boards have seen the pipeline stand still, and wait until it is at work again."""
     began = calm(watched)
-    stands = f"max(engine:checkpoint_age:seconds) > {STALLED} * {INTERVAL}"
+    stands = f"max(engine:checkpoint_age:seconds) > {STALLED_AFTER}"
     watched.stack.kill(server)
     wait_until(lambda: bool(watched.now(f'up{{service="{server}"}} == 0') and watched.now(stands)), 60)
     watched.stack.start(server)
     wait_until(lambda: bool(watched.now(f'up{{service="{server}"}} == 1')) and not watched.now(stands), 120)
-    return began, settled()
+    return began, settled(watched)
 
 
 def calm(watched: Watched) -> float:
-    """Wait until the pipeline is at work, and then until it is known what is usual."""
-    wait_until(lambda: set(watched.now(f"({STATE}) == 0")) != set(), 60)
-    watched.calm_since = time.time()
-    wait_until(lambda: time.time() > watched.calm_since + CALM_SECONDS, CALM_SECONDS + 1)
+    """Wait until the pipeline has been at work for so long without a break that it is known what is usual."""
+    quiet = f"max(max_over_time(engine:checkpoint_age:seconds[{CALM_SECONDS}s])) < {CALM_AGE}"
+    at_work = f"max(max_over_time(({STATE})[{CALM_SECONDS}s:{STEP}s])) == 0"
+    wait_until(lambda: bool(watched.now(quiet) and watched.now(at_work)), 120)
+    watched.calm_since = time.time() - CALM_SECONDS
     return time.time()
 
 
-def settled() -> float:
-    """Wait for the next evaluations, which make of it what rules and ranges show."""
+def is_at_work(watched: Watched) -> bool:
+    """Whether the engine is at work now, neither down nor behind."""
+    return bool(watched.now(f"({STATE}) == 0"))
+
+
+def settled(watched: Watched) -> float:
+    """Wait for the next evaluations, which make of it what rules and ranges show, and end at one at which the engine is at work."""
     later = time.time() + 3 * STEP
-    wait_until(lambda: time.time() > later)
-    return time.time()
+    ended = [later]
+
+    def is_over() -> bool:
+        ended[0] = time.time()
+        return ended[0] > later and bool(watched.now(f"({STATE}) == 0", ended[0]))
+
+    wait_until(is_over, 60)
+    return ended[0]
 
 
-def unchanged(watched: Watched, began: float, ended: float) -> list[str]:
-    """The panels of the drill board that show in a drill nothing but what they showed before."""
+def unchanged(watched: Watched, began: float, ended: float, titles: Collection[str] = ()) -> list[str]:
+    """The panels of the drill board, or those with some titles, that show in a drill nothing but what they showed before."""
     board = boards()["recovery-drill.json"]
     return [
         panel.title
         for panel in panels_of("recovery-drill.json", board)
-        if not any(has_changed(watched, board, target, began, ended) for target in panel.targets)
+        if (not titles or panel.title in titles)
+        and not any(has_changed(watched, board, target, began, ended) for target in panel.targets)
     ]
 
 
@@ -371,13 +389,12 @@ def test_every_panel_of_the_drill_board_changes_when_the_engine_is_killed(
     assert marks >= {"Engine start", "Drill", "Drill begins", "Drill ends", "Recovered"}
 
 
-@pytest.mark.parametrize("server", ["kafka", "cassandra"])
 def test_death_of_a_server_is_seen_on_the_drill_board(
-    watched: Watched, server: str, figures: Callable[[str], None]
+    watched: Watched, figures: Callable[[str], None]
 ) -> None:
-    """While a server is dead the drill board shows which, how long nothing was committed, and how the backlog drains."""
-    began, ended = outage(watched, server)
+    """While Kafka is dead the drill board shows it, how long nothing was committed, and how the backlog drains."""
+    began, ended = outage(watched, "kafka")
 
     still = set(unchanged(watched, began, ended))
-    figures(f"{server} killed: panels that did not change: {sorted(still)}")
+    figures(f"kafka killed: panels that did not change: {sorted(still)}")
     assert still & OUTAGE == set()

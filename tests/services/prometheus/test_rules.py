@@ -7,6 +7,7 @@ import json
 import re
 from collections.abc import Callable, Iterator, Mapping
 from functools import cache
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -98,13 +99,14 @@ def test_each_alert_says_what_to_do(alert: Mapping[str, Any]) -> None:
     heading = f"## {alert['alert']}\n"
     section = RUNBOOK.read_text().partition(heading)[2].partition("\n## ")[0]
     boards = {
-        json.loads(path.read_text())["uid"] for path in (REPOSITORY / "grafana" / "dashboards").glob("*.json")
+        json.loads(path.read_text())["title"]
+        for path in (REPOSITORY / "grafana" / "dashboards").glob("*.json")
     }
 
     assert alert["labels"] == {"severity": "critical"} or alert["labels"] == {"severity": "warning"}
-    assert set(notes) == {"summary", "description", "runbook_url", "dashboard"}
-    assert notes["runbook_url"] == f"docs/alerts.md#{alert['alert'].lower()}"
-    assert notes["dashboard"].removeprefix("/d/") in boards
+    assert set(notes) == {"summary", "description", "runbook", "dashboard"}
+    assert notes["runbook"] == f"docs/alerts.md#{alert['alert'].lower()}"
+    assert notes["dashboard"] in boards
     for part in ("**Means:**", "**Bad looks like:**", "**Look at:**"):
         assert part in section, f"section {alert['alert']} of docs/alerts.md lacks {part}"
 
@@ -114,6 +116,48 @@ def test_runbook_has_no_section_without_an_alert() -> None:
     assert set(re.findall(r"^## (\w+)$", RUNBOOK.read_text(), re.MULTILINE)) == {
         alert["alert"] for alert in ALERTS
     }
+
+
+@pytest.mark.parametrize("alert", ALERTS, ids=name_of)
+def test_links_are_none_that_a_page_would_follow(alert: Mapping[str, Any]) -> None:
+    """What names a file or a board is text: only an absolute address is under a key that pages make a link of."""
+    for key, text in alert["annotations"].items():
+        assert key.endswith("_url") == text.startswith("http"), key
+        assert not text.startswith("/"), key
+
+
+def values_of(text: str) -> list[float | None]:
+    """The samples of a series in promtool's notation; None where there is none.
+
+    Example:
+        >>> values_of("1+2x2 stale _x2 7x1")
+        [1.0, 3.0, 5.0, None, None, None, 7.0, 7.0]
+    """
+    found: list[float | None] = []
+    for part in text.split():
+        first, _, times = part.partition("x")
+        match = re.fullmatch(r"(-?[\d.e]+)([+-][\d.e]+)?", first)
+        if match is None:
+            found += [None] * (int(times or 1) if first == "_" else 1)
+        else:
+            found += [float(match[1]) + float(match[2] or 0) * step for step in range(int(times or 0) + 1)]
+    return found
+
+
+@pytest.mark.parametrize("path", TESTS, ids=lambda path: path.stem)
+def test_no_test_completes_batches_without_committing(path: Path) -> None:
+    """Where a test counts completed batches, its last commit is newer as well: the engine tells both at once, after the commit."""
+    for group in loaded(path)["tests"]:
+        series = {line["series"]: values_of(line["values"]) for line in group["input_series"]}
+        ages = [
+            values for name, values in series.items() if name.startswith("engine_last_commit_time_seconds")
+        ]
+        for name, completed in series.items():
+            if not ages or not name.startswith('engine_batches_total{outcome="completed"'):
+                continue
+            for (had, has), (old, new) in zip(pairwise(completed), pairwise(ages[0]), strict=False):
+                if None not in {had, has, old, new} and has != had:
+                    assert new != old, group["name"]
 
 
 @pytest.mark.parametrize(

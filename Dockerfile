@@ -41,6 +41,8 @@ ENV PATH=/opt/venv/bin:$PATH \
     PYTHONUNBUFFERED=1 \
     PYTHONDONTWRITEBYTECODE=1 \
     PYTHONPATH=/app
-# Compiled here, as nothing can be written at run time: a process that starts again after a kill is quicker by that.
-RUN python -m compileall -q /app
+# COPY keeps the modes of the clone, and under a strict umask only its owner reads that. Compiled here, as nothing can be
+# written at run time: a process that starts again after a kill is quicker by that.
+RUN chmod -R a+rX /app \
+ && python -m compileall -q /app
 USER 10001:10001

@@ -64,5 +64,5 @@ screenshots: $(READY) ## the streaming page's pictures, from a real run
 	@$(VENV)/bin/pytest tests/browser --screenshots docs/images
 
 clean: ## remove the virtual environment and all data of stacks
-	@WIPE=1 scripts/down || true
+	@WIPE=1 scripts/down
 	rm -rf $(VENV) .stack .demo .bench

@@ -1,12 +1,20 @@
 # Sourced by the scripts beside it, from the repository's folder: takes over the settings of .env that the environment does
 # not have, as docker compose does. POSIX sh.
 
-# Lines NAME=VALUE; a value may stand in quotes. The environment goes first.
+# Lines NAME=VALUE, also with `export` in front. In quotes all is the value; without, it ends before a # behind a blank. The
+# environment goes first.
 if [ -f .env ]; then
-  while IFS='=' read -r name value || [ -n "$name" ]; do
-    case $name in '' | \#* | *[!A-Za-z0-9_]*) continue ;; esac
-    value=${value%% \#*}
-    case $value in \"*\" | \'*\') value=${value#?} value=${value%?} ;; esac
+  while read -r line || [ -n "$line" ]; do
+    case $line in "export "*) line=${line#export } ;; esac
+    name=${line%%=*} value=${line#*=}
+    name=${name#"${name%%[![:space:]]*}"} name=${name%"${name##*[![:space:]]}"}
+    case $name in '' | "$line" | [0-9]* | *[!A-Za-z0-9_]*) continue ;; esac
+    value=${value#"${value%%[![:space:]]*}"}
+    case $value in
+      \"*\"*) value=${value#?} value=${value%%\"*} ;;
+      \'*\'*) value=${value#?} value=${value%%\'*} ;;
+      *) value=${value%%[[:space:]]\#*} value=${value%"${value##*[![:space:]]}"} ;;
+    esac
     eval "[ -n \"\${$name+set}\" ]" || export "$name=$value"
   done <.env
 fi
@@ -25,6 +33,8 @@ find_stack() {
     COMPOSE_PROJECT_NAME=$(sed -n 's/.*"project": *"\([^"]*\)".*/\1/p' "$COMPOSE_MARKER")
     export COMPOSE_PROJECT_NAME
   fi
+  # What the commands write into DATA_DIR/drills is read by another user, in a container.
+  [ "${STACK:-}" != compose ] || umask 022
 }
 
 # refuse TEXT: what was asked for cannot be done as it is.

@@ -1,5 +1,6 @@
 """What all tests share: the servers' fixtures, and the figures that a run prints at its end."""
 
+import signal
 from collections.abc import Callable
 
 import pytest
@@ -16,8 +17,9 @@ FIGURES = pytest.StashKey[list[str]]()
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Begin without figures."""
+    """Begin without figures, and with SIGINT: started in the background it is ignored, by every child too."""
     config.stash[FIGURES] = []
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:

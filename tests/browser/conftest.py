@@ -1,4 +1,4 @@
-"""One Chromium for the session; where it is missing, pytest's closing section says what that cost and what to install.
+"""One Chromium for a module; where it is missing, pytest's closing section says what that cost and what to install.
 
 `pytest tests/browser --screenshots docs/images` takes the pictures of the documents from the pages that the tests look at.
 """
@@ -48,14 +48,14 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
         )
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def playwright() -> Iterator[Playwright]:
-    """The driver of browsers."""
+    """The driver of browsers; its event loop occupies the thread, so it ends before other tests begin."""
     with sync_playwright() as driver:
         yield driver
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser(playwright: Playwright) -> Iterator[Browser]:
     """One Chromium, headless, that speaks to nobody but our own server."""
     launched = playwright.chromium.launch(executable_path=chromium(), args=ARGUMENTS)

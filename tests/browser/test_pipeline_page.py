@@ -127,13 +127,13 @@ def test_page_of_a_batch_has_every_partition_and_output(
 def test_overload_and_kill_are_seen_as_they_happen(
     pipeline: Stack, look: Open, screenshots: Path | None
 ) -> None:
-    """A page that is left alone shows a healthy engine, its death, its successor that is too slow, and waiting batches."""
+    """A page that is left alone shows a healthy engine, the one after its death, one that is too slow, and waiting batches."""
     seen = look(address(pipeline), **DESK)
     seen.wait_for_batches(8)
     seen.page.check("input[name=span][value='120']", force=True)
 
     pipeline.kill("engine")
-    seen.wait("() => document.getElementById('phase').textContent === 'no answer'")
+    seen.wait("() => /epoch [2-9]/.test(document.body.innerText)")
     seen.wait("() => document.getElementById('phase').textContent === 'running'")
     before = seen.ask("/api/v1/statistics")["numTotalCompletedBatches"]
     seen.wait(COMPLETED, before + 12)

@@ -21,6 +21,12 @@ LIGHT_BYTES, FULL_BYTES = 4_000_000_000, 6_000_000_000
 MARGIN_MIB = 256
 """What a Java needs beside its heaps: code, threads, buffers."""
 
+FLOATING: Mapping[str, str] = {
+    "python:3.11-slim-bookworm": "its maker rebuilds it with security fixes, and all that is added to it has a checksum",
+    "debian:bookworm-slim": "of it nothing but one jar comes into our image, whose version is in services/servers/pom.xml",
+}
+"""Images whose tag has less than three numbers, with the reason; it also stands in docs/containers.md."""
+
 OURS = "dstreams"
 LONG_RUNNING = ("kafka", "cassandra", "producer", "engine", "verifier", "prometheus", "grafana")
 STATE = {
@@ -31,6 +37,9 @@ STATE = {
     "grafana": "/var/lib/grafana",
 }
 """Where each service keeps what must outlive its container."""
+
+SCRATCH = "/tmp"  # noqa: S108  # the one of a container, where all but Java put little
+"""A tmpfs in every container."""
 
 DECLARED = {
     "kafka": ("/etc/kafka/secrets", "/mnt/shared/config"),
@@ -176,8 +185,19 @@ def mounts(service: Mapping[str, Any]) -> list[tuple[str, str, bool]]:
             found.append((mount["source"], mount["target"], bool(mount.get("read_only"))))
         else:
             source, target, *mode = mount.split(":")
-            found.append((source, target, mode == ["ro"]))
+            found.append((source, target, "ro" in ",".join(mode).split(",")))
     return found
+
+
+def temporary(stack: Stack, name: str) -> dict[str, str]:
+    """The options of each tmpfs of a service, by folder."""
+    entries = [entry.partition(":") for entry in stack.services[name].get("tmpfs") or []]
+    return {folder: options for folder, _, options in entries}
+
+
+def temporary_mib(stack: Stack, name: str) -> float:
+    """What a service may write into memory: its tmpfs counts against its limit."""
+    return sum(_size(r"size=(\w+)", options) for options in temporary(stack, name).values())
 
 
 def pins(stack: Stack) -> Iterator[str]:
@@ -186,7 +206,7 @@ def pins(stack: Stack) -> Iterator[str]:
     images |= dict(re.findall(r"^ARG (\w+_IMAGE)=(\S+)", stack.dockerfile, re.MULTILINE))
     for name, image in images.items():
         tag = image.rpartition(":")[2] if ":" in image else ""
-        if not re.search(r"\d+\.\d+", tag) and not re.fullmatch(r"(bookworm|trixie)-slim", tag):
+        if not re.fullmatch(r"v?\d+\.\d+\.\d+", tag) and image not in FLOATING:
             yield f"{name}: {image!r} is not an exact tag"
     for source in re.findall(r"^FROM (\S+)", stack.dockerfile, re.MULTILINE):
         if not source.startswith("${"):
@@ -230,7 +250,7 @@ def adoption(stack: Stack) -> Iterator[str]:
 
 
 def memory(stack: Stack) -> Iterator[str]:
-    """Every service has a hard limit, the heaps fit with a margin, and the profiles keep to their sums."""
+    """Every service has a hard limit, heaps and tmpfs fit with a margin, and the profiles keep to their sums."""
     limits = {name: mebibytes(service.get("mem_limit", "0m")) for name, service in stack.services.items()}
     yield from (f"{name} has no mem_limit" for name, limit in limits.items() if not limit)
     kafka, cassandra = stack.environment("kafka"), stack.environment("cassandra")
@@ -240,19 +260,49 @@ def memory(stack: Stack) -> Iterator[str]:
         + _size(r"memtable_offheap_space=(\w+)", cassandra.get("JVM_EXTRA_OPTS", "")),
     }
     for name, heap in heaps.items():
-        if not heap or heap + MARGIN_MIB > limits[name]:
-            yield f"{name}: a heap of {heap:g} MiB and {MARGIN_MIB} more do not fit into {limits[name]:g} MiB"
+        written = temporary_mib(stack, name)
+        if not heap or heap + written + MARGIN_MIB > limits[name]:
+            yield (
+                f"{name}: a heap of {heap:g} MiB, a tmpfs of {written:g} MiB and {MARGIN_MIB} more "
+                f"do not fit into {limits[name]:g} MiB"
+            )
     if not cassandra.get("HEAP_NEWSIZE"):
         yield "cassandra: MAX_HEAP_SIZE means nothing without HEAP_NEWSIZE"
     for profile, most, chosen in (("light", LIGHT_BYTES, is_light), ("full", FULL_BYTES, is_up)):
-        total = sum(limit for name, limit in limits.items() if chosen(stack.services[name])) * MIB
-        if total > most:
+        parts = {name: limit * MIB for name, limit in limits.items() if chosen(stack.services[name])}
+        if (total := sum(parts.values())) > most:
             yield f"the limits of the {profile} stack add up to {total / 1e9:.2f} GB and not to {most / 1e9:g}"
+        # The one-shots have ended before a tool can run.
+        stays = sum(limit for name, limit in parts.items() if not is_one_shot(stack.services[name]))
+        for name in (
+            name for name, service in stack.services.items() if service.get("profiles") == ["tools"]
+        ):
+            if (beside := stays + limits[name] * MIB) > most:
+                yield f"{name} beside the {profile} stack may use {beside / 1e9:.2f} GB and not {most / 1e9:g}"
 
 
 def _size(pattern: str, text: str) -> float:
     match = re.search(pattern, text)
     return mebibytes(match[1]) if match else 0.0
+
+
+def scratch(stack: Stack) -> Iterator[str]:
+    """What is written beside the volumes is bounded and small, since it lies in memory; Java maps libraries from there."""
+    for name, service in stack.services.items():
+        if any("size=" not in options for options in temporary(stack, name).values()):
+            yield f"{name}: a tmpfs without a size grows up to the limit of memory"
+        limit = mebibytes(service.get("mem_limit", "0m"))
+        if is_up(service) and not is_one_shot(service) and 2 * temporary_mib(stack, name) > limit:
+            yield f"{name}: its tmpfs may take more than half of its {limit:g} MiB"
+    for name, variable in (("kafka", "KAFKA_OPTS"), ("cassandra", "JVM_EXTRA_OPTS")):
+        if "-Xlog:disable " not in stack.environment(name).get(variable, ""):
+            yield f"{name}: logs of the collector fill its tmpfs"
+        if "exec" not in temporary(stack, name).get(SCRATCH, "").split(","):
+            yield f"{name}: Java cannot map a library from {SCRATCH}"
+    if "SYSTEMLOG|ASYNCDEBUGLOG" not in str(stack.services["cassandra"].get("entrypoint")):
+        yield "cassandra: its log files fill its tmpfs"
+    if ("agent", "/mnt/shared/config", True) not in mounts(stack.services["kafka"]):
+        yield "kafka: its log files fill its tmpfs"
 
 
 def hardening(stack: Stack) -> Iterator[str]:
@@ -283,10 +333,8 @@ def state(stack: Stack) -> Iterator[str]:
         if not sources or sources[0] not in named:
             yield f"{name}: {folder} is on no named volume"
     for name, folders in DECLARED.items():
-        temporary = [entry.partition(":")[0] for entry in stack.services[name].get("tmpfs") or []]
-        yield from (
-            f"{name}: nothing is mounted on {folder}" for folder in folders if folder not in temporary
-        )
+        mounted = {target for _, target, _ in mounts(stack.services[name])} | set(temporary(stack, name))
+        yield from (f"{name}: nothing is mounted on {folder}" for folder in folders if folder not in mounted)
     if stack.environment("kafka").get("KAFKA_LOG_DIRS") != STATE["kafka"]:
         yield "kafka: KAFKA_LOG_DIRS is not on its volume"
     if stack.environment("engine").get("DATA_DIR", "") + "/checkpoints" != STATE["engine"]:
@@ -298,6 +346,8 @@ def state(stack: Stack) -> Iterator[str]:
         or "chown -R 10001" not in stack.dockerfile
     ):
         yield "Dockerfile: the checkpoint folder does not belong to the engine's user"
+    if "chmod -R a+rX /app" not in stack.dockerfile:
+        yield "Dockerfile: under a strict umask the image's user cannot read /app"
     if "commitlog_sync=batch" not in stack.environment("cassandra").get("JVM_EXTRA_OPTS", ""):
         yield "cassandra: without commitlog_sync=batch a kill loses acknowledged rows"
 
@@ -379,6 +429,7 @@ CHECKS: tuple[Callable[[Stack], Iterator[str]], ...] = (
     gates,
     adoption,
     memory,
+    scratch,
     hardening,
     state,
     ports,

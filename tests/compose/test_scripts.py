@@ -2,12 +2,14 @@
 
 import os
 import shutil
+import signal
 import subprocess
 from pathlib import Path
 
 import pytest
 
 from tests.compose.model import ROOT
+from tools.stack.control import looks
 
 DOCKER = """#!/bin/sh
 case "$*" in
@@ -15,11 +17,21 @@ case "$*" in
   "compose version --short") [ -n "${PLUGIN-2.40.3}" ] && echo "${PLUGIN-2.40.3}" || exit 1 ;;
   "info --format"*) echo "${MEMORY:-8589934592}" ;;
   *" config") cat "$PLAN" ;;
+  *" ps --all"*) echo "${STATES-}" ;;
+  *" up --detach"*)
+    [ -n "${HANGS-}" ] || exit 0
+    trap 'rm "$HANGS"; exit 1' TERM
+    echo $$ >"$HANGS"
+    while :; do sleep 0.05; done
+    ;;
   "ps "* | *" ps "*) ;;
   *) echo "docker $* project=$COMPOSE_PROJECT_NAME" ;;
 esac
 """
-"""Stands in for an engine that is too old, too small or without its plugin; it says what else it was asked."""
+"""Stands in for an engine that is too old, too small or without its plugin, or whose start hangs; it says what else it was asked.
+
+HANGS is a file that is there while the start goes on, with the start's process id.
+"""
 
 PLAN = """name: dstreams
 services:
@@ -43,13 +55,18 @@ def place(tmp_path: Path) -> Path:
     return tmp_path
 
 
+def environment(place: Path, **variables: str) -> dict[str, str]:
+    """The variables of a script that finds the `docker` of a folder."""
+    kept = {name: os.environ[name] for name in ("HOME", "LANG") if name in os.environ}
+    return {**kept, "PATH": f"{place}/bin:{os.environ['PATH']}", "PLAN": str(place / "plan"), **variables}
+
+
 def run(place: Path, *command: str, **variables: str) -> tuple[int, str]:
     """Exit code and all output of a script."""
-    kept = {name: os.environ[name] for name in ("HOME", "LANG") if name in os.environ}
     done = subprocess.run(
         command,
         cwd=place,
-        env={**kept, "PATH": f"{place}/bin:{os.environ['PATH']}", "PLAN": str(place / "plan"), **variables},
+        env=environment(place, **variables),
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -65,7 +82,9 @@ def run(place: Path, *command: str, **variables: str) -> tuple[int, str]:
         ({"PROFILE": "big"}, "PROFILE=big is not a profile; choose full or light"),
         ({"ENGINE": "19.03.8"}, "Docker Engine 19.03.8 is too old; install 20.10 or later"),
         ({"PLUGIN": ""}, "docker has no compose plugin; install it"),
-        ({"PLUGIN": "1.29.2"}, "the compose plugin is 1.29.2; install version 2 or later"),
+        ({"PLUGIN": "1.29.2"}, "the compose plugin is 1.29.2, which is too old; install 2.21 or later"),
+        ({"PLUGIN": "v2.9.0"}, "the compose plugin is v2.9.0, which is too old; install 2.21 or later"),
+        ({"PLUGIN": "2.20.3"}, "the compose plugin is 2.20.3, which is too old; install 2.21 or later"),
         (
             {"MEMORY": "2147483648"},
             "the Docker engine has 2048 MiB of memory, and PROFILE=full may use up to 2861",
@@ -80,6 +99,84 @@ def test_up_refuses_what_stands_against_it(place: Path, variables: dict[str, str
     assert said.startswith(sentence)
     assert said.count("\n") == 1
     assert not (place / ".stack").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("version", ["2.21.0", "v2.40.3", "2.100.0", "5.0.1"])
+def test_up_takes_the_plugins_that_have_all_it_uses(place: Path, version: str) -> None:
+    """Compose 2.21 and what comes after it is taken."""
+    code, said = run(place, "scripts/up", PLUGIN=version)
+
+    assert code == 0, said
+    assert "the stack is up and healthy" in said
+
+
+def test_up_ends_the_start_that_it_gives_up(place: Path) -> None:
+    """When a service has refused, the start that still waits for it has ended before `make up` does."""
+    hangs = place / "hangs"
+    code, said = run(place, "scripts/up", HANGS=str(hangs), STATES="engine Restarting (2) 1 second ago")
+
+    assert code == 2, said
+    assert "refused: engine ended with exit code 2" in said
+    assert not hangs.exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_up_that_is_interrupted_ends_its_start(place: Path, number: int, code: int) -> None:
+    """After Ctrl-C or a kill no part of `make up` goes on."""
+    hangs = place / "hangs"
+    with subprocess.Popen(
+        ["scripts/up"],
+        cwd=place,
+        env=environment(place, HANGS=str(hangs)),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    ) as up:
+        for _ in looks(20, 0.05):
+            if hangs.exists() and hangs.read_text():
+                break
+        start = int(hangs.read_text())
+        up.send_signal(number)
+
+        assert up.wait(timeout=20) == code
+    assert not hangs.exists()
+    assert not Path(f"/proc/{start}").exists()
+
+
+@pytest.mark.slow
+def test_up_refuses_folders_that_containers_cannot_read(place: Path) -> None:
+    """A clone under a strict umask is refused with the folder and the command that opens it; light does not mount it."""
+    closed = place / "grafana/dashboards"
+    closed.mkdir(parents=True)
+    (closed / "board.json").touch(mode=0o600)
+
+    code, said = run(place, "scripts/up")
+
+    assert code == 2
+    assert said == (
+        "the folder grafana/dashboards is mounted into containers, whose users may not read "
+        "grafana/dashboards/board.json; run chmod -R a+rX grafana/dashboards\n"
+    )
+    assert run(place, "scripts/up", PROFILE="light")[0] == 0
+    (closed / "board.json").chmod(0o644)
+    assert run(place, "scripts/up")[0] == 0
+    closed.chmod(0o750)
+    assert run(place, "scripts/up")[0] == 2
+
+
+@pytest.mark.slow
+def test_up_makes_folders_that_containers_can_read(place: Path) -> None:
+    """Under a strict umask too the verifier may read the drills, and nobody else the passwords."""
+    (place / ".stack/drills").mkdir(parents=True)
+    (place / ".stack/drills").chmod(0o700)
+
+    code, said = run(place, "sh", "-c", "umask 077; exec scripts/up")
+
+    assert code == 0, said
+    modes = {name: (place / ".stack" / name).stat().st_mode & 0o777 for name in ("drills", "secrets")}
+    assert modes == {"drills": 0o755, "secrets": 0o700}
+    assert (place / ".stack/secrets/grafana-password").stat().st_mode & 0o777 == 0o644
 
 
 def test_up_without_docker_names_the_other_way(place: Path) -> None:
@@ -141,3 +238,97 @@ def test_env_file_is_read_below_the_environment(place: Path) -> None:
     show = '. scripts/settings.sh; echo "$KAFKA_PORT|$AD_RATE|$PAGE_RATE|$APP|${SEED-unset}"'
 
     assert run(place, "sh", "-c", show, PAGE_RATE="9") == (0, "19555|77|9|last|unset\n")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("line", "value"),
+    [
+        ("APP=a b  # note", "a b"),
+        ("APP=a#b", "a#b"),
+        ("APP='a # b' # note", "a # b"),
+        ('APP="a # b"', "a # b"),
+        ("export APP=a", "a"),
+        ("  APP = a  ", "a"),
+        ("APP=a=b", "a=b"),
+        ("APP=a\r", "a"),
+        ("APP= # note", "# note"),
+    ],
+)
+def test_env_file_means_what_compose_takes_it_for(place: Path, line: str, value: str) -> None:
+    """A line of .env has the same value for the commands as for docker compose."""
+    (place / ".env").write_bytes(f"{line}\n".encode())
+
+    assert run(place, "sh", "-c", '. scripts/settings.sh; echo "[$APP]"') == (0, f"[{value}]\n")
+    if shutil.which("docker"):
+        (place / "compose.yml").write_text('services: {one: {image: none, labels: {app: "[${APP}]"}}}')
+        done = run(place, str(shutil.which("docker")), "compose", "--file", "compose.yml", "config")
+        assert f"app: '[{value}]'" in done[1]
+
+
+@pytest.mark.slow
+def test_clean_stops_where_the_stack_cannot_be_ended(place: Path) -> None:
+    """`make clean` forgets a stack only after it has ended it: else its volumes stay without a name for them."""
+    shutil.copy(ROOT / "Makefile", place)
+    (place / ".stack").mkdir()
+    (place / ".stack/compose").write_text('{"profile": "full", "project": "mine"}\n')
+    (place / "bin/docker").write_text("#!/bin/sh\necho the engine does not answer >&2\nexit 1\n")
+
+    code, said = run(place, "make", "clean")
+
+    assert code != 0
+    assert "the engine does not answer" in said
+    assert (place / ".stack/compose").exists()
+    (place / "bin/docker").write_text(DOCKER)
+    assert run(place, "make", "clean")[0] == 0
+    assert not (place / ".stack").exists()
+
+
+@pytest.mark.parametrize(
+    ("report", "code", "closing"),
+    [
+        (
+            "==== 19 passed in 301.12s (0:05:01) ====",
+            0,
+            "make test-compose passed: 19 passed in 301.12s (0:05:01);",
+        ),
+        (
+            "2 tests of the stack in containers did not run: docker has no compose plugin\n== 2 skipped in 1.2s ==",
+            0,
+            "make test-compose did not run: docker has no compose plugin;",
+        ),
+        (
+            "== 1 failed, 2 passed in 1.2s ==",
+            2,
+            "make test-compose FAILED: exit code 2; 1 failed, 2 passed in 1.2s;",
+        ),
+        ("no rule", 2, "make test-compose FAILED: exit code 2; no test ended;"),
+        ("hung", 124, "make test-compose FAILED: it was ended after 25 min;"),
+    ],
+)
+def test_ci_says_what_became_of_the_containers(place: Path, report: str, code: int, closing: str) -> None:
+    """The closing line of CI tells a stack that passed from one that did not run, failed or hung; the last two fail it."""
+    (place / ".ci").mkdir()
+    shutil.copy(ROOT / ".ci/run", place / ".ci/run")
+    for name in ("java", "mvn", "prometheus", "chromium", "chromedriver"):
+        (place / "bin" / name).symlink_to("docker")
+    (place / "report").write_text(report + "\n")
+    (place / "bin/make").write_text(
+        f'#!/bin/sh\n[ "$1" != test-compose ] || {{ cat report; exit {code}; }}\n'
+    )
+    (place / "bin/make").chmod(0o755)
+
+    ended, said = run(place, ".ci/run", OFFLINE_IMAGES="none")
+
+    assert ended == (1 if code else 0), said
+    assert f"ci: check and test passed, {closing}" in said.splitlines()[-1]
+
+
+def test_commands_on_containers_write_what_others_can_read(place: Path) -> None:
+    """Under a strict umask a drill's file can be read by the verifier; plain processes keep the umask of their user."""
+    show = "umask 077; . scripts/settings.sh; find_stack; umask"
+    (place / ".stack").mkdir()
+    (place / ".stack/compose").write_text('{"profile": "full", "project": "mine"}\n')
+
+    assert run(place, "sh", "-c", show) == (0, "0022\n")
+    assert run(place, "sh", "-c", show, STACK="processes") == (0, "0077\n")

@@ -205,6 +205,42 @@ def test_stack_resumes_from_its_volumes(compose_stack: ComposeWorld) -> None:
     assert json.loads(marker.read_text()) == {"profile": "full", "project": compose_stack.project}
 
 
+def test_light_goes_on_where_full_ended(compose_stack: ComposeWorld, figures: Figures) -> None:
+    """PROFILE=light ends what is only in full, starts by itself on the same volumes, stays exact, and has its own memory."""
+    before = exact_verdict(compose_stack)
+    light = {name for name, one in read_stack().services.items() if is_light(one) and name in LONG_RUNNING}
+    compose_stack.up(PROFILE="light")
+    after_change = set(compose_stack.containers())
+    compose_stack.down()
+    compose_stack.up(PROFILE="light")
+    seconds = compose_stack.seconds_to_health
+    after = exact_verdict(compose_stack)
+    used = compose_stack.memory_mib()
+
+    assert after_change & set(LONG_RUNNING) == light
+    assert set(used) == light
+    assert sum(used.values()) * MIB < LIGHT_BYTES
+    assert after["windows"] > before["windows"]
+    assert json.loads((compose_stack.folder / "compose").read_text())["profile"] == "light"
+    each = ", ".join(f"{name} {used[name]:.0f}" for name in LONG_RUNNING if name in used)
+    figures(
+        f"PROFILE=light: healthy after {seconds:.0f} s, {after['windows']} windows exact, "
+        f"memory {sum(used.values()):.0f} MiB ({each})"
+    )
+
+
+def test_logs_go_to_docker_and_not_into_memory(compose_stack: ComposeWorld) -> None:
+    """Kafka and Cassandra write what they log to standard output, and their folders of logs, which are memory, stay empty."""
+    for service, folder, word in (
+        ("kafka", "/opt/kafka/logs", "Kafka Server started"),
+        ("cassandra", "/var/log/cassandra", "Startup complete"),
+    ):
+        kib = int(compose_stack.compose("exec", "-T", service, "du", "-sk", folder).split()[0])
+
+        assert word in compose_stack.compose("logs", "--no-log-prefix", service)
+        assert kib < 100, service
+
+
 def test_wipe_removes_every_volume(compose_stack: ComposeWorld) -> None:
     """`make down WIPE=1` leaves nothing at all, and `make up` starts anew after it."""
     compose_stack.down(WIPE="1")

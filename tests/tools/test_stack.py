@@ -119,7 +119,7 @@ def test_refused_settings_are_not_tried_again(settings: Settings) -> None:
     status = stack.status()[-1]
     assert (status.name, status.state.value, status.pid) == ("engine", "refused", None)
     assert "SEED is not valid: it must be a number" in status.reason
-    assert kinds_of(stack, "engine") == ["start", "death", "refused"]
+    wait_until(lambda: kinds_of(stack, "engine") == ["start", "death", "refused"])
 
 
 def test_refused_process_starts_when_asked_again(settings: Settings) -> None:

@@ -376,7 +376,11 @@ def test_calm_pipeline_changes_nothing(watched: Watched) -> None:
 def test_every_panel_of_the_drill_board_changes_when_the_engine_is_killed(
     watched: Watched, figures: Callable[[str], None]
 ) -> None:
-    """A kill of the engine is seen on every panel of the drill board, and the engine is at work again at its end."""
+    """A kill of the engine is seen on every panel of the drill board, and the engine is at work again at its end.
+
+    An engine that is back before the next scrape was never down for `up`: Services then shows nothing, and is left to the test of a
+    server that stays dead.
+    """
     began, ended = drill(watched, "engine-kill")
 
     seen = states(watched, began, ended)
@@ -384,7 +388,7 @@ def test_every_panel_of_the_drill_board_changes_when_the_engine_is_killed(
     figures(f"drill engine-kill: {' > '.join(seen)}; panels that did not change: {len(still)} {still}")
     assert seen[-1] == "at work"
     assert {"down", "restoring"} & set(seen)
-    assert still == []
+    assert set(still) <= ({"Services"} if "down" not in seen else set())
     marks = {name for name, facts in ANNOTATIONS.items() if watched.over(str(facts["expr"]), began, ended)}
     assert marks >= {"Engine start", "Drill", "Drill begins", "Drill ends", "Recovered"}
 

@@ -42,7 +42,7 @@ test: $(READY) ## every test but those of the containers
 	@$(VENV)/bin/pytest
 
 test-compose: $(READY) ## the tests of the stack in containers (needs Docker)
-	@$(VENV)/bin/pytest tests/compose -m compose
+	@$(VENV)/bin/pytest tests/compose -m compose $(if $(SELECT),-k "$(SELECT)")
 
 check: $(READY) ## format, lint, types, architecture
 	@$(VENV)/bin/ruff format --check --quiet .

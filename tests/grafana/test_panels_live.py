@@ -378,11 +378,7 @@ def test_calm_pipeline_changes_nothing(watched: Watched) -> None:
 def test_every_panel_of_the_drill_board_changes_when_the_engine_is_killed(
     watched: Watched, figures: Callable[[str], None]
 ) -> None:
-    """A kill of the engine is seen on every panel of the drill board, and the engine is at work again at its end.
-
-    An engine that is back within a second or two leaves no backlog to see, and was perhaps never seen down: what shows that is left to
-    the test of a server that stays dead.
-    """
+    """A kill of the engine is seen on every panel of the drill board, and the engine is at work again at its end."""
     began, ended = drill(watched, "engine-kill")
 
     seen = states(watched, began, ended)

@@ -13,17 +13,10 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from services.settings import REPOSITORY, Settings
+from tools.stack.docker import KILL_CHILD
 
 _UP_SECONDS = 900
 """The first start builds the image."""
-_KILL_CHILD = """
-for stat in /proc/[0-9]*/stat; do
-  read -r pid name state parent rest <"$stat" || continue
-  if [ "$parent" = 1 ]; then kill -9 "$pid" && exit 0; fi
-done
-exit 1
-"""
-"""Ends the first child of a container's init, and with it the container; its restart policy brings it back."""
 
 
 class ComposeWorld:
@@ -145,7 +138,7 @@ class ComposeWorld:
 
     def kill_from_inside(self, service: str) -> None:
         """SIGKILL to the program of a service of ours."""
-        self.compose("exec", "-T", service, "sh", "-c", _KILL_CHILD)
+        self.compose("exec", "-T", service, "sh", "-c", KILL_CHILD)
 
     def get(self, variable: str, path: str) -> bytes:
         """The body that a service answers on its port of the host.

@@ -7,11 +7,13 @@ import subprocess
 import sys
 import threading
 import time
+import urllib.request
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Protocol
 
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
 from services.settings import REPOSITORY
 
@@ -122,4 +124,21 @@ def starts(partitions: Sequence[Sequence[dict[str, int]]], rate: int) -> set[int
         item["event_time"] - (item["seq"] * count + partition) * 1_000 // rate
         for partition, items in enumerate(partitions)
         for item in items
+    }
+
+
+Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]
+
+
+def scraped(port: int) -> Samples:
+    """Every sample that a process serves, by name and labels; none when it does not answer."""
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as answer:
+            text = answer.read().decode()
+    except OSError:
+        return {}
+    return {
+        (sample.name, frozenset(sample.labels.items())): sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
     }

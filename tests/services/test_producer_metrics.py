@@ -3,7 +3,6 @@
 import signal
 import socket
 import tomllib
-import urllib.request
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -12,7 +11,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry, Histogram
-from prometheus_client.parser import text_string_to_metric_families
 
 from engine.clock import ManualClock, SystemClock
 from engine.sources.log import LogSource, create_topic
@@ -25,7 +23,7 @@ from services.producer.metrics import METRICS, SECONDS, ProducerMetrics
 from services.producer.schedule import Schedule
 from services.settings import REPOSITORY, Settings
 from tests.servers import KafkaServer
-from tests.services.producer_world import Spawn, free_port, spawn, wait_until
+from tests.services.producer_world import Spawn, free_port, scraped, spawn, wait_until
 from tests.services.test_producer_feed import MemorySink
 from tests.services.test_producer_kafka import committed_events
 
@@ -33,22 +31,6 @@ __all__ = ["spawn"]
 
 START = 1_700_000_000_000
 LABELS = {AD_TOPIC: 900, PAGE_TOPIC: 300}
-
-Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]
-
-
-def scraped(port: int) -> Samples:
-    """Every sample that a process serves, by name and labels; none when it does not answer."""
-    try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as answer:
-            text = answer.read().decode()
-    except OSError:
-        return {}
-    return {
-        (sample.name, frozenset(sample.labels.items())): sample.value
-        for family in text_string_to_metric_families(text)
-        for sample in family.samples
-    }
 
 
 def value(metrics: ProducerMetrics, name: str, **labels: str) -> float | None:

@@ -5,7 +5,6 @@ import signal
 import socket
 import subprocess
 import sys
-import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -14,10 +13,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client import Histogram
-from prometheus_client.parser import text_string_to_metric_families
 
 from services.settings import REPOSITORY
-from tests.services.producer_world import free_port, wait_until
+from tests.services.producer_world import free_port, scraped, wait_until
 from tests.tools.test_verify_drills import OVER, write
 from tests.tools.verify_world import COLUMNS, World, exact_world  # noqa: F401 - a fixture
 from tools.verify.drills import DrillFiles, Drills
@@ -26,7 +24,6 @@ from tools.verify.watch import CPU_TIMES, Run, Watch, pause_seconds, run_verify
 
 pytestmark = pytest.mark.slow
 
-Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]
 NOT_TABLES = ("ledger", "closed_form")
 """What is told beside the tables."""
 
@@ -203,20 +200,6 @@ def start() -> Iterator[Start]:
     for process in started:
         process.kill()
         process.communicate()
-
-
-def scraped(port: int) -> Samples:
-    """Every sample that the watcher serves, by name and labels; none when it does not answer."""
-    try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as answer:
-            text = answer.read().decode()
-    except OSError:
-        return {}
-    return {
-        (sample.name, frozenset(sample.labels.items())): sample.value
-        for family in text_string_to_metric_families(text)
-        for sample in family.samples
-    }
 
 
 def run_count(port: int, outcome: str) -> float:

@@ -25,7 +25,7 @@ _STOP_SECONDS = 10
 _KILLED = 137
 """The exit code of a container whose first process died by SIGKILL: 128 + 9."""
 
-_KILL_CHILD = """
+KILL_CHILD = """
 for stat in /proc/[0-9]*/stat; do
   read -r pid name state parent rest <"$stat" || continue
   if [ "$parent" = 1 ]; then date +%s.%N && kill -9 "$pid" && exit 0; fi
@@ -123,7 +123,7 @@ def kill_inside(id_: str) -> float:
         StreamingError: nobody was killed.
     """
     done = subprocess.run(
-        ["docker", "exec", id_, "sh", "-c", _KILL_CHILD],
+        ["docker", "exec", id_, "sh", "-c", KILL_CHILD],
         capture_output=True,
         text=True,
         check=False,

@@ -114,7 +114,7 @@ class JobScheduler:
         except ExecutorLostError as error:
             log.warning("while state was restored: %s", error)
             self._tell.executors()
-        except Exception as error:
+        except Exception as error:  # told and raised again, here and below: listeners hear of every end
             self._tell.checkpoint_failed("restore", error)
             raise
         pending = self._checkpoint.pending()

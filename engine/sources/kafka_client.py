@@ -1,7 +1,7 @@
 """librdkafka's clients, with its errors sorted into those that pass and those that stay.
 
-Owns: OffsetConsumer, ClusterClient, Survey, TopicIdentity, Complaints.
-Never: a decision about ranges (kafka_reader.py) or about what the answers mean for a stream (kafka_planner.py).
+Owns: OffsetConsumer, ClusterClient, GroupClient, Survey, TopicIdentity, Complaints, let_go.
+Never: a decision about ranges (kafka_reader.py) or about what the answers mean for a stream (kafka_watch.py).
 """
 
 import logging

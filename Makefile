@@ -35,7 +35,7 @@ verify: $(if $(IN_CONTAINERS),,$(READY)) ## prove the result tables of the runni
 chaos: $(READY) ## break the stack, prove it exact (FAULT= SEED= RUNS=)
 	@scripts/chaos
 
-demo: $(READY) ## a minute without Docker: run, kill -9, recover, verify
+demo: $(READY) ## a minute without Docker: run, kill -9, recover, verify (BACKEND=spark)
 	@scripts/demo
 
 test: $(READY) ## every test but those of the containers

@@ -2,7 +2,20 @@
 
 from engine.clock import ManualClock
 from engine.context import StreamingContext, StreamingContextState
+from engine.dstream.statespec import State, StateSpec
 from engine.rdd.context import LocalContext
 from engine.scheduler.listener import StreamingListener
+from engine.sources.receiver import Receiver
+from engine.storage import StorageLevel
 
-__all__ = ["LocalContext", "ManualClock", "StreamingContext", "StreamingContextState", "StreamingListener"]
+__all__ = [
+    "LocalContext",
+    "ManualClock",
+    "Receiver",
+    "State",
+    "StateSpec",
+    "StorageLevel",
+    "StreamingContext",
+    "StreamingContextState",
+    "StreamingListener",
+]

@@ -1,6 +1,7 @@
 """The values that travel between the parts of the engine.
 
-Owns: Time, Duration, Interval, TopicPartition, OffsetRange, Batch, OutputOperation, OutputInfo, BatchInfo, job_and_rest.
+Owns: Time, Duration, Interval, TopicPartition, OffsetRange, Batch, OutputOperation, OutputInfo, OutputOperationInfo, StreamInputInfo,
+BatchInfo, UnfinishedBatchInfo, ReceiverInfo, job_and_rest.
 Never: I/O, a clock, a thread.
 """
 
@@ -8,10 +9,11 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 from engine.errors import ConfigurationError
 from engine.reports import WriteReport
+from engine.spelling import Spelled
 
 _JOB = re.compile(r"([^.(\[]+)\.(.+)")
 
@@ -58,6 +60,10 @@ class Time(int):
     def plus(self, duration: int) -> "Time":
         """This time moved on by a duration, in milliseconds (negative moves it back)."""
         return Time(self + duration)
+
+    def milliseconds(self) -> int:
+        """The number; Spark's spelling of a Time that a listener is told."""
+        return int(self)
 
     def as_datetime(self) -> datetime:
         """The naive local datetime that PySpark hands to the functions of transform and foreachRDD."""
@@ -173,6 +179,10 @@ class OutputOperation:
     """Names of the input streams that it is made of, in the order in which they were made."""
     slide: int = 0
     """How often it runs, milliseconds."""
+    id: int = 0
+    """Its number among the outputs, in the order in which they were made."""
+    description: str = ""
+    """How it came to be, from its inputs on."""
 
     @property
     def job(self) -> str:
@@ -230,17 +240,81 @@ class OutputInfo:
 
 
 @dataclass(frozen=True, slots=True)
-class BatchInfo:
-    """How a completed batch went; times in milliseconds since the epoch, the names are Spark's."""
+class OutputOperationInfo(Spelled):
+    """An output operation of one batch, with Spark's names; times in milliseconds since the epoch."""
+
+    numbers: ClassVar[frozenset[str]] = frozenset({"startTime", "endTime", "duration"})
+
+    batchTime: Time
+    id: int
+    """Number of the output, in the order in which they were made."""
+    name: str
+    description: str
+    """How it came to be, from its inputs on."""
+    startTime: int | None = None
+    endTime: int | None = None
+    """None while it runs."""
+    failureReason: str | None = None
+    """What ended it, in a sentence; None when every row was acknowledged."""
+
+    @property
+    def duration(self) -> int | None:
+        """Milliseconds from start to end; None while it runs."""
+        return None if self.startTime is None or self.endTime is None else self.endTime - self.startTime
+
+
+def operation_info(
+    time: Time,
+    operation: OutputOperation,
+    start: int,
+    end: int | None = None,
+    failure: str | None = None,
+) -> OutputOperationInfo:
+    """An output of a batch as Spark tells it."""
+    return OutputOperationInfo(
+        time, operation.id, operation.name, operation.description or operation.name, start, end, failure
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class StreamInputInfo(Spelled):
+    """What one input brought to a batch, with Spark's names."""
+
+    inputStreamId: int
+    """Number of the input stream, in the order in which they were made."""
+    numRecords: int
+    """Number of offsets in its ranges, an upper bound of its records."""
+    name: str
+    """Of the input stream."""
+    ranges: tuple[OffsetRange, ...]
+
+    @property
+    def metadata(self) -> dict[str, Any]:
+        """The ranges under "offsets", and what a person may read under "Description"."""
+        return {"offsets": list(self.ranges), "Description": self.metadataDescription}
+
+    @property
+    def metadataDescription(self) -> str:
+        """The ranges with records for a person to read, the largest first."""
+        largest = sorted(self.ranges, key=OffsetRange.count, reverse=True)
+        return "\n".join(
+            f"topic: {part.topic}\tpartition: {part.partition}\t"
+            f"offsets: {part.fromOffset} to {part.untilOffset}\tcount: {part.count()}"
+            for part in largest
+            if part.count()
+        )
+
+
+class _OfBatch(Spelled):
+    """What is known of a batch before it ran."""
+
+    __slots__ = ()
+    numbers: ClassVar[frozenset[str]] = frozenset(
+        {"processingStartTime", "processingEndTime", "schedulingDelay", "processingDelay", "totalDelay"}
+    )
 
     batch: Batch
-    submissionTime: int
-    """When the batch was due."""
-    processingStartTime: int
-    processingEndTime: int
-    outputs: tuple[OutputInfo, ...] = ()
-    dead_letters: Mapping[str, int] = field(default_factory=dict)
-    """Records put aside in this batch, counted by reason (the part before the first colon)."""
+    streams: tuple[str, ...]
 
     @property
     def batchTime(self) -> Time:
@@ -251,6 +325,79 @@ class BatchInfo:
     def numRecords(self) -> int:
         """Number of offsets in the batch's ranges, an upper bound of its records."""
         return self.batch.count()
+
+    @property
+    def streamIdToInputInfo(self) -> dict[int, StreamInputInfo]:
+        """What each input brought, by its number in the order in which they were made."""
+        names = self.streams or tuple(self.batch.ranges)
+        return {
+            number: StreamInputInfo(number, sum(part.count() for part in ranges), name, ranges)
+            for number, name in enumerate(names)
+            if (ranges := self.batch.ranges.get(name)) is not None
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class UnfinishedBatchInfo(_OfBatch):
+    """A batch that waits or runs; times in milliseconds since the epoch, None while they are not known."""
+
+    batch: Batch
+    submissionTime: int
+    """When the batch was due."""
+    processingStartTime: int | None = None
+    streams: tuple[str, ...] = ()
+    """Names of the input streams, in the order in which they were made."""
+
+    @property
+    def processingEndTime(self) -> int | None:
+        """Not known yet."""
+        return None
+
+    @property
+    def schedulingDelay(self) -> int | None:
+        """Milliseconds from due to started; None before the start."""
+        return None if self.processingStartTime is None else self.processingStartTime - self.submissionTime
+
+    @property
+    def processingDelay(self) -> int | None:
+        """Not known yet."""
+        return None
+
+    @property
+    def totalDelay(self) -> int | None:
+        """Not known yet."""
+        return None
+
+    @property
+    def outputOperationInfos(self) -> dict[int, OutputOperationInfo]:
+        """None of the outputs is done."""
+        return {}
+
+
+@dataclass(frozen=True, slots=True)
+class BatchInfo(_OfBatch):
+    """How a completed batch went; times in milliseconds since the epoch, the names are Spark's."""
+
+    batch: Batch
+    submissionTime: int
+    """When the batch was due."""
+    processingStartTime: int
+    processingEndTime: int
+    outputs: tuple[OutputInfo, ...] = ()
+    dead_letters: Mapping[str, int] = field(default_factory=dict)
+    """Records put aside in this batch, counted by reason (the part before the first colon)."""
+    streams: tuple[str, ...] = ()
+    """Names of the input streams, in the order in which they were made."""
+
+    @property
+    def outputOperationInfos(self) -> dict[int, OutputOperationInfo]:
+        """Each output that ran, by its number in the order in which they were made."""
+        return {
+            done.operation.id: operation_info(
+                self.batch.time, done.operation, done.startTime, done.endTime, done.failureReason
+            )
+            for done in self.outputs
+        }
 
     @property
     def schedulingDelay(self) -> int:
@@ -266,3 +413,27 @@ class BatchInfo:
     def totalDelay(self) -> int:
         """Milliseconds from due to ended."""
         return self.processingEndTime - self.submissionTime
+
+
+@dataclass(frozen=True, slots=True)
+class ReceiverInfo(Spelled):
+    """A receiver as listeners are told of it; the names are Spark's."""
+
+    numbers: ClassVar[frozenset[str]] = frozenset({"lastErrorTime"})
+
+    streamId: int
+    """Number of its input stream, in the order in which the inputs were made."""
+    name: str
+    """Of its input stream."""
+    active: bool
+    """Whether it receives."""
+    location: str
+    """Host on which it runs; empty while it does not."""
+    executorId: str
+    """Of the process in which it runs; empty while it does not."""
+    lastErrorMessage: str = ""
+    """What it said; empty without an error."""
+    lastError: str = ""
+    """The error with its traceback, as text."""
+    lastErrorTime: int | None = None
+    """Milliseconds since the epoch; None without an error."""

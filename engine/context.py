@@ -5,24 +5,38 @@ Never: the way of a batch; that is the scheduler's.
 """
 
 import enum
+import itertools
+import logging
 import threading
-from collections.abc import Callable, MutableSequence
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, ClassVar
 
-from engine.batch import Duration, Time
+from engine.batch import Duration, ReceiverInfo, Time
 from engine.checkpoint.checkpoint import Checkpoint
 from engine.checkpoint.volatile import VolatileCheckpoint
 from engine.clock import Clock, SystemClock
 from engine.dstream.dstream import DStream
 from engine.dstream.graph import DStreamGraph
 from engine.dstream.nodes import TransformedDStream
-from engine.errors import ConfigurationError, LifecycleError
+from engine.errors import (
+    CheckpointError,
+    CheckpointWriteError,
+    ConcurrentRunError,
+    ConfigurationError,
+    LifecycleError,
+)
+from engine.inputs import InputStreams
 from engine.rdd.api import RDD, Context
+from engine.rdd.backends import backend_of
+from engine.rdd.context import LocalContext
 from engine.scheduler.listener import StreamingListener, StreamingListenerBus
 from engine.scheduler.scheduler import JobScheduler, Ledger
-from engine.sources.queues import QueueInputDStream
+from engine.sources.blocks import Blocks, LoggedInputDStream
+from engine.sources.receiver import ReceiverSettings
+
+log = logging.getLogger(__name__)
 
 DEFAULT_SHARDS = 8
 """Shards of each stateful operator; fixed at the first start, so more than the cores of one machine leaves room."""
@@ -40,15 +54,20 @@ class StreamingContextState(enum.Enum):
     STOPPED = "stopped"
 
 
-class StreamingContext:
+class StreamingContext(InputStreams):
     """Makes streams, and starts and stops their batches.
 
     Args:
-        sparkContext: makes RDDs: a `LocalContext`, or any context with PySpark's methods.
+        sparkContext: makes RDDs: a `LocalContext`, or any context with PySpark's methods. None makes a `LocalContext` of the two
+            arguments below, Scala's third constructor.
         batchDuration: batch interval, seconds, > 0, in whole milliseconds.
+        master: "local", "local[N]" or "local[*]"; only without a sparkContext. For a cluster make a `pyspark.SparkContext`.
+        appName: name of the application; only without a sparkContext.
         clock: what time it is; for tests.
         shards: number of shards of each stateful operator, fixed at the first start of an application.
         everyInterval: when behind, run every missed batch time as Spark does, in place of one catch-up batch.
+        blockInterval: how long a single record of a receiver waits for its block, seconds (spark.streaming.blockInterval).
+        receiverMaxRate: records a second that a receiver may store (spark.streaming.receiver.maxRate); None for no limit.
 
     Raises:
         ConfigurationError: the batch interval or the number of shards is not valid.
@@ -67,29 +86,49 @@ class StreamingContext:
 
     def __init__(
         self,
-        sparkContext: Context,
+        sparkContext: Context | None = None,
         batchDuration: float = 1.0,
         *,
+        master: str | None = None,
+        appName: str | None = None,
         clock: Clock | None = None,
         shards: int = DEFAULT_SHARDS,
         everyInterval: bool = False,
+        blockInterval: float = 0.2,
+        receiverMaxRate: float | None = None,
     ) -> None:
         interval = Duration.seconds(batchDuration)
         if interval < 1:
             raise ConfigurationError(f"batchDuration is {batchDuration} s; give at least 0.001 s")
         if shards < 1:
             raise ConfigurationError(f"shards is {shards}; give a number of at least 1")
-        self.sparkContext = sparkContext
-        self.graph = DStreamGraph(sparkContext, interval, shards)
+        self._receivers = ReceiverSettings(blockInterval, receiverMaxRate)
+        self._receivers.validate()
+        if sparkContext is not None and (master is not None or appName is not None):
+            raise ConfigurationError(
+                f"master={master!r} and appName={appName!r} were given beside a sparkContext, which has its own; leave them out"
+            )
+        made = sparkContext or LocalContext(master or "local[*]", appName or "app")
+        self._spark_context: Context = made
+        self.graph = DStreamGraph(backend_of(made), interval, shards)
+        self.graph.owner = self
         self._clock = SystemClock() if clock is None else clock
         self._every_interval = everyInterval
         self._bus = StreamingListenerBus()
         self._ledger: Ledger | None = None
         self._folder: Path | None = None
         self._takeover = self._must_exist = False
-        self._checkpoint: Checkpoint = VolatileCheckpoint(sparkContext.appName, interval, shards)
+        self._checkpoint: Checkpoint = VolatileCheckpoint(made.appName, interval, shards)
+        self._create_on_error = False
+        self._blocks: Blocks | None = None
         self._scheduler: JobScheduler | None = None
         self._state = StreamingContextState.INITIALIZED
+        self._ended = threading.Event()
+
+    @property
+    def sparkContext(self) -> Context:
+        """What makes the RDDs."""
+        return self._spark_context
 
     # Settings.
 
@@ -100,16 +139,43 @@ class StreamingContext:
             directory: on a volume that outlives the process; local, as network and desktop mounts may lie about fsync.
             takeover: take the folder from a process that still holds it; that process stops before its next task.
             mustExist: refuse to start fresh.
+
+        Raises:
+            LifecycleError: the context was started.
         """
+        self._refuse_after_start("the checkpoint directory")
         self._folder, self._takeover, self._must_exist = Path(directory), takeover, mustExist
 
     def remember(self, duration: float) -> None:
-        """Keep the ranges of batches for at least so many seconds."""
+        """Keep the ranges of batches for at least so many seconds, and the blocks and files' names that they stand for.
+
+        Windows keep what they need by themselves; this is for whoever asks for more, such as `slice`. Nothing else has to be cleaned:
+        Spark 1 had spark.cleaner.ttl, which dropped whatever was older than so many seconds, needed or not, and lost its meaning
+        in Spark 2; here, as there since, data goes when nothing refers to it any more.
+
+        Args:
+            duration: seconds, above 0.
+
+        Raises:
+            ConfigurationError: the duration is not above 0.
+            LifecycleError: the context was started.
+        """
+        self._refuse_after_start("the remember duration")
+        if duration <= 0:
+            raise ConfigurationError(f"remember is {duration} s; give a number above 0")
         self.graph.remember = Duration.seconds(duration)
+
+    def _refuse_after_start(self, what: str) -> None:
+        if self._state is not StreamingContextState.INITIALIZED:
+            raise LifecycleError(f"Cannot change {what} after the streaming context has started")
 
     def addStreamingListener(self, streamingListener: StreamingListener) -> None:
         """Tell this listener how batches go."""
         self._bus.add(streamingListener)
+
+    def removeStreamingListener(self, streamingListener: StreamingListener) -> None:
+        """Tell this listener no more; one that was never added is no error."""
+        self._bus.remove(streamingListener)
 
     def recordBatches(self, ledger: Ledger) -> None:
         """Write complete batches and put-aside records to this ledger; verify proves the tables from it."""
@@ -119,19 +185,7 @@ class StreamingContext:
         """Names of operators made inside `with ssc.job(name):` begin with the job's."""
         return self.graph.naming(name)
 
-    # Streams.
-
-    def queueStream(
-        self, rdds: MutableSequence[Any], oneAtATime: bool = True, default: Any | None = None
-    ) -> DStream[Any]:
-        """A stream of the batches in a list, each a list of elements or an RDD; items appended later are seen.
-
-        Args:
-            rdds: the batches.
-            oneAtATime: one item a batch; False takes all that wait.
-            default: the batch when none waits; empty when not given.
-        """
-        return DStream(QueueInputDStream(self.graph, rdds, one_at_a_time=oneAtATime, default=default))
+    # Streams of streams; those of sources are in engine/inputs.py.
 
     def union(self, *dstreams: DStream[Any]) -> DStream[Any]:
         """The elements of all the streams.
@@ -160,17 +214,50 @@ class StreamingContext:
 
     @classmethod
     def getOrCreate(
-        cls, checkpointPath: str | Path, setupFunc: Callable[[], "StreamingContext"]
+        cls,
+        checkpointPath: str | Path,
+        setupFunc: Callable[[], "StreamingContext"],
+        createOnError: bool = False,
     ) -> "StreamingContext":
         """The context that the function makes, with its checkpoints in this directory.
 
         The function is called every time: the graph comes from the code, offsets and state from the folder (PySpark
-        reads the graph from the folder too, and does not call it again).
+        reads the graph from the folder too, and does not call it again). The folder is read by `start`.
+
+        Args:
+            checkpointPath: directory of the checkpoints.
+            setupFunc: makes the context and its streams.
+            createOnError: when the application's folder there is damaged, or of another job, move it aside and start fresh: results
+                count everything again that the sources still hold.
+
+        Raises:
+            TypeError: the function is none, or gives no context.
         """
+        if not callable(setupFunc):
+            raise TypeError("setupFunc should be callable.")
         ssc = setupFunc()
+        if not isinstance(ssc, StreamingContext):
+            raise TypeError(f"setupFunc should return a StreamingContext, and returned {ssc!r:.60}.")
         if ssc._folder is None:  # noqa: SLF001 - its own class
             ssc.checkpoint(checkpointPath)
+        ssc._create_on_error = createOnError  # noqa: SLF001 - as above
         return ssc
+
+    @classmethod
+    def getActiveOrCreate(
+        cls, checkpointPath: str | Path | None, setupFunc: Callable[[], "StreamingContext"]
+    ) -> "StreamingContext":
+        """The context that runs in this process; where none does, that of `getOrCreate`, or of the function where the path is None.
+
+        Raises:
+            TypeError: the function is none, or gives no context.
+        """
+        if not callable(setupFunc):
+            raise TypeError("setupFunc should be callable.")
+        active = cls.getActive()
+        if active is not None:
+            return active
+        return setupFunc() if checkpointPath is None else cls.getOrCreate(checkpointPath, setupFunc)
 
     @classmethod
     def getActive(cls) -> "StreamingContext | None":
@@ -182,7 +269,10 @@ class StreamingContext:
         return self._state
 
     def start(self, *, thread: bool = True) -> None:
-        """Recover from the checkpoint folder and run batches until `stop`.
+        """Recover from the checkpoint folder, start the receivers and run batches until `stop`; a second call does nothing.
+
+        A start that is refused before the folder is opened (no output, no checkpoint directory, another context runs) leaves the
+        context as it was: mend it and start it again, which Spark's stopped context forbids. After any other error it is stopped.
 
         Args:
             thread: run them in the background as they are due; False runs one at each call of `runBatch`, for tests and replays.
@@ -207,7 +297,11 @@ class StreamingContext:
             self._scheduler = self._open()
             self._state = StreamingContextState.ACTIVE
             self._scheduler.start(thread=thread)
+            for number, stream in enumerate(self.graph.inputs):
+                stream.begin_receiving(number, self._tell_receiver)
         except BaseException:
+            if self._scheduler is not None:
+                self._scheduler.stop(_LAST_SECONDS)
             self._release()
             raise
 
@@ -222,41 +316,88 @@ class StreamingContext:
             raise LifecycleError("the context does not run; call start(thread=False) first")
         self._scheduler.run_next()
 
+    def _tell_receiver(self, method: str, info: ReceiverInfo) -> None:
+        {
+            "onReceiverStarted": self._bus.receiver_started,
+            "onReceiverError": self._bus.receiver_error,
+            "onReceiverStopped": self._bus.receiver_stopped,
+        }[method](info)
+
     def _open(self) -> JobScheduler:
-        interval = self.graph.batch_duration
-        if self._folder is not None:
-            self._checkpoint = Checkpoint(
-                self._folder, self.sparkContext.appName, interval, self.graph.shards
+        try:
+            return self._recover()
+        except (ConcurrentRunError, CheckpointWriteError):
+            raise
+        except CheckpointError as error:
+            if not self._create_on_error or self._folder is None:
+                raise
+            for stream in self.graph.inputs:
+                stream.close()
+            self._checkpoint.close()
+            damaged = self._checkpoint.folder
+            names = (damaged.with_name(f"{damaged.name}.damaged-{number}") for number in itertools.count(1))
+            aside = damaged.rename(next(name for name in names if not name.exists()))
+            log.warning(
+                "%s; createOnError is set: the folder is moved to %s, and the application starts fresh",
+                error,
+                aside,
             )
+            return self._recover()
+
+    def _recover(self) -> JobScheduler:
+        interval, app = self.graph.batch_duration, self.sparkContext.appName
+        if self._folder is not None:
+            self._checkpoint = Checkpoint(self._folder, app, interval, self.graph.shards)
         zero = Time(self._clock.wall_ms()).floor(interval)
         self.graph.zero_time = self._checkpoint.open(
             zero, takeover=self._takeover, must_exist=self._must_exist
         )
+        self._blocks = Blocks(None if self._folder is None else self._checkpoint.folder, self._clock)
+        for stream in self.graph.inputs:
+            if isinstance(stream, LoggedInputDStream):
+                stream.open(self._blocks)
         executors = self.sparkContext.defaultParallelism
         scheduler = JobScheduler(
             self.graph, self._checkpoint, self._bus, self._clock, executors, self._ledger
         )
         scheduler.recover(every_interval=self._every_interval)
+        scheduler.ended = self._ended
         return scheduler
 
     def stop(
         self,
         stopSparkContext: bool = True,
-        stopGraceFully: bool = False,  # noqa: ARG002 - PySpark's signature
+        stopGraceFully: bool = False,
         *,
         timeout: float | None = None,
+        gracefulStopTimeout: float | None = None,
     ) -> None:
         """Let the running batch end and commit, then let go of everything; a second call does nothing.
 
+        A graceful stop first stops the receivers, then runs batches of what they stored. What no input has taken stays where it is:
+        items in a queue, records in Kafka, files in a folder. Without it, what receivers stored is in the block log for the next
+        start; an application without a checkpoint folder loses it.
+
         Args:
             stopSparkContext: stop the executors too.
-            stopGraceFully: accepted; a batch that has begun always ends, and what was not begun is still in its source.
-            timeout: give up waiting after so many seconds; a batch that is cut off runs again at the next start.
+            stopGraceFully: process what receivers have stored.
+            timeout: give up waiting for a batch after so many seconds; a batch that is cut off runs again at the next start.
+            gracefulStopTimeout: begin no more batches of a graceful stop after so many seconds; ten batch intervals when not given
+                (spark.streaming.gracefulStopTimeout).
 
         Raises:
-            LifecycleError: a function or listener of a running batch calls it.
+            LifecycleError: a function of a running batch, or a listener, calls it.
         """
-        has_ended = self._scheduler is None or self._scheduler.stop(timeout)
+        self._bus.refuse_stop()
+        drain: float | None = None
+        if self._scheduler is not None:
+            self._scheduler.refuse_own_stop()
+            if stopGraceFully and self._state is StreamingContextState.ACTIVE:
+                intervals = 10 * self.graph.batch_duration / 1_000
+                drain = intervals if gracefulStopTimeout is None else gracefulStopTimeout
+                for stream in self.graph.inputs:
+                    stream.end_receiving()
+        has_ended = self._scheduler is None or self._scheduler.stop(timeout, drain=drain)
         if not has_ended:
             # Without executors the batch cannot go on; the folder is let go only when nothing writes to it any more.
             self.sparkContext.stop()
@@ -274,6 +415,10 @@ class StreamingContext:
             stream.close()
         if close:
             self._checkpoint.close()
+        if self._blocks is not None:
+            self._blocks.close()
+        self._bus.close()
+        self._ended.set()
 
     def awaitTermination(self, timeout: float | None = None) -> None:
         """Wait until the context stops, or for so many seconds.
@@ -289,9 +434,7 @@ class StreamingContext:
         Raises:
             Exception: what ended the stream.
         """
-        if self._scheduler is None:
-            return self._state is StreamingContextState.STOPPED
-        ended = self._scheduler.ended.wait(timeout)
-        if self._scheduler.error is not None:
+        ended = self._ended.wait(timeout)
+        if self._scheduler is not None and self._scheduler.error is not None:
             raise self._scheduler.error
         return ended

@@ -7,6 +7,7 @@
     │   └── OffsetOutOfRangeError the source no longer (or not yet) has an offset
     ├── SinkError                 a result store refuses a write for good
     ├── UserFunctionError         a user's function raised; the original is its cause
+    ├── StateNotSetError          a function of mapWithState asked for a state that its key does not have
     ├── ExecutorLostError         an executor process died; the batch is retried
     ├── CheckpointWriteError      the checkpoint's volume took no write: it is full, or fails; a new start goes on
     └── CheckpointError           the checkpoint folder cannot be used as it is
@@ -22,8 +23,8 @@ class StreamingError(Exception):
     """Any error of the engine; `except StreamingError` catches all of them."""
 
 
-class ConfigurationError(StreamingError):
-    """Raised before any work when a setting, a name or an argument is wrong.
+class ConfigurationError(StreamingError, ValueError):
+    """Raised before any work when a setting, a name or an argument is wrong; a ValueError too, as PySpark raises for most of them.
 
     The message names the thing, the value and the remedy in one sentence. The person who
     configures the job can recover, nobody else.
@@ -64,6 +65,10 @@ class UserFunctionError(StreamingError):
 
     def __str__(self) -> str:
         return str(self.args[0])
+
+
+class StateNotSetError(StreamingError, LookupError):
+    """Raised by `State.get` of a key that has no state; the function that calls it can ask `exists` first."""
 
 
 class ExecutorLostError(StreamingError):

@@ -36,7 +36,10 @@ changes nothing."""
 _LEAST_NAME, _LIKENESS = 6, 0.9
 """A name of another program's is seldom so long and so like one of ours."""
 
-_BASE_VARIABLES = ("PATH", "HOME", "USER", "LANG", "LC_ALL", "TZ", "TMPDIR", "JAVA_HOME")
+_BASE_VARIABLES = (
+    *("PATH", "HOME", "USER", "LANG", "LC_ALL", "TZ", "TMPDIR", "JAVA_HOME"),
+    *("SPARK_HOME", "SPARK_CONF_DIR", "SPARK_LOCAL_IP", "PYSPARK_PYTHON"),
+)
 
 
 def _absolute(path: Path) -> Path:
@@ -131,8 +134,14 @@ class Settings(BaseSettings):
     """Name of the application and of its checkpoint folder."""
     jobs: Annotated[Names, AfterValidator(_known_jobs)] = JOB_NAMES
     master: Annotated[
-        str, _matching(r"local(\[([1-9]\d*|\*)\])?", "it must be local, local[N] or local[*]")
+        str,
+        _matching(
+            r"local(\[([1-9]\d*|\*)\])?|spark://[^\s,:/]+:\d+(,[^\s,:/]+:\d+)*",
+            "it must be local, local[N], local[*] or spark://HOST:PORT",
+        ),
     ] = "local[2]"
+    """What computes the jobs: this process, N processes of this machine, or a Spark cluster; the checkpoints, and with the
+    embedded stack the log and the tables, must then be on a volume that its workers share."""
     batch_seconds: Annotated[float, Field(gt=0, le=3_600), AfterValidator(_whole_milliseconds)] = 1.0
     checkpoint_dir: Folder = Field(
         default_factory=lambda known: Path(known.get("data_dir", ".stack")) / "checkpoints",
@@ -197,6 +206,11 @@ class Settings(BaseSettings):
     def results_path(self) -> Path:
         """The embedded results store."""
         return self.data_dir / "results.sqlite3"
+
+    @property
+    def is_on_spark(self) -> bool:
+        """Whether a Spark cluster computes the jobs."""
+        return self.master.startswith("spark://")
 
     def environment(self) -> dict[str, str]:
         """Every setting as the variable that gives it, for a child process.
@@ -276,7 +290,9 @@ def exit_code(main: Callable[[], int | None]) -> int:
 def _sentence(error: ValidationError) -> str:
     """The first fault in one sentence: variable, value, remedy."""
     fault: Any = error.errors()[0]
-    variable = str(fault["loc"][0]).upper()
     remedy = re.sub(r"^Value error, |, unable to parse.*", "", str(fault["msg"]))
+    if not fault["loc"]:
+        return remedy  # of several variables; it names them
+    variable = str(fault["loc"][0]).upper()
     remedy = re.sub(r"^(Input|Value|List|Tuple) ", "it ", remedy)
     return f"{variable}={fault['input']!r} is not valid: {remedy}"

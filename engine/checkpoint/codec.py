@@ -1,13 +1,15 @@
 """State as msgpack bytes, with the types that the job declared or with tags where it declared none. No pickle.
 
 Without declared types a value is None, bool, int, float, str, bytes, or a tuple, list or dict of such, and comes back
-as what it was; anything else is refused by name. With declared types msgspec checks and builds them.
+as what it was; anything else is refused by name. With declared types msgspec builds them, and a state that would not come back as
+its declared type is refused when it is written, and not only at the next start.
 
-Owns: StateCodec, is_plain.
+Owns: StateCodec, TimedCodec, is_plain.
 Never: a file.
 """
 
-from collections.abc import Hashable, Iterable
+from collections.abc import Callable, Hashable, Iterable
+from functools import partial
 from types import GenericAlias
 from typing import Any
 
@@ -19,6 +21,8 @@ from engine.rdd.task import SCALARS
 _TUPLE = 1
 _BIG_INT = 2
 _MAPPING = 3
+_SAMPLE = 8
+"""Pairs of each encoding that are proven to come back as their declared types."""
 
 
 def is_plain(value: Any) -> bool:
@@ -52,28 +56,56 @@ class StateCodec:
         self._state_type = state_type
         self._encoder = msgspec.msgpack.Encoder()
         key, state = (Any if declared is None else declared for declared in (key_type, state_type))
-        pairs = GenericAlias(list, (GenericAlias(tuple, (key, state)),))
+        pairs = GenericAlias(list, (GenericAlias(tuple, (key, self._kept_type(state))),))
         layout: Any = GenericAlias(tuple, (pairs, GenericAlias(list, (key,))))
         self._decoder = msgspec.msgpack.Decoder(layout, ext_hook=_untag)
         self._state_decoder = msgspec.msgpack.Decoder(state, ext_hook=_untag)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return StateCodec, (self.operator, self._key_type, self._state_type)
+        return type(self), (self.operator, self._key_type, self._state_type)
+
+    def _kept_type(self, state_type: Any) -> Any:
+        """The type of what a shard keeps for a key, of a state's type."""
+        return state_type
+
+    def _tagged(self, pairs: list[tuple[Hashable, Any]]) -> list[tuple[Any, Any]]:
+        """The pairs as msgpack is to have them."""
+        if self._key_type is not None and self._state_type is not None:
+            return pairs
+        key_tag, state_tag = self._tag_of(self._key_type), self._tag_of(self._state_type)
+        return [(key_tag(key), state_tag(state)) for key, state in pairs]
 
     def encode(self, pairs: Iterable[tuple[Hashable, Any]], gone: Iterable[Hashable]) -> bytes:
         """The bytes of the pairs and of the keys that are gone.
 
         Raises:
-            TypeError: a key or state has a type that was not declared and has no tag.
+            TypeError: a key or state has a type that was not declared and has no tag, or is not of its declared type.
         """
-        return self._encoder.encode(
-            (
-                [
-                    (self._tag(key, self._key_type), self._tag(state, self._state_type))
-                    for key, state in pairs
-                ],
-                [self._tag(key, self._key_type) for key in gone],
-            )
+        pairs = list(pairs)
+        key_tag = self._tag_of(self._key_type)
+        data = self._encoder.encode((self._tagged(pairs), [key_tag(key) for key in gone]))
+        if self._key_type is not None or self._state_type is not None:
+            self._refuse_other_types(pairs[:_SAMPLE])
+        return data
+
+    def _refuse_other_types(self, pairs: list[tuple[Hashable, Any]]) -> None:
+        """Prove of a sample that it comes back; a state that can change in place was proven when it was copied."""
+        key_tag = self._tag_of(self._key_type)
+        for key, state in pairs:
+            proven = [(key, state)] if self._is_plain(state) else []
+            try:
+                self._decoder.decode(self._encoder.encode((self._tagged(proven), [key_tag(key)])))
+            except msgspec.MsgspecError as cause:
+                raise self._mistyped((key, state), cause) from cause
+
+    def _is_plain(self, kept: Any) -> bool:
+        """Whether what a shard keeps for a key cannot change in place."""
+        return is_plain(kept)
+
+    def _mistyped(self, value: Any, cause: Exception) -> TypeError:
+        return TypeError(
+            f"operator {self.operator!r} holds {value!r:.60} in its state, which is not of the declared types ({cause}); "
+            "declare keyType= and stateType= as what the function gives"
         )
 
     def decode(self, data: bytes | memoryview) -> tuple[list[tuple[Any, Any]], list[Any]]:
@@ -92,10 +124,19 @@ class StateCodec:
         return pairs, gone
 
     def own(self, state: Any) -> Any:
-        """A copy that shares nothing which can change in place with the original."""
-        if is_plain(state):
-            return state
-        return self._state_decoder.decode(self._encoder.encode(self._tag(state, self._state_type)))
+        """A copy that shares nothing which can change in place with the original.
+
+        Raises:
+            TypeError: it has a type that was not declared and has no tag, or is not of the declared type.
+        """
+        return state if is_plain(state) else self._copied(state)
+
+    def _copied(self, state: Any) -> Any:
+        data = self._encoder.encode(self._tag_of(self._state_type)(state))
+        try:
+            return self._state_decoder.decode(data)
+        except msgspec.MsgspecError as cause:
+            raise self._mistyped(state, cause) from cause
 
     def differs(self, old: Any, new: Any) -> bool:
         """Whether a state is to be kept in place of the old one: another type, another value, or of a declared type other bytes."""
@@ -106,8 +147,42 @@ class StateCodec:
         # Two objects of a user's class may be equal and hold different fields.
         return self._encoder.encode(new) != self._encoder.encode(old)
 
-    def _tag(self, value: Any, declared: Any) -> Any:
-        return value if declared is not None else _tag(value, self.operator)
+    def _tag_of(self, declared: Any) -> Callable[[Any], Any]:
+        return partial(_tag, operator=self.operator) if declared is None else _same
+
+
+class TimedCodec(StateCodec):
+    """The codec of states that are kept as (time of the last batch that touched the key, state).
+
+    Example:
+        >>> codec = TimedCodec("sessions", str, list[int])
+        >>> codec.decode(codec.encode([("a", (1_000, [1, 2]))], []))
+        ([('a', (1000, [1, 2]))], [])
+    """
+
+    def _kept_type(self, state_type: Any) -> Any:
+        return GenericAlias(tuple, (int, state_type))
+
+    def _tagged(self, pairs: list[tuple[Hashable, Any]]) -> list[tuple[Any, Any]]:
+        if self._key_type is not None and self._state_type is not None:
+            return pairs
+        key_tag, state_tag = self._tag_of(self._key_type), self._tag_of(self._state_type)
+        return [(key_tag(key), (touched, state_tag(state))) for key, (touched, state) in pairs]
+
+    def _is_plain(self, kept: Any) -> bool:
+        return is_plain(kept[1])
+
+    def own(self, state: Any) -> Any:
+        """A copy of (time, state) that shares nothing which can change in place with the original."""
+        return state[0], self.own_state(state[1])
+
+    def own_state(self, state: Any) -> Any:
+        """A copy of the state alone."""
+        return super().own(state)
+
+
+def _same(value: Any) -> Any:
+    return value
 
 
 def _tag(value: Any, operator: str) -> Any:

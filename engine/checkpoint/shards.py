@@ -16,6 +16,8 @@ from collections.abc import Hashable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import msgspec
+
 from engine.checkpoint.codec import StateCodec
 from engine.checkpoint.files import checksum, make_folder, write_durably
 from engine.errors import CorruptLogError, StateVersionError
@@ -32,6 +34,8 @@ class _Gone:
 
 
 GONE = _Gone()
+EMPTY_CHECKSUM = checksum(b"")
+"""Of the delta of a run that changed nothing; a commit does not name it."""
 
 
 class DeltaPlace(NamedTuple):
@@ -55,6 +59,20 @@ class RestorePlan(NamedTuple):
     complete: bool
     """Whether the deltas reach back to the very first batch, so that no snapshot is needed."""
 
+    def reaches_back_to(self, version: int) -> bool:
+        """Whether the deltas hold everything that was committed after this version, itself a committed one."""
+        oldest = self.snapshots[-1][1] if self.snapshots else 0
+        return 0 < version <= self.version and (self.complete or version >= oldest)
+
+    def packed(self) -> bytes:
+        """The plan as bytes, for a task that may not need it."""
+        return msgspec.msgpack.encode(self)
+
+    @classmethod
+    def unpacked(cls, data: bytes) -> "RestorePlan":
+        """The plan of the bytes."""
+        return msgspec.msgpack.decode(data, type=cls)
+
 
 class Shard:
     """The state of some keys of one operator.
@@ -68,6 +86,8 @@ class Shard:
         self.values: dict[Hashable, Any] = {}
         self.overlay: dict[Hashable, Any] = {}
         self.overlay_version = 0
+        self.overlay_checksum: int | None = None
+        """Of the overlay's delta, where other processes may have computed this run too; None trusts the version."""
         self.derived: Any = None
         """What a window keeps beside its parts; dropped with the run that made it."""
         self.derived_version = 0
@@ -81,6 +101,7 @@ class Shard:
         self.settle(base)
         self.overlay = {}
         self.overlay_version = run
+        self.overlay_checksum = None
         if self.derived_version > self.version:
             self.derived = None
 
@@ -98,11 +119,9 @@ class Shard:
             )
 
     def _fold(self) -> None:
-        for key, state in self.overlay.items():
-            if state is GONE:
-                self.values.pop(key, None)
-            else:
-                self.values[key] = state
+        self.values.update(self.overlay)
+        for key in [key for key, state in self.overlay.items() if state is GONE]:
+            self.values.pop(key, None)
         self.overlay = {}
         self.version = self.overlay_version
 
@@ -160,29 +179,48 @@ class Shard:
         """What this run changed, as bytes; empty when nothing changed."""
         if not self.overlay:
             return b""
+        gone = [key for key, state in self.overlay.items() if state is GONE]
+        if not gone:
+            return self._codec.encode(self.overlay.items(), [])
         changed = [(key, state) for key, state in self.overlay.items() if state is not GONE]
-        return self._codec.encode(changed, [key for key, state in self.overlay.items() if state is GONE])
+        return self._codec.encode(changed, gone)
 
     def restore(self, plan: RestorePlan) -> bool:
-        """Rebuild the shard from the volume, unless it is at the plan's version already; returns whether it was read.
+        """Bring the shard to the plan's version; returns whether the volume was read for it.
+
+        A shard that is behind takes the deltas that it lacks; without one, or with one that is ahead, it is rebuilt.
 
         Raises:
             CorruptLogError: no snapshot can be read, or a delta is damaged.
         """
-        if self.overlay_version == plan.version and plan.version:
+        if self.overlay_version == plan.version and plan.version and self._overlay_is_committed(plan):
             self._fold()
         if self.version == plan.version:
             return False
-        self.values, self.version = self._read_snapshot(plan)
+        if not plan.reaches_back_to(self.version):
+            self.values, self.version = self._read_snapshot(plan)
         for place in plan.deltas:
             if place.version > self.version:
                 pairs, gone = self._codec.decode(_read_delta(place))
                 self.values.update(pairs)
                 for key in gone:
                     self.values.pop(key, None)
+                self.version = place.version
         self.version = plan.version
         self.overlay, self.overlay_version, self.derived = {}, 0, None
         return True
+
+    def _overlay_is_committed(self, plan: RestorePlan) -> bool:
+        """Whether the overlay is what the driver committed: where a task may run twice, its loser may have computed another."""
+        last = plan.deltas[-1] if plan.deltas else None
+        committed = last.checksum if last is not None and last.version == plan.version else EMPTY_CHECKSUM
+        return self.overlay_checksum in {None, committed}
+
+    def overlay_of(self, run: int, delta: bytes) -> None:
+        """Have the overlay that a run left elsewhere, from its delta; the shard is open for this run."""
+        pairs, gone = self._codec.decode(delta) if delta else ([], [])
+        self.overlay = {**dict(pairs), **dict.fromkeys(gone, GONE)}
+        self.overlay_version, self.overlay_checksum = run, checksum(delta)
 
     def _read_snapshot(self, plan: RestorePlan) -> tuple[dict[Hashable, Any], int]:
         for path, version in plan.snapshots:
@@ -240,3 +278,7 @@ class Shards:
         if place not in self._shards:
             self._shards[place] = Shard(codec)
         return self._shards[place]
+
+    def drop(self, operator: str, shard: int) -> None:
+        """Forget a shard; it is rebuilt from the volume when it comes back."""
+        self._shards.pop((operator, shard), None)

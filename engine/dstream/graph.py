@@ -5,12 +5,15 @@ Never: I/O, a clock, a thread.
 """
 
 import itertools
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import NamedTuple
+from dataclasses import replace
+from typing import Any, NamedTuple
 
 from engine.batch import Batch, Duration, Interval, Time
 from engine.checkpoint.checkpoint import Delta, Maxima
+from engine.dstream.access import access_of
 from engine.dstream.nodes import ForEachDStream, InputDStream, Node, Observed, StatefulNode, naming_errors
 from engine.dstream.run import announce, announce_owner
 from engine.errors import ConfigurationError, LifecycleError, StateVersionError
@@ -53,14 +56,20 @@ class DStreamGraph:
         self.context = context
         self.batch_duration = batch_duration
         self.shards = shards
+        self.access = access_of(context, shards)
         self.zero_time = Time(0)
         self.remember = Duration(0)
+        self.owner: Any = None
         self._nodes: dict[str, Node] = {}
         self._jobs: dict[str, str] = {}
         """By node the job that it was made in."""
         self._prefix: list[str] = []
-        self._is_fixed = False
+        self.is_fixed = False
         self._history: dict[Time, Batch] = {}
+        self._reach = 0
+        """As of the start."""
+        self._horizon = Time(0)
+        """Every batch after it is remembered."""
         self._versions: Mapping[str, int] = {}
         self._watermarks: Mapping[str, int] = {}
         """Of the last committed batch."""
@@ -85,7 +94,7 @@ class DStreamGraph:
             LifecycleError: the graph runs already.
             ConfigurationError: a node of this name is there.
         """
-        if self._is_fixed:
+        if self.is_fixed:
             raise LifecycleError(
                 "Adding new inputs, transformations, and output operations after starting a context is not supported"
             )
@@ -118,15 +127,9 @@ class DStreamGraph:
         """Lineage of each stateful operator by name: what the checkpoint holds this graph against."""
         return {node.name: node.lineage for node in self.stateful}
 
-    def reach(self) -> Duration:
-        """How far back any stream looks, in milliseconds."""
-        return max((self._reach_of(node) for node in self._nodes.values()), default=self.remember)
-
-    def _reach_of(self, node: Node) -> Duration:
-        return max(
-            Duration(node.reach + max((self._reach_of(parent) for parent in node.parents), default=0)),
-            self.remember,
-        )
+    def reach(self) -> int:
+        """How far back any stream looks, and `slice` behind that, in milliseconds."""
+        return max((node.total_reach() for node in self._nodes.values()), default=Duration(0)) + self.remember
 
     def validate(self, has_checkpoint: bool) -> None:
         """Prove before the start that the graph can run.
@@ -138,20 +141,27 @@ class DStreamGraph:
             raise ConfigurationError(
                 "No output operations registered, so nothing to execute; add one, such as pprint()"
             )
-        if self.stateful and not has_checkpoint:
+        in_need = [node.name for node in self.stateful if node.needs_checkpoint or self.access.needs_folder]
+        if in_need and not has_checkpoint:
             raise ConfigurationError(
-                "The checkpoint directory has not been set. Please set it by StreamingContext.checkpoint(); "
-                f"{self.stateful[0].name!r} keeps state"
+                "The checkpoint directory has not been set. Please set it by StreamingContext.checkpoint(). "
+                f"{in_need[0]!r} keeps state"
             )
 
     def refuse_lost_state(self, known: Mapping[str, str]) -> None:
         """Prove that every operator that the checkpoint holds state of is still there.
 
         Raises:
-            StateVersionError: one is gone, or its lineage changed and it has no name of its own.
+            StateVersionError: one is gone, or its lineage changed and it has no name of its own, or it is of another kind.
         """
         mine = self.operators()
         for name, lineage in known.items():
+            if name in mine and kind_of(mine[name]) != kind_of(lineage):
+                raise StateVersionError(
+                    f"the checkpoint holds state of operator {name!r} as {kind_of(lineage)} (lineage {lineage}); in this job it is "
+                    f"{kind_of(mine[name])} (lineage {mine[name]}); give the new operator another name=, or use another "
+                    "checkpoint folder"
+                )
             if name not in mine:
                 added = sorted(set(mine) - set(known))
                 raise StateVersionError(
@@ -175,11 +185,15 @@ class DStreamGraph:
             versions: of every stateful operator as of the last commit.
             watermarks: of the last committed batch.
         """
+        for number, output in enumerate(self.outputs):
+            output.operation = replace(output.operation, id=number)
         self._watermarks = dict(watermarks or {})
         self.zero_time = zero_time
         self._history = {batch.time: batch for batch in history}
+        self._reach = self.reach()
+        self._horizon = Time(history[-1].time - self._reach) if history else zero_time
         self._versions = versions
-        self._is_fixed = True
+        self.is_fixed = True
         announce_owner(self.context, next(_starts))
 
     # A batch.
@@ -227,9 +241,10 @@ class DStreamGraph:
         self._versions = versions
         self._watermarks = batch.watermarks
         self._running = None
-        self._history[batch.time] = batch
-        horizon = batch.time.plus(-self.reach())
-        self._history = {time: kept for time, kept in self._history.items() if time > horizon}
+        self._horizon = horizon = batch.time.plus(-self._reach)
+        # The newest stays in any case: `slice` may ask for it.
+        newest = {batch.time: batch}
+        self._history = {time: kept for time, kept in self._history.items() if time > horizon} | newest
         for node in self._nodes.values():
             node.forget(horizon)
         for stream in self.inputs:
@@ -248,6 +263,14 @@ class DStreamGraph:
         """The remembered batches with a time in the interval, oldest first."""
         batches = [*self._history.values(), *([self._running] if self._running else [])]
         return sorted((batch for batch in batches if batch.time in interval), key=lambda batch: batch.time)
+
+    def is_whole(self, time: Time, reach: Duration) -> bool:
+        """Whether every batch of (time - reach, time] is still remembered."""
+        return time.plus(-reach) >= self._horizon
+
+    def is_running(self, time: Time) -> bool:
+        """Whether this is the batch that runs now."""
+        return self._running is not None and self._running.time == time
 
     def base_version(self, operator: str) -> int:
         """The version of an operator's state as of the last commit."""
@@ -275,6 +298,16 @@ class DStreamGraph:
             )
             for name, node in self._nodes.items()
         ]
+
+
+def kind_of(lineage: str) -> str:
+    """The operator at the end of a lineage, without its durations.
+
+    Example:
+        >>> kind_of("reduceByKeyAndWindow[3000,1000](map(queue))")
+        'reduceByKeyAndWindow'
+    """
+    return re.split(r"[\[(]", lineage, maxsplit=1)[0]
 
 
 def _kind_of(node: Node) -> str:

@@ -1,11 +1,10 @@
-"""The six kinds of node in a graph of streams; every operator is one of them or composed from them.
+"""The kinds of node in a graph of streams; every operator is one of them or composed from them.
 
     InputDStream            ranges of a source
     TransformedDStream      a function of its parents' RDDs of the same batch
-    WindowedDStream         its parent over several batches
-    ReducedWindowedDStream  its parent reduced by key over several batches
-    StateDStream            keyed state, updated by each batch
     ForEachDStream          an output operation
+    StatefulNode            one that runs a job in each batch to advance its shards; its kinds are in
+                            `windowed` (over several batches) and `keyed` (a state for each key)
 
 A node is asked for its RDD of a batch time and remembers it until the batch is over. A stateful node runs a job when it is first
 asked in a batch: it computes every shard once and hands the deltas to the graph, whether an output asks or not.
@@ -18,27 +17,29 @@ import traceback
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from types import GenericAlias
 from typing import Any, NamedTuple, Protocol
 
-from engine.batch import Batch, Duration, Interval, OffsetRange, OutputOperation, Time, TopicPartition
+from engine.batch import (
+    Batch,
+    Duration,
+    Interval,
+    OffsetRange,
+    OutputOperation,
+    ReceiverInfo,
+    Time,
+    TopicPartition,
+)
 from engine.checkpoint.checkpoint import Delta
 from engine.checkpoint.codec import StateCodec
+from engine.dstream.access import StateAccess
 from engine.dstream.run import announce_base
 from engine.dstream.state import (
-    PutPart,
-    ReadParts,
-    ReadState,
-    Reduce,
-    ReduceWindow,
-    ShardResult,
     StateFunction,
-    Tagged,
-    Update,
-    UpdateState,
 )
 from engine.errors import ConfigurationError, StreamingError, UserFunctionError
 from engine.rdd.api import RDD, Context
+from engine.rdd.backends import translated
+from engine.storage import StorageLevel
 
 Transform = Callable[[Time, Sequence[RDD[Any]]], RDD[Any]]
 
@@ -51,8 +52,20 @@ class BatchScope(Protocol):
         """What makes RDDs."""
 
     @property
+    def access(self) -> StateAccess:
+        """How tasks come to the shards of state."""
+
+    @property
     def zero_time(self) -> Time:
         """The time that slides are counted from."""
+
+    @property
+    def is_fixed(self) -> bool:
+        """Whether the graph runs, or ran, and takes no change."""
+
+    @property
+    def owner(self) -> Any:
+        """The StreamingContext that the graph belongs to; None for a graph alone."""
 
     @property
     def shards(self) -> int:
@@ -62,11 +75,21 @@ class BatchScope(Protocol):
     def batch_duration(self) -> Duration:
         """The batch interval."""
 
+    @property
+    def remember(self) -> Duration:
+        """How long batches are kept at least."""
+
     def batch(self, time: Time) -> Batch:
         """The running batch, or a committed one that is still remembered."""
 
     def batches_in(self, interval: Interval) -> list[Batch]:
         """The remembered batches with a time in the interval, oldest first."""
+
+    def is_whole(self, time: Time, reach: Duration) -> bool:
+        """Whether every batch of (time - reach, time] is still remembered."""
+
+    def is_running(self, time: Time) -> bool:
+        """Whether this is the batch that runs now."""
 
     def base_version(self, operator: str) -> int:
         """The version of an operator's state as of the last commit."""
@@ -90,6 +113,8 @@ class Node(ABC):
     """
 
     is_stateful = False
+    needs_checkpoint = False
+    """Whether Spark asks for a checkpoint directory for it."""
 
     def __init__(
         self,
@@ -105,7 +130,8 @@ class Node(ABC):
         inner = ", ".join(parent.lineage for parent in parents)
         self.lineage: str = f"{label}({inner})" if parents else label
         self.given_name = name
-        self.is_cached = False
+        self.storage_level: StorageLevel | None = None
+        """Where its RDDs are kept; None computes them for each reader."""
         self.name = scope.add(self)
         self._computed: dict[Time, RDD[Any] | None] = {}
 
@@ -123,8 +149,24 @@ class Node(ABC):
             return None
         if time not in self._computed:
             made = self.compute(time)
-            self._computed[time] = made.cache() if made is not None and self.is_cached else made
+            if made is not None and self.storage_level is not None:
+                made = _kept(made, self.storage_level)
+            self._computed[time] = made
         return self._computed[time]
+
+    def remembered(self, begin: Time, end: Time) -> list[RDD[Any]]:
+        """The RDDs of the batches in [begin, end] that are there or can be computed again, oldest first.
+
+        A state stands as the newest batch left it: behind it there is only the batch that runs.
+        """
+        scope, has_state = self.scope, self.has_state_upstream()
+        times = [batch.time for batch in scope.batches_in(Interval(begin.plus(-1), end))]
+        rdds = [
+            self.rdd(time)
+            for time in times
+            if (scope.is_running(time) if has_state else scope.is_whole(time, self.total_reach()))
+        ]
+        return [rdd for rdd in rdds if rdd is not None]
 
     def drop(self, time: Time) -> None:
         """Drop the RDD of a batch time, which runs again."""
@@ -133,7 +175,9 @@ class Node(ABC):
     def forget(self, horizon: Time) -> None:
         """Drop the RDDs up to and including the horizon; those not cached go with their batch."""
         self._computed = {
-            time: kept for time, kept in self._computed.items() if time > horizon and self.is_cached
+            time: kept
+            for time, kept in self._computed.items()
+            if time > horizon and self.storage_level is not None
         }
 
     def inputs(self) -> list["InputDStream"]:
@@ -152,6 +196,20 @@ class Node(ABC):
         """How far back this node looks, in milliseconds, beside what its parents look."""
         return Duration(0)
 
+    def total_reach(self) -> Duration:
+        """How far back this node and what it is made of look, in milliseconds."""
+        return Duration(self.reach + max((parent.total_reach() for parent in self.parents), default=0))
+
+
+def _kept(rdd: RDD[Any], level: StorageLevel) -> RDD[Any]:
+    """The RDD, kept once computed; another backend's own kind of level has the same fields."""
+    if level == StorageLevel.MEMORY_ONLY:
+        return rdd.cache()
+    kind = type(rdd.getStorageLevel())
+    return rdd.persist(
+        kind(level.useDisk, level.useMemory, level.useOffHeap, level.deserialized, level.replication)
+    )
+
 
 @contextmanager
 def naming_errors(what: str, time: Time) -> Iterator[None]:
@@ -162,18 +220,19 @@ def naming_errors(what: str, time: Time) -> Iterator[None]:
     """
     try:
         yield
-    except UserFunctionError as error:
-        named = UserFunctionError(f"{what}, batch {int(time)}: {error}", error.user_traceback)
-        if error.__cause__ is None:
-            # It came from another process: what a traceback shows of the user's code travels as text.
-            named.add_note(f"In the executor:\n{error.user_traceback}")
-        raise named from error.__cause__
-    except StreamingError:
-        raise
-    except Exception as cause:  # the job boundary: a user's function may raise anything
+    except Exception as raised:  # the job boundary: a user's function may raise anything
+        error = translated(raised)
+        if isinstance(error, UserFunctionError):
+            named = UserFunctionError(f"{what}, batch {int(time)}: {error}", error.user_traceback)
+            if error.__cause__ is None:
+                # It came from another process: what a traceback shows of the user's code travels as text.
+                named.add_note(f"In the executor:\n{error.user_traceback}")
+            raise named from error.__cause__
+        if isinstance(error, StreamingError):
+            raise error from error.__cause__
         raise UserFunctionError(
-            f"{what}, batch {int(time)}: {type(cause).__name__}: {cause}", traceback.format_exc()
-        ) from cause
+            f"{what}, batch {int(time)}: {type(raised).__name__}: {raised}", traceback.format_exc()
+        ) from raised
 
 
 class DeadLetter(NamedTuple):
@@ -217,8 +276,24 @@ class InputDStream(Node):
         """The end of each partition's log as the last plan saw it; empty before the first and for inputs without a log."""
         return {}
 
+    @property
+    def has_backlog(self) -> bool:
+        """Whether the input took what is in no batch yet, so that a graceful stop has to run one more."""
+        return False
+
     def resume(self, ranges: Sequence[OffsetRange]) -> None:
         """Go on after the last committed ranges; called once, before the first plan."""
+
+    def begin_receiving(self, number: int, tell: Callable[[str, ReceiverInfo], None]) -> None:
+        """The context runs: take what comes.
+
+        Args:
+            number: of the stream among the inputs.
+            tell: told of receivers, with the name of a listener's method.
+        """
+
+    def end_receiving(self) -> None:
+        """Take no more; what was taken stays for the batches to come."""
 
     def begin(self, batch: Batch) -> None:
         """A run of a batch begins: forget what an unfinished run of it observed."""
@@ -254,7 +329,7 @@ class TransformedDStream(Node):
         slides = {parent.slide for parent in parents}
         if len(slides) != 1:
             raise ConfigurationError(
-                f"{label}: its streams have different slide durations {sorted(map(int, slides))} ms; window them to one slide"
+                f"{label}: Some of the DStreams have different slide durations {sorted(map(int, slides))} ms; window them to one slide"
             )
         super().__init__(scope, parents, parents[0].slide, label, name)
         self._function = function
@@ -273,6 +348,7 @@ class StatefulNode(Node):
     """
 
     is_stateful = True
+    needs_checkpoint = True
 
     def __init__(
         self,
@@ -306,109 +382,11 @@ class StatefulNode(Node):
 
     def _advance_with(self, rdd: RDD[Any], function: StateFunction) -> None:
         announce_base(self.scope.context, self.scope.base_version(self.name))
-        results: list[ShardResult] = rdd.mapPartitionsWithIndex(
-            function, preservesPartitioning=True
-        ).collect()
+        results = self.scope.access.advance(self.codec, rdd, function)
         self.scope.advanced(self.name, [Delta(self.name, *result) for result in results])
 
     def _read_with(self, function: StateFunction) -> RDD[Any]:
-        shards = self.scope.shards
-        return self.scope.context.parallelize(range(shards), shards).mapPartitionsWithIndex(function)
-
-
-class StateDStream(StatefulNode):
-    """Keyed state, updated by each batch; its RDD is every key with its state."""
-
-    def __init__(
-        self, scope: BatchScope, parent: Node, update: Update, name: str | None, types: tuple[Any, Any]
-    ) -> None:
-        super().__init__(scope, parent, parent.slide, "updateStateByKey", name, types)
-        self._update = UpdateState(self.codec, update)
-        self._read = ReadState(self.codec)
-
-    def advance(self, time: Time) -> None:
-        """Update every key that has a state or new values."""
-        parent = self.parents[0].rdd(time)
-        if parent is not None:
-            self._advance_with(parent.groupByKey(self.scope.shards), self._update)
-
-    def compute(self, time: Time) -> RDD[Any] | None:
-        """Every key with its state after this batch."""
-        self.advance_once(time)
-        return self._read_with(self._read)
-
-
-class WindowedDStream(StatefulNode):
-    """The parent's elements over the batches with a time in (t - length, t].
-
-    Where the parent can be computed again the window keeps ranges and reads them again; where state stands before it, each batch's
-    elements are kept as state.
-    """
-
-    def __init__(
-        self, scope: BatchScope, parent: Node, length: Duration, slide: Duration, name: str | None
-    ) -> None:
-        self.is_stateful = parent.has_state_upstream()
-        self._length = length
-        super().__init__(scope, parent, slide, f"window[{int(length)},{int(slide)}]", name, (int, None))
-        self._put = PutPart(self.codec, length + slide, pairs=False)
-        self._read = ReadParts(self.codec, length)
-        self._tag = Tagged()
-
-    @property
-    def reach(self) -> Duration:
-        """The window's length."""
-        return self._length
-
-    def advance(self, time: Time) -> None:
-        """Keep the parent's elements of this batch."""
-        parent = self.parents[0].rdd(time)
-        if parent is not None:
-            tagged = parent.mapPartitionsWithIndex(self._tag).partitionBy(self.scope.shards)
-            self._advance_with(tagged.map(_value), self._put)
-
-    def compute(self, time: Time) -> RDD[Any] | None:
-        """The union of the window's batches."""
-        if self.is_stateful:
-            self.advance_once(time)
-            return self._read_with(self._read)
-        batches = self.scope.batches_in(Interval(time.plus(-self._length), time))
-        rdds = [self.parents[0].rdd(batch.time) for batch in batches]
-        return self.scope.context.union([rdd for rdd in rdds if rdd is not None])
-
-
-class ReducedWindowedDStream(StatefulNode):
-    """The parent reduced by key over the batches with a time in (t - length, t]."""
-
-    def __init__(
-        self,
-        scope: BatchScope,
-        parent: Node,
-        functions: tuple[Reduce, Reduce | None, Callable[[tuple[Any, Any]], bool] | None],
-        durations: tuple[Duration, Duration],
-        name: str | None,
-        types: tuple[Any, Any],
-    ) -> None:
-        length, slide = durations
-        key_type, value_type = types
-        is_typed = key_type is not None and value_type is not None
-        part_type = GenericAlias(dict, (key_type, value_type)) if is_typed else None
-        label = f"reduceByKeyAndWindow[{int(length)},{int(slide)}]"
-        super().__init__(scope, parent, slide, label, name, (int, part_type))
-        self._reduce = functions[0]
-        self._put = PutPart(self.codec, length + slide, pairs=True)
-        self._read = ReduceWindow(self.codec, length, slide, functions)
-
-    def advance(self, time: Time) -> None:
-        """Keep the batch's reduced values."""
-        parent = self.parents[0].rdd(time)
-        if parent is not None:
-            self._advance_with(parent.reduceByKey(self._reduce, self.scope.shards), self._put)
-
-    def compute(self, time: Time) -> RDD[Any] | None:
-        """Each key of the window with its reduced value."""
-        self.advance_once(time)
-        return self._read_with(self._read)
+        return self.scope.access.read(self.codec, function)
 
 
 class ForEachDStream(Node):
@@ -425,9 +403,12 @@ class ForEachDStream(Node):
         super().__init__(scope, [parent], parent.slide, label, name)
         self._function = function
         self.operation = OutputOperation(
-            self.name, tuple(stream.name for stream in self.inputs()), int(self.slide)
+            self.name,
+            tuple(stream.name for stream in self.inputs()),
+            int(self.slide),
+            description=self.lineage,
         )
-        """What listeners are told of it."""
+        """What listeners are told of it; the graph numbers it at the start."""
 
     def compute(self, time: Time) -> RDD[Any] | None:
         """An output has no RDD."""
@@ -438,7 +419,3 @@ class ForEachDStream(Node):
         rdd = self.parents[0].rdd(time)
         if rdd is not None:
             self._function(time, rdd)
-
-
-def _value(pair: tuple[Any, Any]) -> Any:
-    return pair[1]

@@ -14,7 +14,7 @@ from functools import lru_cache
 
 from engine.batch import Batch, Time
 from engine.rdd.api import Context
-from engine.rdd.task import TaskContext
+from engine.rdd.running import current_task
 from engine.reports import WriteReport
 
 _TIME = "engine.time"
@@ -44,7 +44,7 @@ def announce_owner(context: Context, owner: int) -> None:
 
 
 def _property(key: str) -> str:
-    value = TaskContext.current().getLocalProperty(key)
+    value = current_task().getLocalProperty(key)
     if value is None:
         raise RuntimeError(f"{key} is known only while a batch runs")
     return value

@@ -12,6 +12,8 @@ from engine.batch import Time
 from engine.errors import ConfigurationError
 from engine.rdd.api import U
 
+_WORDS = {1: "one", 2: "two", 3: "three"}
+
 
 def positional_arguments(function: Callable[..., Any]) -> int:
     """How many positional arguments a function is to be called with.
@@ -37,20 +39,40 @@ def positional_arguments(function: Callable[..., Any]) -> int:
     return 0
 
 
-def with_time(function: Callable[..., U], name: str) -> Callable[[Time, Any], U]:
+def with_time(function: Callable[..., U], name: str, rdds: int = 1) -> Callable[..., U]:
     """A function of (rdd) or (time, rdd) as one of (Time, rdd); the user's gets the time as PySpark's naive local datetime.
 
+    Args:
+        function: the user's.
+        name: of the operation, for the message.
+        rdds: how many RDDs it takes beside the time.
+
     Raises:
-        ConfigurationError: it takes neither one nor two arguments.
+        ConfigurationError: it is no function, or takes another number of arguments.
     """
-    count = positional_arguments(function)
-    if count not in {1, 2}:
+    if not callable(function):
         raise ConfigurationError(
-            f"{name}: the function takes {count} arguments; func should take one or two arguments"
+            f"{name}: {function!r:.60} cannot be called; give a function of each batch's RDD"
         )
-    if count == 1:
-        return lambda _time, rdd: function(rdd)
-    return lambda time, rdd: function(time.as_datetime(), rdd)
+    count = positional_arguments(function)
+    if count < rdds and _takes(function, rdds):
+        count = rdds
+    if count not in {rdds, rdds + 1}:
+        raise ConfigurationError(
+            f"{name}: the function takes {count} arguments; func should take {_WORDS[rdds]} or {_WORDS[rdds + 1]} arguments"
+        )
+    if count == rdds:
+        return lambda _time, *given: function(*given)
+    return lambda time, *given: function(time.as_datetime(), *given)
+
+
+def _takes(function: Callable[..., Any], count: int) -> bool:
+    """Whether the defaults of a function leave room for so many arguments."""
+    try:
+        inspect.signature(function).bind(*range(count))
+    except (TypeError, ValueError):
+        return False
+    return True
 
 
 class WithoutTime:

@@ -2,25 +2,25 @@
 
 Each class here is a function that is shipped once; what changes from batch to batch it asks of `engine.dstream.run`.
 
-Owns: StateFunction and its kinds, ShardResult.
+Owns: StateFunction and its kinds but those of mapWithState, ShardResult, Seed, failed.
 Never: the volume; a delta goes to the driver, which commits it.
 """
 
 import gc
+import traceback
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable, Iterable, Iterator
 from operator import itemgetter
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from engine.batch import Time
 from engine.checkpoint.codec import StateCodec
 from engine.checkpoint.shards import RestorePlan, Shard, Shards
 from engine.dstream.run import base_version, batch_time, run_version, state_owner
-from engine.rdd.task import SCALARS, TaskContext
+from engine.errors import UserFunctionError
+from engine.rdd.running import current_task
+from engine.rdd.task import SCALARS
 
-Update = Callable[[Time, Any, list[Any], Any], Any]
-"""(time, key, new values, state or None) -> state, or None to drop the key."""
 Reduce = Callable[[Any, Any], Any]
 _TIME = itemgetter(0)
 
@@ -42,7 +42,7 @@ class ShardAccess:
         self._codec = codec
 
     def _shard(self, index: int) -> Shard:
-        return TaskContext.current().resource(Shards).get(state_owner(), self._codec, index)
+        return current_task().resource(Shards).get(state_owner(), self._codec, index)
 
 
 class StateFunction(ShardAccess, ABC):
@@ -91,30 +91,82 @@ class WriteSnapshot(ShardAccess):
             yield shard.snapshot(self._path)
 
 
+class Seed(NamedTuple):
+    """An initial state, on its way among the values of the first batch."""
+
+    state: Any
+
+
+def failed(cause: Exception) -> UserFunctionError:
+    """What a function of the user raised as an error that can be nothing else: no end of a partition, no error of the engine's."""
+    return UserFunctionError(f"{type(cause).__name__}: {cause}", traceback.format_exc())
+
+
 class UpdateState(StateFunction):
     """updateStateByKey: calls the update for every key that has a state or new values."""
 
-    def __init__(self, codec: StateCodec, update: Update) -> None:
+    def __init__(self, codec: StateCodec, update: Callable[..., Any], *, has_seeds: bool = False) -> None:
         super().__init__(codec)
         self._update = update
+        """(time, key, new values, state or None) -> state, or None to drop the key."""
+        self._has_seeds = has_seeds
+        """Whether initial states come among the values."""
 
     def __call__(self, index: int, groups: Iterator[tuple[Hashable, list[Any]]]) -> Iterable[ShardResult]:
         """The shard's delta."""
-        shard, time, update = self._opened(index), batch_time(), self._update
-        new = dict(groups)
+        shard = self._opened(index)
+        new = self._seeded(shard, groups) if self._has_seeds else dict(groups)
+        try:
+            self._advance(shard, new)
+        except StopIteration as cause:
+            raise failed(cause) from cause
+        return [ShardResult(index, shard.delta(), shard.count(), len(shard.overlay))]
+
+    def _seeded(
+        self, shard: Shard, groups: Iterable[tuple[Hashable, list[Any]]]
+    ) -> dict[Hashable, list[Any]]:
+        """The new values; the initial states among them become the shard's, the first one of a key."""
+        new: dict[Hashable, list[Any]] = {}
+        for key, values in groups:
+            seeds = [value.state for value in values if type(value) is Seed]
+            new[key] = [value for value in values if type(value) is not Seed]
+            if seeds and seeds[0] is not None:
+                shard.put(key, seeds[0])
+        return new
+
+    def _advance(self, shard: Shard, new: dict[Hashable, list[Any]]) -> None:
+        time, update = batch_time(), self._update
         # The states before this run; the overlay that the loop fills must not be seen by it.
         for key, old in shard.values.items():
             if key not in new:
                 self._apply(shard, key, old, update(time, key, [], shard.get(key)))
         for key, values in new.items():
             self._apply(shard, key, shard.values.get(key), update(time, key, values, shard.get(key)))
-        return [ShardResult(index, shard.delta(), shard.count(), len(shard.overlay))]
 
     def _apply(self, shard: Shard, key: Hashable, old: Any, state: Any) -> None:
         if state is None:
             shard.remove(key)
         elif old is None or self._codec.differs(old, state):
             shard.put(key, state)
+
+
+class UpdatePartition(UpdateState):
+    """updateStateByKey's iterator form: the update takes all keys of a shard at once, and gives those that stay."""
+
+    def _advance(self, shard: Shard, new: dict[Hashable, list[Any]]) -> None:
+        left = dict.fromkeys(key for key in shard.values if key not in new)
+        left.update(dict.fromkeys(new))
+        given = left.copy()
+        for key, state in self._update((key, new.get(key, []), shard.get(key)) for key in given):
+            if key not in given:
+                raise ValueError(
+                    f"operator {self._codec.operator!r}: the iterator form gave key {key!r:.60}, which it was not given; "
+                    "a key's state stays in its shard, so give (key, state) under the same key"
+                )
+            left.pop(key, None)
+            self._apply(shard, key, shard.values.get(key), state)
+        for key in left:
+            shard.remove(key)
 
 
 class ReadState(StateFunction):
@@ -188,23 +240,32 @@ class ReduceWindow(StateFunction):
     With an inverse the parts that left are taken out and those that entered are put in, when the last evaluation is
     near enough that all of them are still kept; else the parts of the whole window are reduced. Both give the same: a
     key is there when a part of the window has it, and a filter may drop it.
+
+    Args:
+        codec: of the parts, each a dict.
+        values: of a value in a part; it makes the copies.
+        length_ms: of the window.
+        slide_ms: of the window.
+        functions: reduce, its inverse, and the filter.
     """
 
     def __init__(
         self,
         codec: StateCodec,
+        values: StateCodec,
         length_ms: int,
         slide_ms: int,
         functions: tuple[Reduce, Reduce | None, Callable[[tuple[Any, Any]], bool] | None],
     ) -> None:
         super().__init__(codec)
+        self._values = values
         self._length_ms = length_ms
         self._slide_ms = slide_ms
         self._functions = functions
 
     def __call__(self, index: int, _nothing: Iterator[Any]) -> Iterable[tuple[Any, Any]]:
         """The pairs."""
-        shard, own, keep = self._seen(index), self._codec.own, self._functions[2]
+        shard, own, keep = self._seen(index), self._values.own, self._functions[2]
         for key, total in self._running(shard).totals.items():
             if keep is None or keep((key, own(total))):
                 yield key, own(total)
@@ -242,7 +303,7 @@ class ReduceWindow(StateFunction):
         return running
 
     def _enter(self, running: Running, part: dict[Hashable, Any]) -> None:
-        reduce, totals, own = self._functions[0], running.totals, self._codec.own
+        reduce, totals, own = self._functions[0], running.totals, self._values.own
         for key, value in part.items():
             # The part stays as it is, whatever the user's function does to its arguments.
             mine = value if type(value) in SCALARS else own(value)
@@ -258,4 +319,4 @@ class ReduceWindow(StateFunction):
             if running.parts[key] == 0:
                 del running.parts[key], running.totals[key]
             else:
-                running.totals[key] = invert(running.totals[key], self._codec.own(value))
+                running.totals[key] = invert(running.totals[key], self._values.own(value))

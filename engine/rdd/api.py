@@ -3,7 +3,7 @@
 `StreamingContext` takes any context with these methods: `LocalContext`, ours, or a `pyspark.SparkContext`. Nothing below
 this protocol is used, so a job moves between the two without a change.
 
-Owns: the type variables, RDD, Context, Executors.
+Owns: the type variables, RDD, Context, OutputFolders, InfersClasses, Executors.
 Never: an implementation.
 """
 
@@ -61,8 +61,13 @@ class RDD(Protocol[T]):
     def union(self, other: "RDD[Any]") -> "RDD[Any]":
         """The partitions of both."""
 
-    def partitionBy(self, numPartitions: int | None) -> "RDD[tuple[Any, Any]]":
-        """The pairs, those of one key in one partition."""
+    def partitionBy(
+        self, numPartitions: int | None, partitionFunc: Callable[[Any], int] = ...
+    ) -> "RDD[tuple[Any, Any]]":
+        """The pairs, those of one key in one partition: that of its hash, or of the function, modulo their number."""
+
+    def repartition(self, numPartitions: int) -> "RDD[T]":
+        """The elements in so many partitions."""
 
     def combineByKey(
         self,
@@ -70,19 +75,34 @@ class RDD(Protocol[T]):
         mergeValue: Callable[[Any, Any], Any],
         mergeCombiners: Callable[[Any, Any], Any],
         numPartitions: int | None = None,
+        partitionFunc: Callable[[Any], int] = ...,
     ) -> "RDD[tuple[Any, Any]]":
         """One pair a key with its combined values."""
 
     def reduceByKey(
-        self, func: Callable[[Any, Any], Any], numPartitions: int | None = None
+        self,
+        func: Callable[[Any, Any], Any],
+        numPartitions: int | None = None,
+        partitionFunc: Callable[[Any], int] = ...,
     ) -> "RDD[tuple[Any, Any]]":
         """One pair a key with its reduced values."""
 
-    def groupByKey(self, numPartitions: int | None = None) -> "RDD[tuple[Any, Any]]":
+    def groupByKey(
+        self, numPartitions: int | None = None, partitionFunc: Callable[[Any], int] = ...
+    ) -> "RDD[tuple[Any, Any]]":
         """One pair a key with all of its values."""
 
     def join(self, other: "RDD[Any]", numPartitions: int | None = None) -> "RDD[tuple[Any, tuple[Any, Any]]]":
         """A pair for each two pairs of one key."""
+
+    def leftOuterJoin(self, other: "RDD[Any]", numPartitions: int | None = None) -> "RDD[tuple[Any, Any]]":
+        """As join, and a pair with None for each pair whose key the other lacks."""
+
+    def rightOuterJoin(self, other: "RDD[Any]", numPartitions: int | None = None) -> "RDD[tuple[Any, Any]]":
+        """As join, and a pair with None for each pair of the other whose key this lacks."""
+
+    def fullOuterJoin(self, other: "RDD[Any]", numPartitions: int | None = None) -> "RDD[tuple[Any, Any]]":
+        """As join, and a pair with None in place of the side that lacks the key."""
 
     def cogroup(self, other: "RDD[Any]", numPartitions: int | None = None) -> "RDD[tuple[Any, Any]]":
         """One pair a key with the values of each side."""
@@ -111,11 +131,48 @@ class RDD(Protocol[T]):
     def cache(self) -> "RDD[T]":
         """Keep the partitions in the executors' memory once computed."""
 
+    def persist(self, storageLevel: Any = ...) -> "RDD[T]":
+        """Keep the partitions where the level says once computed."""
+
+    def getStorageLevel(self) -> Any:
+        """Where partitions are kept; its type is the backend's kind of level."""
+
     def unpersist(self) -> "RDD[T]":
         """Let go of the kept partitions."""
 
     def getNumPartitions(self) -> int:
         """Number of partitions."""
+
+    def saveAsTextFile(self, path: str, compressionCodecClass: str | None = None) -> None:
+        """Write a folder of text, a line an element."""
+
+    def saveAsPickleFile(self, path: str, batchSize: int = ...) -> None:
+        """Write a folder of pickled elements."""
+
+    def saveAsHadoopFile(
+        self,
+        path: str,
+        outputFormatClass: str,
+        keyClass: str | None = None,
+        valueClass: str | None = None,
+        keyConverter: str | None = None,
+        valueConverter: str | None = None,
+        conf: dict[str, str] | None = None,
+        compressionCodecClass: str | None = None,
+    ) -> None:
+        """Write a folder of pairs with an output format of Hadoop's old API."""
+
+    def saveAsNewAPIHadoopFile(
+        self,
+        path: str,
+        outputFormatClass: str,
+        keyClass: str | None = None,
+        valueClass: str | None = None,
+        keyConverter: str | None = None,
+        valueConverter: str | None = None,
+        conf: dict[str, str] | None = None,
+    ) -> None:
+        """Write a folder of pairs with an output format of Hadoop's new API."""
 
 
 class Context(Protocol):
@@ -155,6 +212,23 @@ class Context(Protocol):
 
     def stop(self) -> None:
         """End the executors."""
+
+
+@runtime_checkable
+class OutputFolders(Protocol):
+    """What a context may do for outputs that write folders: a batch that runs again writes its own anew."""
+
+    def removeOutput(self, path: str) -> None:
+        """Remove the folder with all that is in it, if it is there; paths are those of `RDD.saveAsTextFile`."""
+
+
+@runtime_checkable
+class InfersClasses(Protocol):
+    """A context whose Hadoop outputs find the classes of keys and values from the first pair, and fail where there is none."""
+
+    @property
+    def class_of_nothing(self) -> str:
+        """The class to name for the keys and values of an RDD without a pair."""
 
 
 @runtime_checkable

@@ -3,7 +3,7 @@
 Partition i of every stage is computed by executor i modulo N, so whatever a process keeps for a partition (a Kafka
 consumer, a shard of state, cached elements) is there in the next batch. A stage is one message to each executor.
 
-Owns: LocalContext, Accumulator, Broadcast.
+Owns: LocalContext.
 Never: a record; what passes through the driver is offset ranges, pickled buckets and results.
 """
 
@@ -12,64 +12,25 @@ import os
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, Generic, Self
+from pathlib import Path
+from typing import Any, Final, Generic, Self, cast
 
 from engine.errors import ConfigurationError, ExecutorLostError, LifecycleError, StreamingError
+from engine.rdd.ambient import Surroundings
 from engine.rdd.api import RDD, T
 from engine.rdd.executor import ExecutorProcess, InProcessExecutor, Outcome, Stage
 from engine.rdd.functions import FunctionTable
 from engine.rdd.fuse import Function
-from engine.rdd.local import LocalRDD, ParallelizedRDD, PlanBuilder, UnionRDD, own
-from engine.rdd.task import Collect, ShuffleWrite, Task, TaskContext
+from engine.rdd.lineage import Lineage, PlanBuilder, own
+from engine.rdd.local import LocalRDD, ParallelizedRDD
+from engine.rdd.plan import End, Task
+from engine.rdd.rearranging import united
+from engine.rdd.scratch import SHUFFLED, SPILLED, Disk, Scratch
+from engine.rdd.shared import Accumulator
 
+DEFAULT_MEMORY: Final = 160
+"""MB that one operation of a task may hold."""
 _MASTER = re.compile(r"local(?:\[(\d+|\*)\])?")
-
-
-class Accumulator(Generic[T]):
-    """A variable that tasks add to and only the driver reads; what a failed task added does not count.
-
-    Example:
-        >>> with LocalContext("local") as sc:
-        ...     seen = sc.accumulator(0)
-        ...     sc.parallelize([1, 2, 3]).foreach(seen.add)
-        ...     seen.value
-        6
-    """
-
-    def __init__(self, number: int, value: T, add: Callable[[T, Any], T]) -> None:
-        self.number = number
-        self.value = value
-        """What was added so far; only the driver's copy moves."""
-        self._add = add
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "value": None}
-
-    def add(self, term: Any) -> None:
-        """Add to the variable, in a task or in the driver."""
-        context = TaskContext.get()
-        if context is None:
-            self.merge(term)
-        else:
-            context.updates.setdefault(self.number, []).append(term)
-
-    def merge(self, term: Any) -> None:
-        """Add to the driver's value."""
-        self.value = self._add(self.value, term)
-
-
-class Broadcast(Generic[T]):
-    """A value that is shipped once to each executor with the functions that use it.
-
-    Example:
-        >>> with LocalContext("local") as sc:
-        ...     names = sc.broadcast({1: "one"})
-        ...     sc.parallelize([1]).map(lambda number: names.value[number]).collect()
-        ['one']
-    """
-
-    def __init__(self, value: T) -> None:
-        self.value = value
 
 
 class _Listed(Generic[T]):
@@ -82,19 +43,18 @@ class _Listed(Generic[T]):
         return list(self._function(elements))
 
 
-def _plus(value: Any, term: Any) -> Any:
-    return value + term
-
-
-class LocalContext:
+class LocalContext(Surroundings):
     """Makes RDDs and runs their jobs on this machine; PySpark's SparkContext as far as streams need it.
 
     Args:
         master: "local" runs tasks in this process; "local[N]" on N processes; "local[*]" one for each core.
         appName: name of the application; its checkpoint folder is named after it.
+        memory: MB that one operation of a task may hold, above what its process held before; beyond it goes to disk.
+        temporaryFolder: where shuffles and what is beyond memory go; the system's folder of temporary files when None.
+            Nothing is left there when the context stops; what a killed driver left is removed by the next context.
 
     Raises:
-        ConfigurationError: the master is none of these.
+        ConfigurationError: the master is none of these, the memory is below 1, or the folder cannot be written.
 
     Example:
         >>> with LocalContext("local") as sc:
@@ -102,29 +62,42 @@ class LocalContext:
         [0, 1, 4, 9]
     """
 
-    def __init__(self, master: str = "local", appName: str = "app") -> None:
+    def __init__(
+        self,
+        master: str = "local",
+        appName: str = "app",
+        *,
+        memory: int = DEFAULT_MEMORY,
+        temporaryFolder: str | None = None,
+    ) -> None:
         match = _MASTER.fullmatch(master)
         cores = match.group(1) if match else None
         if match is None or cores == "0":
             raise ConfigurationError(
                 f"master is {master!r}; use local, local[N] with N of at least 1, or local[*]"
             )
+        if memory < 1:
+            raise ConfigurationError(f"memory is {memory} MB; give a number of at least 1")
+        super().__init__()
         self.master = master
         self._app_name = appName
         self._parallelism = (os.cpu_count() or 1) if cores == "*" else int(cores or 1)
-        self._in_process = InProcessExecutor() if cores is None else None
+        self._scratch = Scratch(temporaryFolder)
+        self._memory_bytes = memory * 1_024 * 1_024
+        self._in_process = (
+            InProcessExecutor(Disk(self._scratch.path, self._memory_bytes)) if cores is None else None
+        )
         self._functions = FunctionTable()
         self._numbers = itertools.count()
-        self._accumulators: dict[int, Accumulator[Any]] = {}
-        self._properties: dict[str, str] = {}
+        self._accumulators: dict[int, Accumulator[Any]] = {
+            number: Accumulator(number, 0) for number in (SHUFFLED, SPILLED)
+        }
         self.task_outcomes: Counter[str] = Counter(completed=0, failed=0, lost=0)
         """Tasks by outcome: those of a stage that was answered, those that raised, those that were sent to an executor
         that died. What stood behind a task that raised, in the same executor, did not run and is not counted."""
         self._released_rdds: list[int] = []
         self._stopped = False
-        self._executors = (
-            [] if self._in_process else [ExecutorProcess(index) for index in range(self._parallelism)]
-        )
+        self._executors = [] if self._in_process else list(map(self._executor, range(self._parallelism)))
         self._forgotten: list[list[int]] = [[] for _ in self._executors]
 
     def __enter__(self) -> Self:
@@ -150,12 +123,26 @@ class LocalContext:
 
     def parallelize(self, c: Iterable[T], numSlices: int | None = None) -> LocalRDD[T]:
         """The elements as an RDD of that many partitions, as equal in size as can be."""
-        elements = list(c)
+        elements: Sequence[T] = cast("Sequence[T]", c) if isinstance(c, range) else list(c)
         count = self._parallelism if numSlices is None else numSlices
         if count < 1:
             raise ConfigurationError(f"numSlices is {count}; give a number of at least 1")
         edges = [index * len(elements) // count for index in range(count + 1)]
         return ParallelizedRDD(self, [elements[begin:end] for begin, end in itertools.pairwise(edges)])
+
+    def range(
+        self, start: int, end: int | None = None, step: int = 1, numSlices: int | None = None
+    ) -> LocalRDD[int]:
+        """The numbers of Python's range with these arguments; a task gets its part of the range, not the numbers.
+
+        Source: pyspark.SparkContext.range.
+
+        Example:
+            >>> with LocalContext("local") as sc:
+            ...     sc.range(3).collect(), sc.range(7, 1, -2).collect()
+            ([0, 1, 2], [7, 5, 3])
+        """
+        return self.parallelize(range(start) if end is None else range(start, end, step), numSlices)
 
     def emptyRDD(self) -> LocalRDD[Any]:
         """An RDD without a partition."""
@@ -163,31 +150,37 @@ class LocalContext:
 
     def union(self, rdds: Sequence[RDD[Any]]) -> LocalRDD[Any]:
         """The partitions of all of them."""
-        return UnionRDD(self, [own(self, rdd) for rdd in rdds])
+        return cast("LocalRDD[Any]", united([own(self, rdd) for rdd in rdds])) if rdds else self.emptyRDD()
 
-    def broadcast(self, value: T) -> Broadcast[T]:
-        """A value for tasks to read, shipped once to each executor."""
-        return Broadcast(value)
+    def next_number(self) -> int:
+        """A number that nothing else of this context has."""
+        return next(self._numbers)
 
-    def accumulator(self, value: Any, accum_param: Any = None) -> Accumulator[Any]:
-        """A variable that tasks add to; `accum_param.addInPlace(value, term)` in place of + when it is given."""
-        made = Accumulator(
-            next(self._numbers), value, _plus if accum_param is None else accum_param.addInPlace
-        )
-        self._accumulators[made.number] = made
+    def folder(self, name: str) -> Path:
+        """A folder of that name which is there for this context's life.
+
+        Raises:
+            ConfigurationError: there is no folder of temporary files.
+        """
+        if not self._scratch.path:
+            raise ConfigurationError(
+                "there is no folder of temporary files; give LocalContext a temporaryFolder"
+            )
+        made = Path(self._scratch.path) / name
+        made.mkdir(exist_ok=True)
         return made
-
-    def setLocalProperty(self, key: str, value: str) -> None:
-        """Set what `TaskContext.getLocalProperty` gives in the tasks of later jobs."""
-        self._properties[key] = value
 
     def runJob(
         self,
         rdd: RDD[Any],
         partitionFunc: Callable[[Iterator[Any]], Iterable[T]],
-        partitions: Sequence[int],
+        partitions: Sequence[int] | None = None,
+        allowLocal: bool = False,  # noqa: ARG002 - PySpark takes it and leaves it aside too
     ) -> list[T]:
-        """The elements that the function gives for each of these partitions."""
+        """The elements that the function gives for each of these partitions; of all when none are named.
+
+        Source: pyspark.SparkContext.runJob.
+        """
         return list(itertools.chain.from_iterable(own(self, rdd).run(_Listed(partitionFunc), partitions)))
 
     def stop(self) -> None:
@@ -196,6 +189,17 @@ class LocalContext:
             self._stopped = True
             for executor in self._executors:
                 executor.stop()
+            self._scratch.close()
+
+    @property
+    def shuffle_file_bytes(self) -> int:
+        """Bytes that map tasks wrote to files since the context was made; small shuffles need none."""
+        return int(self._accumulators[SHUFFLED].value)
+
+    @property
+    def spilled_bytes(self) -> int:
+        """Bytes that tasks laid aside on disk for want of memory since the context was made."""
+        return int(self._accumulators[SPILLED].value)
 
     # What an RDD asks for (the Backend protocol).
 
@@ -211,11 +215,12 @@ class LocalContext:
         """Let executors drop the RDD's kept partitions, with the next stage."""
         self._released_rdds.append(rdd)
 
+    def remove_shuffle(self, name: str) -> None:
+        """Remove the files of a shuffle."""
+        self._scratch.remove(name)
+
     def run_stage(
-        self,
-        rdd: LocalRDD[Any],
-        end: Callable[[PlanBuilder], Collect | ShuffleWrite],
-        partitions: Sequence[int],
+        self, rdd: Lineage[Any], end: Callable[[PlanBuilder], End], partitions: Sequence[int]
     ) -> list[Any]:
         """The result of each of the partitions, in the order given.
 
@@ -312,9 +317,12 @@ class LocalContext:
         forget, self._forgotten[executor.index] = self._forgotten[executor.index], []
         return Stage(new, forget, released_rdds, dict(self._properties), tasks)
 
+    def _executor(self, index: int) -> ExecutorProcess:
+        return ExecutorProcess(index, self._memory_bytes, self._scratch.path)
+
     def _replace(self, executor: ExecutorProcess) -> None:
         executor.stop()
         if self._stopped:
             return
-        self._executors[executor.index] = ExecutorProcess(executor.index)
+        self._executors[executor.index] = self._executor(executor.index)
         self._forgotten[executor.index] = []

@@ -22,8 +22,10 @@ from typing import Any, NamedTuple
 
 from engine.errors import ExecutorLostError, StreamingError, UserFunctionError
 from engine.rdd.fuse import Function
-from engine.rdd.serializers import dump, dump_by_value, load
-from engine.rdd.task import Runtime, Task, cannot_change
+from engine.rdd.plan import Task
+from engine.rdd.scratch import Disk
+from engine.rdd.serializers import cannot_change, dump, dump_by_value, load
+from engine.rdd.task import Runtime
 
 
 class Stage(NamedTuple):
@@ -40,14 +42,14 @@ class Stage(NamedTuple):
 Outcome = list[tuple[Any, dict[int, list[Any]]]]
 """For each task its result and what it added to accumulators."""
 
-_BOOT = "import sys; from engine.rdd.executor import main; main(int(sys.argv[1]), int(sys.argv[2]))"
+_BOOT = "import sys; from engine.rdd.executor import main; main(*map(int, sys.argv[1:4]), sys.argv[4])"
 
 
 class InProcessExecutor:
     """The executor of `local`: tasks run in the driver's own thread; functions are not copied, elements that can change are."""
 
-    def __init__(self) -> None:
-        self.runtime = Runtime()
+    def __init__(self, disk: Disk) -> None:
+        self.runtime = Runtime(disk)
 
     def run(self, functions: Mapping[int, Function], stage: Stage) -> Outcome:
         """Run the tasks of a stage with these functions."""
@@ -69,7 +71,7 @@ def _with_own_inputs(task: Task) -> Task:
 class ExecutorProcess:
     """The driver's end of one executor process."""
 
-    def __init__(self, index: int) -> None:
+    def __init__(self, index: int, memory_bytes: int, folder: str) -> None:
         self.index = index
         self.shipped: set[int] = set()
         """Numbers of the functions that the process has."""
@@ -82,7 +84,7 @@ class ExecutorProcess:
             "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
         }
         self._process = subprocess.Popen(
-            [sys.executable, "-c", _BOOT, str(theirs.fileno()), str(watched)],
+            [sys.executable, "-c", _BOOT, *map(str, (theirs.fileno(), watched, memory_bytes, folder))],
             pass_fds=(theirs.fileno(), watched),
             env=environment,
         )
@@ -187,7 +189,7 @@ def _exit_with_driver(watched: int) -> None:
     os._exit(1)
 
 
-def main(connection_fd: int, watched_fd: int) -> None:
+def main(connection_fd: int, watched_fd: int, memory_bytes: int, folder: str) -> None:
     """Serve stages until the driver closes the socket or dies."""
     # Ctrl-C and SIGTERM go to the driver, which drains; the executors leave when it closes their sockets.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -196,7 +198,7 @@ def main(connection_fd: int, watched_fd: int) -> None:
     logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s [executor %(process)d]: %(message)s")
     logging.getLogger("engine").setLevel(logging.INFO)
     threading.Thread(target=_exit_with_driver, args=(watched_fd,), daemon=True).start()
-    runtime = Runtime()
+    runtime = Runtime(Disk(folder, memory_bytes))
     connection = Connection(connection_fd)
     while True:
         try:

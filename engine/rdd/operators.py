@@ -1,11 +1,11 @@
 """The functions of a partition that RDD operators are made of, named once so that each is serialised and shipped once.
 
-Owns: Combine, Reduce, Take, ForEach, ForEachPartition and the functions beside them.
+Owns: ReduceByKey, Reduce, Take, ForEach, ForEachPartition and the functions beside them.
 Never: lineage; what runs them is the task.
 """
 
 import operator
-from collections.abc import Callable, Hashable, Iterable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from itertools import islice
 from typing import Any, Final, Generic
 
@@ -23,37 +23,30 @@ def as_one_list(elements: Iterator[T]) -> list[list[T]]:
     return [list(elements)]
 
 
-def as_list(value: T) -> list[T]:
-    """A list of the one value."""
-    return [value]
+def with_key(f: Callable[[T], Any], element: T) -> tuple[Any, T]:
+    """The pair of the function of an element and the element."""
+    return f(element), element
 
 
-def append(values: list[T], value: T) -> list[T]:
-    """The list with one value more; it is changed in place."""
-    values.append(value)
-    return values
+def key_of_pair(f: Callable[[Any], Any], pair: tuple[Any, Any]) -> Any:
+    """The function of a pair's key."""
+    return f(pair[0])
 
 
-class Combine:
-    """A partition's pairs combined by key, for pairs that are spread by key already."""
-
-    def __init__(self, create: Function, merge: Function) -> None:
-        self._create = create
-        self._merge = merge
-
-    def __call__(self, pairs: Iterator[tuple[Any, Any]]) -> Iterable[tuple[Any, Any]]:
-        """One pair a key."""
-        return combine_of((), (), pairs, self._create, self._merge).items()
+def as_value(element: T) -> tuple[None, T]:
+    """The element as the value of no key."""
+    return None, element
 
 
-GROUP: Final = Combine(as_list, append)
-"""The values of each key as one list."""
+class ReduceByKey:
+    """A partition's pairs reduced by key."""
 
+    def __init__(self, f: Function) -> None:
+        self._f = f
 
-def product(sides: tuple[list[Any], list[Any]]) -> Iterator[tuple[Any, Any]]:
-    """Every pair of a value of the left side and one of the right."""
-    left, right = sides
-    return ((one, other) for one in left for other in right)
+    def __call__(self, pairs: Iterator[tuple[Any, Any]]) -> dict[Any, Any]:
+        """The result of each key."""
+        return combine_of((), (), pairs, None, self._f)
 
 
 def to_list(elements: Iterator[T]) -> list[T]:
@@ -119,5 +112,8 @@ class ForEachPartition(Generic[T]):
         self._f = f
 
     def __call__(self, elements: Iterator[T]) -> None:
-        """Hand the partition over."""
-        self._f(elements)
+        """Hand the partition over, and read what a generator gives to its end."""
+        given = self._f(elements)
+        if isinstance(given, Iterator):
+            for _ in given:
+                pass

@@ -1,92 +1,56 @@
-"""What runs inside a process for one partition: the plan of a stage, and its evaluation.
+"""What runs inside a process for one partition: the evaluation of a plan.
 
-A plan is a small tree of tuples with references to functions in place of functions; it is what travels to an executor.
-Narrow operators become one loop (see fuse.py); a `Fetch` leaf merges the exchanged rest of an earlier stage.
+Narrow operators become one loop (see fuse.py); a `Fetch` leaf reads the exchanged rest of an earlier stage.
 
-Owns: the plan nodes, TaskContext, Runtime.
+Owns: TaskContext, Runtime, WHOLE.
 Never: a process, a pipe, the driver's lineage.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import chain
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, Final, TypeVar
 
+from engine.rdd import serializers
 from engine.rdd.fuse import FUSED, Function, chain_of, combine_of
-from engine.rdd.partitioner import portable_hash
-from engine.rdd.serializers import dump, load
+from engine.rdd.grouping import LongGroup, grouped, product, stored
+from engine.rdd.plan import (
+    Cached,
+    Chained,
+    Collect,
+    Combined,
+    Fetch,
+    Group,
+    Located,
+    Narrow,
+    Plan,
+    Product,
+    RangeWrite,
+    ShuffleWrite,
+    Sorted,
+    Split,
+    SpreadWrite,
+    Task,
+    Write,
+    Zipped,
+)
+from engine.rdd.scratch import Disk
+from engine.rdd.serializers import Block, cannot_change, dump, load
+from engine.rdd.shuffle import (
+    Bucket,
+    Watch,
+    Writer,
+    blocks_of,
+    combined_here,
+    elements_of,
+    merged,
+    pair_blocks,
+)
+from engine.rdd.sorting import sort_blocks, write_ranges
 
 R = TypeVar("R")
-Pairs = Iterable[tuple[Any, Any]]
 
-
-class Split(NamedTuple):
-    """Leaf: the elements that the driver ships with the task, such as one offset range."""
-
-    leaf: int
-
-
-class Fetch(NamedTuple):
-    """Leaf: the buckets of this partition from every map task, in map order, merged by key when `merge` is given."""
-
-    leaf: int
-    merge: int | None
-
-
-class Narrow(NamedTuple):
-    """One narrow operator over its parent's partition of the same index."""
-
-    parent: "Plan"
-    kind: str
-    function: int
-
-
-class CoGroup(NamedTuple):
-    """The values of each key in each parent: (key, (list, list, ...))."""
-
-    parents: tuple["Plan", ...]
-
-
-class Cached(NamedTuple):
-    """The parent's elements, kept in this process after their first computation."""
-
-    parent: "Plan"
-    rdd: int
-
-
-class Located(NamedTuple):
-    """The parent's partition of another index, for unions."""
-
-    parent: "Plan"
-    partition: int
-
-
-Plan = Split | Fetch | Narrow | CoGroup | Cached | Located
-
-
-class Collect(NamedTuple):
-    """End of a job: the function of the partition's iterator, as the task's result."""
-
-    function: int
-
-
-class ShuffleWrite(NamedTuple):
-    """End of a map stage: one bucket of pickled pairs for each partition of the next stage."""
-
-    partitions: int
-    create: int | None
-    """Makes a combiner of a value; None when the value is the combiner (reduceByKey)."""
-    merge: int | None
-    """Merges a value into a combiner; None when nothing is combined (partitionBy)."""
-
-
-class Task(NamedTuple):
-    """One partition of one stage."""
-
-    plan: Plan
-    partition: int
-    inputs: Mapping[int, Any]
-    """By leaf: the elements of a Split, or the list of buckets of a Fetch."""
-    end: Collect | ShuffleWrite
+SCALARS: Final = serializers.SCALARS
+"""Types whose values cannot change in place."""
 
 
 class TaskContext:
@@ -138,9 +102,10 @@ class TaskContext:
 class Runtime:
     """What one executor process keeps between tasks: functions, cached partitions, resources."""
 
-    def __init__(self) -> None:
+    def __init__(self, disk: Disk) -> None:
         self.functions: dict[int, Callable[..., Any]] = {}
-        self._cached: dict[tuple[int, int], list[Any] | bytes] = {}
+        self._disk = disk
+        self._cached: dict[tuple[int, int], list[Any] | bytes | LongGroup] = {}
         self._resources: dict[Any, Any] = {}
 
     def resource(self, kind: Callable[[], R]) -> R:
@@ -163,14 +128,17 @@ class Runtime:
         context = TaskContext(self, task.partition, properties)
         TaskContext._current = context  # noqa: SLF001  the runtime is what sets the current task
         try:
-            if isinstance(task.end, ShuffleWrite):
-                return self._write_buckets(task, task.end), context.updates
-            elements = self._elements(task.plan, task.partition, task.inputs)
-            return self.functions[task.end.function](elements), context.updates
+            if isinstance(task.end, Collect):
+                elements = self._elements(task.plan, task.partition, task.inputs)
+                result = self.functions[task.end.function](elements)
+            else:
+                result = self._write(task, task.end)
+            context.updates.update(self._disk.take_written())
+            return result, context.updates
         finally:
             TaskContext._current = None  # noqa: SLF001
 
-    def _elements(self, plan: Plan, index: int, inputs: Mapping[int, Any]) -> Iterator[Any]:  # noqa: PLR0911 - one return a kind of node
+    def _elements(self, plan: Plan, index: int, inputs: Mapping[int, Any]) -> Iterator[Any]:  # noqa: PLR0911, C901 - one return a kind of node
         match plan:
             case Split(leaf):
                 return iter(inputs[leaf])
@@ -180,24 +148,44 @@ class Runtime:
                     return chain_of(kinds, functions, self._elements(base, index, inputs))
                 return WHOLE[kind](self.functions[function], self._elements(parent, index, inputs), index)
             case Fetch(leaf, merge):
-                return self._fetch(inputs[leaf], merge)
-            case CoGroup(parents):
-                return _cogroup([self._elements(parent, index, inputs) for parent in parents])
-            case Cached(parent, rdd):
-                return self._keep(parent, index, inputs, rdd)
+                blocks = blocks_of(inputs[leaf])
+                return (
+                    elements_of(blocks)
+                    if merge is None
+                    else merged(blocks, self.functions[merge], self._disk)
+                )
+            case Combined():
+                return self._combined(plan, index, inputs)
+            case Group(parents, kind):
+                return grouped([self._blocks(parent, index, inputs) for parent in parents], kind, self._disk)
+            case Sorted():
+                return self._sorted(plan, index, inputs)
+            case Cached():
+                return self._keep(plan, index, inputs)
             case Located(parent, parent_index):
                 return self._elements(parent, parent_index, inputs)
+            case Chained(parents):
+                return chain.from_iterable(self._elements(parent, index, inputs) for parent in parents)
+            case Zipped(left, right):
+                return _zipped(self._elements(left, index, inputs), self._elements(right, index, inputs))
+            case Product(left, right):
+                sides = self._elements(left, index, inputs), self._elements(right, index, inputs)
+                return product(*sides, self._disk)
 
-    def _fetch(self, buckets: list[bytes], merge: int | None) -> Iterator[Any]:
-        parts = [load(bucket) for bucket in buckets if bucket]
-        if merge is None:
-            return chain.from_iterable(parts)
-        function = self.functions[merge]
-        merged: dict[Any, Any] = {}
-        for part in parts:
-            for key, combiner in part:
-                merged[key] = function(merged[key], combiner) if key in merged else combiner
-        return iter(merged.items())
+    def _blocks(self, plan: Plan, index: int, inputs: Mapping[int, Any]) -> Iterator[Block]:
+        """The pairs of a plan as columns: as they came when they were just exchanged."""
+        if isinstance(plan, Fetch) and plan.merge is None:
+            return blocks_of(inputs[plan.leaf])
+        return pair_blocks(self._elements(plan, index, inputs))
+
+    def _sorted(self, plan: Sorted, index: int, inputs: Mapping[int, Any]) -> Iterator[Any]:
+        key = None if plan.key is None else self.functions[plan.key]
+        blocks = sort_blocks(
+            self._blocks(plan.parent, index, inputs), key, self._disk, is_ascending=plan.is_ascending
+        )
+        if plan.gives_pairs and key is None:
+            return elements_of(blocks)
+        return chain.from_iterable(values for _, values in blocks)
 
     def _fusible(self, plan: Plan) -> tuple[tuple[str, ...], list[Function], Plan]:
         """The longest end of the plan that can be one loop: kinds and functions in order, and the plan before them."""
@@ -209,53 +197,96 @@ class Runtime:
             plan = plan.parent
         return tuple(reversed(kinds)), functions[::-1], plan
 
-    def _combined(self, task: Task, merge: int, create: int | None) -> Pairs:
-        kinds, functions, base = self._fusible(task.plan)
+    def _write(self, task: Task, end: Write) -> list[Bucket]:
+        writer = Writer(self._disk, f"{end.name}-{task.partition}", end.partitions)
+        match end:
+            case ShuffleWrite():
+                self._write_by_key(task, end, writer)
+            case SpreadWrite():
+                elements = self._elements(task.plan, task.partition, task.inputs)
+                writer.dealt(elements, task.partition % end.partitions)
+            case RangeWrite(_, partitions, bounds, is_ascending, key):
+                write_ranges(
+                    self._elements(task.plan, task.partition, task.inputs),
+                    writer,
+                    task.inputs[bounds],
+                    None if key is None else self.functions[key],
+                    is_ascending=is_ascending,
+                    count=partitions,
+                )
+        return writer.finish()
+
+    def _write_by_key(self, task: Task, end: ShuffleWrite, writer: Writer) -> None:
+        partition = None if end.partition is None else self.functions[end.partition]
+        try:
+            if end.merge is None:
+                writer.pairs(self._elements(task.plan, task.partition, task.inputs), partition)
+            else:
+                self._combine(task, end, end.merge, writer, partition)
+        except TypeError as cause:
+            if str(cause).startswith("unhashable type"):
+                raise TypeError(
+                    f"a key cannot be hashed ({cause}); use None, a number, str, bytes, or a tuple of those"
+                ) from cause
+            raise
+
+    def _combine(
+        self, task: Task, end: ShuffleWrite, merge: int, writer: Writer, partition: Function | None
+    ) -> None:
+        combined: dict[Any, Any] = {}
+        # What is combined so far goes to the next stage as it is, which merges combiners anyway.
+        watch = Watch(self._disk, combined, lambda: writer.combined(combined, partition))
+        self._combine_into(combined, watch, task.plan, task.partition, task.inputs, end.create, merge)
+        writer.combined(combined, partition)
+
+    def _combined(self, plan: Combined, index: int, inputs: Mapping[int, Any]) -> Iterator[Any]:
+        def combine(known: dict[Any, Any], watch: Watch) -> None:
+            self._combine_into(known, watch, plan.parent, index, inputs, plan.create, plan.merge)
+
+        return combined_here(combine, self.functions[plan.merge_combiners], self._disk)
+
+    def _combine_into(
+        self,
+        combined: dict[Any, Any],
+        watch: Watch,
+        plan: Plan,
+        index: int,
+        inputs: Mapping[int, Any],
+        create: int | None,
+        merge: int,
+    ) -> None:
+        kinds, functions, base = self._fusible(plan)
         made = None if create is None else self.functions[create]
-        elements = self._elements(base, task.partition, task.inputs)
-        return combine_of(kinds, functions, elements, made, self.functions[merge]).items()
+        elements = watch(self._elements(base, index, inputs))
+        combine_of(kinds, functions, elements, made, self.functions[merge], combined, watch)
 
-    def _write_buckets(self, task: Task, end: ShuffleWrite) -> list[bytes]:
-        if end.merge is None:
-            pairs: Pairs = self._elements(task.plan, task.partition, task.inputs)
-        else:
-            pairs = self._combined(task, end.merge, end.create)
-        buckets: list[list[tuple[Any, Any]]] = [[] for _ in range(end.partitions)]
-        for pair in pairs:
-            buckets[portable_hash(pair[0]) % end.partitions].append(pair)
-        return [dump(bucket) if bucket else b"" for bucket in buckets]
-
-    def _keep(self, parent: Plan, index: int, inputs: Mapping[int, Any], rdd: int) -> Iterator[Any]:
-        kept = self._cached.get((rdd, index))
+    def _keep(self, plan: Cached, index: int, inputs: Mapping[int, Any]) -> Iterator[Any]:
+        kept = self._cached.get((plan.rdd, index))
         if kept is None:
-            elements = list(self._elements(parent, index, inputs))
-            # A reader that changes an element in place must not be seen by the next one: what can change is kept pickled.
-            kept = elements if cannot_change(elements) else dump(elements)
-            self._cached[rdd, index] = kept
+            elements = self._elements(plan.parent, index, inputs)
+            kept = stored(elements, self._disk) if plan.is_on_disk else _in_memory(elements)
+            self._cached[plan.rdd, index] = kept
         return iter(load(kept) if isinstance(kept, bytes) else kept)
 
 
-def _cogroup(parents: list[Iterator[tuple[Any, Any]]]) -> Iterator[tuple[Any, tuple[list[Any], ...]]]:
-    groups: dict[Any, tuple[list[Any], ...]] = {}
-    for side, pairs in enumerate(parents):
-        for key, value in pairs:
-            if key not in groups:
-                groups[key] = tuple([] for _ in parents)
-            groups[key][side].append(value)
-    return iter(groups.items())
+def _in_memory(elements: Iterator[Any]) -> list[Any] | bytes:
+    # A reader that changes an element in place must not be seen by the next one: what can change is kept pickled.
+    kept = list(elements)
+    return kept if cannot_change(kept) else dump(kept)
 
 
-SCALARS = frozenset({type(None), bool, int, float, complex, str, bytes})
-"""Types whose values cannot change in place."""
+def _zipped(left: Iterator[Any], right: Iterator[Any]) -> Iterator[tuple[Any, Any]]:
+    for one in left:
+        for other in right:
+            yield one, other
+            break
+        else:
+            raise ValueError(_UNEQUAL)
+    for _ in right:
+        raise ValueError(_UNEQUAL)
 
 
-def cannot_change(elements: Sequence[Any]) -> bool:
-    """Whether no element, nor an item of an element that is a tuple, can change in place; one pass in C."""
-    kinds = set(map(type, elements))
-    if tuple in kinds:
-        kinds.discard(tuple)
-        kinds |= set(map(type, chain.from_iterable(item for item in elements if type(item) is tuple)))
-    return kinds <= SCALARS
+_UNEQUAL: Final = "Can only zip RDDs with same number of elements in each partition"
 
 
 def _map_partitions(f: Callable[..., Iterable[Any]], elements: Iterator[Any], _index: int) -> Iterator[Any]:
@@ -268,13 +299,8 @@ def _map_partitions_with_index(
     return iter(f(index, elements))
 
 
-def _reduce_by_key(f: Function, elements: Iterator[Any], _index: int) -> Iterator[Any]:
-    return iter(combine_of((), (), elements, None, f).items())
-
-
 WHOLE: Mapping[str, Callable[[Function, Iterator[Any], int], Iterator[Any]]] = {
     "mapPartitions": _map_partitions,
     "mapPartitionsWithIndex": _map_partitions_with_index,
-    "reduceByKey": _reduce_by_key,
 }
 """The narrow operators that take a partition as a whole; the others are in `fuse.FUSED`."""

@@ -1,15 +1,30 @@
 """Who is told how batches go; observers hang on here, and the engine knows none of them.
 
+What they are told has plain attributes, and PySpark's methods for listeners that were written for it: see `engine.spelling`.
+
 Owns: StreamingListener, its events, StreamingListenerBus.
 Never: an effect on the stream; a listener that raises is logged by name and the batch goes on.
 """
 
 import logging
+import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from engine.batch import Batch, BatchInfo, OutputInfo, OutputOperation, Time, TopicPartition
+from engine.batch import (
+    Batch,
+    BatchInfo,
+    OutputInfo,
+    OutputOperation,
+    OutputOperationInfo,
+    ReceiverInfo,
+    Time,
+    TopicPartition,
+    UnfinishedBatchInfo,
+    operation_info,
+)
+from engine.errors import LifecycleError
 from engine.reports import Lag, StateReport, Volume, WriteReport
 
 log = logging.getLogger(__name__)
@@ -74,6 +89,15 @@ class StreamingListenerBatchSubmitted:
     batch: Batch
     lags: Mapping[TopicPartition, Lag] = field(default_factory=dict)
     """How far each partition is behind before this batch; empty when a batch of an earlier process runs again."""
+    submissionTime: int = 0
+    """When the batch was due, milliseconds since the epoch."""
+    streams: tuple[str, ...] = ()
+    """Names of the input streams, in the order in which they were made."""
+
+    @property
+    def batchInfo(self) -> UnfinishedBatchInfo:
+        """The batch with Spark's names."""
+        return UnfinishedBatchInfo(self.batch, self.submissionTime, None, self.streams)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +105,17 @@ class StreamingListenerBatchStarted:
     """A run of a batch begins; its attempt says which."""
 
     batch: Batch
+    submissionTime: int = 0
+    """When the batch was due, milliseconds since the epoch."""
+    processingStartTime: int = 0
+    """When this run began, milliseconds since the epoch."""
+    streams: tuple[str, ...] = ()
+    """Names of the input streams, in the order in which they were made."""
+
+    @property
+    def batchInfo(self) -> UnfinishedBatchInfo:
+        """The batch with Spark's names."""
+        return UnfinishedBatchInfo(self.batch, self.submissionTime, self.processingStartTime, self.streams)
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +127,11 @@ class StreamingListenerOutputOperationStarted:
     startTime: int
     """Milliseconds since the epoch."""
 
+    @property
+    def outputOperationInfo(self) -> OutputOperationInfo:
+        """The output with Spark's names."""
+        return operation_info(self.batchTime, self.output, self.startTime)
+
 
 @dataclass(frozen=True, slots=True)
 class StreamingListenerOutputOperationCompleted:
@@ -99,6 +139,14 @@ class StreamingListenerOutputOperationCompleted:
 
     batchTime: Time
     output: OutputInfo
+
+    @property
+    def outputOperationInfo(self) -> OutputOperationInfo:
+        """The output with Spark's names."""
+        done = self.output
+        return operation_info(
+            self.batchTime, done.operation, done.startTime, done.endTime, done.failureReason
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,15 +216,58 @@ class StreamingListenerCheckpointFailed:
     error: Exception
 
 
-class StreamingListener:
-    """Base of observers; override what you want to be told. Called on the scheduler's thread: be quick.
+@dataclass(frozen=True, slots=True)
+class StreamingListenerReceiverStarted:
+    """A receiver has started."""
 
-    Source: `pyspark.streaming.StreamingListener`; the events are plain Python objects here, and those of executors and the
+    receiverInfo: ReceiverInfo
+
+
+@dataclass(frozen=True, slots=True)
+class StreamingListenerReceiverError:
+    """A receiver has reported an error; it may go on."""
+
+    receiverInfo: ReceiverInfo
+
+
+@dataclass(frozen=True, slots=True)
+class StreamingListenerReceiverStopped:
+    """A receiver has stopped."""
+
+    receiverInfo: ReceiverInfo
+
+
+class StreamingListener:
+    """Base of observers; override what you want to be told.
+
+    Not guaranteed: the thread. Batches are told on the scheduler's, receivers on their own, never two at a time: be quick.
+    An exception is logged with the listener's name; neither the stream nor another listener notices.
+
+    Source: `pyspark.streaming.StreamingListener`, which is told wrappers of Java objects and loses its exceptions. Here the events are
+    Python objects with attributes, and what they hold can be called for PySpark's methods. The events of executors and the
     checkpoint are ours.
+
+    Example:
+        >>> from engine.batch import Batch, BatchInfo, OffsetRange, Time
+        >>> info = BatchInfo(Batch(Time(1_000), {"clicks": (OffsetRange("clicks", 0, 0, 5),)}), 1_000, 1_010, 1_030)
+        >>> batchCompleted = StreamingListenerBatchCompleted(info)
+        >>> batchCompleted.batchInfo.schedulingDelay, batchCompleted.batchInfo.streamIdToInputInfo[0].numRecords
+        (10, 5)
+        >>> batchCompleted.batchInfo().schedulingDelay(), batchCompleted.batchInfo().streamIdToInputInfo()[0].numRecords()
+        (10, 5)
     """
 
     def onStreamingStarted(self, streamingStarted: StreamingListenerStreamingStarted) -> None:
         """The context has started."""
+
+    def onReceiverStarted(self, receiverStarted: StreamingListenerReceiverStarted) -> None:
+        """A receiver has started."""
+
+    def onReceiverError(self, receiverError: StreamingListenerReceiverError) -> None:
+        """A receiver has reported an error."""
+
+    def onReceiverStopped(self, receiverStopped: StreamingListenerReceiverStopped) -> None:
+        """A receiver has stopped."""
 
     def onStateRestored(self, stateRestored: StreamingListenerStateRestored) -> None:
         """Shards of state were read from the volume."""
@@ -217,19 +308,71 @@ class StreamingListener:
 
 
 class StreamingListenerBus:
-    """Tells every listener, in the order in which they were added."""
+    """Tells every listener, in the order in which they were added, one event at a time.
+
+    Guarantees: any method may be called on any thread, also by a listener that is just told something.
+    """
 
     def __init__(self) -> None:
-        self._listeners: list[StreamingListener] = []
+        self._listeners: tuple[StreamingListener, ...] = ()
+        self._telling = threading.RLock()
+        self._thread: int | None = None
+        """That tells just now."""
+        self._is_closed = False
 
     def add(self, listener: StreamingListener) -> None:
-        """Tell this listener too."""
-        self._listeners.append(listener)
+        """Tell this listener too, from the next event on."""
+        self._listeners = (*self._listeners, listener)
+
+    def remove(self, listener: StreamingListener) -> None:
+        """Tell this listener no more; one that is not there changes nothing."""
+        self._listeners = tuple(known for known in self._listeners if known is not listener)
 
     def post(self, method: str, event: object) -> None:
-        """Call the method of every listener with the event."""
-        for listener in self._listeners:
+        """Call the method of every listener that has it with the event."""
+        with self._telling:
+            outer, self._thread = self._thread, threading.get_ident()
             try:
-                getattr(listener, method)(event)
-            except Exception:  # an observer must not stop the stream, whatever it raises
-                log.exception("listener %s failed in %s", type(listener).__name__, method)
+                for listener in () if self._is_closed else self._listeners:
+                    self._tell(listener, method, event)
+            finally:
+                self._thread = outer
+
+    @staticmethod
+    def _tell(listener: StreamingListener, method: str, event: object) -> None:
+        told = getattr(listener, method, None)
+        if told is None:
+            return
+        try:
+            told(event)
+        except (Exception, SystemExit):  # an observer must not stop the stream, whatever it raises
+            log.exception("listener %s failed in %s", type(listener).__name__, method)
+
+    def refuse_stop(self) -> None:
+        """Prove that no listener asks, as it would wait for its own end.
+
+        Raises:
+            LifecycleError: one does.
+        """
+        if self._thread == threading.get_ident():
+            raise LifecycleError(
+                "Cannot stop StreamingContext within listener bus thread. Let the listener set an event, and stop on another thread"
+            )
+
+    def close(self) -> None:
+        """Tell nobody anything any more."""
+        self._is_closed = True
+
+    # Receivers, on their threads.
+
+    def receiver_started(self, info: ReceiverInfo) -> None:
+        """A receiver has started."""
+        self.post("onReceiverStarted", StreamingListenerReceiverStarted(info))
+
+    def receiver_error(self, info: ReceiverInfo) -> None:
+        """A receiver has reported an error."""
+        self.post("onReceiverError", StreamingListenerReceiverError(info))
+
+    def receiver_stopped(self, info: ReceiverInfo) -> None:
+        """A receiver has stopped."""
+        self.post("onReceiverStopped", StreamingListenerReceiverStopped(info))

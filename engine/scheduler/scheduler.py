@@ -18,6 +18,7 @@ from engine.dstream.run import collecting_writes
 from engine.dstream.state import Restore, WriteSnapshot
 from engine.errors import ExecutorLostError, LifecycleError
 from engine.failpoints import fail_point
+from engine.rdd.backends import translating
 from engine.reports import WriteReport, merged
 from engine.scheduler.generator import JobGenerator
 from engine.scheduler.listener import StreamingListenerBus
@@ -71,6 +72,8 @@ class JobScheduler:
         self._is_planning = False
         self._runner: threading.Thread | None = None
         self._stopping = threading.Event()
+        self._drain_until: float | None = None
+        """Until when, in monotonic seconds, a stop runs batches of what inputs have taken."""
         self.ended = threading.Event()
         """Set when no batch runs any more."""
         self.error: Exception | None = None
@@ -83,6 +86,7 @@ class JobScheduler:
     def recover(self, *, every_interval: bool) -> None:
         """Bring graph, shards and generator to where the journal ends, and fix the graph."""
         commit = self._checkpoint.last_commit
+        self._graph.access.plan_with(self._checkpoint.restore_plan)
         self._graph.refuse_lost_state(commit.operators if commit else {})
         self._graph.start(
             self._graph.zero_time,
@@ -110,7 +114,8 @@ class JobScheduler:
     def resume(self) -> None:
         """Restore the shards, and run the batch again that was begun and not committed."""
         try:
-            self._restore_state()
+            with translating():
+                self._restore_state()
         except ExecutorLostError as error:
             log.warning("while state was restored: %s", error)
             self._tell.executors()
@@ -141,40 +146,71 @@ class JobScheduler:
             self._is_planning = False
             self.run_batch(batch)
         except Exception as error:
-            if self._is_planning and self._stopping.is_set():
+            if self._is_planning and self._stopping.is_set() and self._drain_until is None:
                 return  # `stop` closed the inputs; nothing had begun
             self.error = error
             raise
 
-    def stop(self, timeout: float | None = None) -> bool:
-        """Let the running batch end, and no other begin; returns whether it ended within the seconds.
+    def refuse_own_stop(self) -> None:
+        """Prove that it is no batch that asks for the stop.
 
         Raises:
-            LifecycleError: a batch itself asks for it, and would wait for its own end.
+            LifecycleError: it is; it would wait for its own end.
         """
         if threading.current_thread() is self._runner:
             raise LifecycleError(
                 "a batch cannot stop the context that runs it; call stop() from another thread"
             )
+
+    def stop(self, timeout: float | None = None, *, drain: float | None = None) -> bool:
+        """Let the running batch end, and no other begin; returns whether it ended within the seconds.
+
+        Args:
+            timeout: seconds to wait; None waits for ever.
+            drain: run batches of what inputs have taken, for at most so many seconds; None runs none.
+
+        Raises:
+            LifecycleError: a batch itself asks for it, and would wait for its own end.
+        """
+        self.refuse_own_stop()
+        if drain is not None:
+            self._drain_until = self._clock.monotonic() + drain
         self._stopping.set()
+        if drain is not None and self._thread.is_alive():
+            self._thread.join(drain)
         if self._is_planning:
             # A plan waits for a server that is away for as long as it is; no batch has begun, so nothing is cut off.
+            self._drain_until = None
             for stream in self._graph.inputs:
                 stream.close()
         if self._thread.is_alive():
             self._thread.join(timeout)
         else:
+            self._drain()
             self.ended.set()
         return not self._thread.is_alive()
+
+    def _drain(self) -> None:
+        """Run batches until the inputs have nothing left that they took, or the time for it is over."""
+        while self._drain_until is not None and self.error is None:
+            if not any(stream.has_backlog for stream in self._graph.inputs):
+                return
+            if self._clock.monotonic() >= self._drain_until:
+                log.warning("the time for a graceful stop is over; what was received stays in the block log")
+                return
+            self.run_next()
 
     def _run(self) -> None:
         try:
             self.resume()
             while not self._wait_until_due():
                 self.run_next()
+            self._drain()
         except Exception as error:  # noqa: BLE001 - the thread's end: whoever awaits the context gets the error
             self.error = error
         finally:
+            for stream in self._graph.inputs:
+                stream.end_receiving()
             self.ended.set()
 
     def _wait_until_due(self) -> bool:
@@ -199,9 +235,10 @@ class JobScheduler:
             current = Batch(batch.time, batch.ranges, run, batch.watermarks)
             self._tell.attempt()
             try:
-                if not self._has_state:
-                    self._restore_state()
-                return self._run_attempt(current)
+                with translating():
+                    if not self._has_state:
+                        self._restore_state()
+                    return self._run_attempt(current)
             except ExecutorLostError as error:
                 log.warning("batch %d, attempt %d: %s", batch.time, run, error)
                 self._tell.failed(current, error)
@@ -297,8 +334,9 @@ class JobScheduler:
     def _snapshot(self) -> None:
         """Write the shards that have outgrown their deltas to files, at most one for each executor."""
         try:
-            for task in self._checkpoint.snapshots_due(self._executors):
-                self._write_snapshot(task)
+            with translating():
+                for task in self._checkpoint.snapshots_due(self._executors):
+                    self._write_snapshot(task)
         except ExecutorLostError as error:
             log.warning("while a snapshot was written: %s", error)
             self._has_state = False
@@ -309,9 +347,8 @@ class JobScheduler:
         fail_point("before_snapshot")
         begun = self._clock.monotonic()
         codec = next(node.codec for node in self._graph.stateful if node.name == task.operator)
-        shards = self._graph.context.parallelize(range(self._graph.shards), self._graph.shards)
         write = WriteSnapshot(codec, task.version, task.path)
-        for keys, size in self._graph.context.runJob(shards, write, [task.shard]):
+        for keys, size in self._graph.access.snapshot(codec, task.shard, write):
             self._checkpoint.snapshotted(task, keys, size)
             self._tell.snapshot(task, keys, size, self._clock.monotonic() - begun)
 

@@ -16,6 +16,7 @@ from engine.errors import ExecutorLostError
 from engine.reports import StateReport, WriteReport, merged
 from engine.scheduler import listener as events
 from engine.scheduler.accounting import ExecutorWatch, Lags, Stages
+from engine.spelling import Moment
 
 _OF_CHECKPOINT = frozenset({"begin", "commit", "restore"})
 
@@ -51,6 +52,7 @@ class Teller:
         self._lags = Lags(graph.inputs, graph.zero_time)
         self._executors = ExecutorWatch(graph.context)
         self._submitted = self._started = 0
+        self._streams: tuple[str, ...] = ()
         self.stages = Stages(clock)
         """Of the batch that runs."""
 
@@ -59,10 +61,11 @@ class Teller:
     def start(self) -> None:
         """The context has started, where the journal ends."""
         graph, commit = self._graph, self._checkpoint.last_commit
+        self._streams = tuple(stream.name for stream in graph.inputs)
         committed = commit.batch.batch() if commit else None
         self._lags = Lags(graph.inputs, committed.time if committed else graph.zero_time)
         started = events.StreamingListenerStreamingStarted(
-            time=self._clock.wall_ms(),
+            time=Moment(self._clock.wall_ms()),
             app=graph.context.appName,
             master=graph.context.master,
             batch_interval=int(graph.batch_duration),
@@ -87,7 +90,7 @@ class Teller:
     def submitted(self, batch: Batch, due_ms: int) -> None:
         """A batch is planned that was due then."""
         self._submitted = due_ms
-        told = events.StreamingListenerBatchSubmitted(batch, self._lags.before(batch))
+        told = events.StreamingListenerBatchSubmitted(batch, self._lags.before(batch), due_ms, self._streams)
         self._bus.post("onBatchSubmitted", told)
 
     def attempt(self) -> None:
@@ -97,7 +100,8 @@ class Teller:
     def started(self, batch: Batch) -> None:
         """A run of the batch begins."""
         self._started = self._clock.wall_ms()
-        self._bus.post("onBatchStarted", events.StreamingListenerBatchStarted(batch))
+        told = events.StreamingListenerBatchStarted(batch, self._submitted, self._started, self._streams)
+        self._bus.post("onBatchStarted", told)
 
     def output_started(self, time: Time, output: OutputOperation) -> int:
         """An output begins; returns when, milliseconds since the epoch."""
@@ -117,7 +121,7 @@ class Teller:
         letters = (letter for seen in observed for letter in seen.dead_letters)
         times = self._submitted, self._started, self._clock.wall_ms()
         told = events.StreamingListenerBatchCompleted(
-            BatchInfo(batch, *times, done.outputs, _by_reason(letters)),
+            BatchInfo(batch, *times, done.outputs, _by_reason(letters), self._streams),
             done.delta_bytes,
             self.stages.of(*events.RUN_STAGES),
             done.state,

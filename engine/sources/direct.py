@@ -3,11 +3,11 @@
 What passes through the driver for a partition is its range and, when it was read to its end, one report: the largest event
 time and the records that were put aside. A range read twice reports the same.
 
-Owns: EventTime, DirectInputDStream, create_direct_stream.
+Owns: EventTime, DirectInputDStream, RangeRead, ReadRanges, create_direct_stream, with_offset_ranges.
 Never: a client library; the source brings it.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from typing import Any, NamedTuple, cast
@@ -74,10 +74,10 @@ class _ByRange:
     """Merges reports: equal ranges give equal reports, so the newest stands for all."""
 
     def addInPlace(
-        self, reports: dict[OffsetRange, RangeReport], report: RangeReport
+        self, reports: dict[OffsetRange, RangeReport], report: RangeReport | dict[OffsetRange, RangeReport]
     ) -> dict[OffsetRange, RangeReport]:
-        """The reports with one more."""
-        reports[report.offsets] = report
+        """The reports with one more, or with those of a task."""
+        reports.update(report if isinstance(report, dict) else {report.offsets: report})
         return reports
 
     def zero(self, value: dict[OffsetRange, RangeReport]) -> dict[OffsetRange, RangeReport]:
@@ -105,6 +105,8 @@ class ReadRanges:
         return chain.from_iterable(chain.from_iterable(self._slices(read) for read in reads))
 
     def _slices(self, read: RangeRead) -> Iterator[Sequence[Any]]:
+        # A decoder of whole records sees those without a value too, and makes no dead letter.
+        whole: Callable[[RecordSlice], list[Any]] | None = getattr(self._decoder, "records", None)
         make = getattr(self._decoder, "function", None)
         decode = make() if make is not None else self._decoder
         dead: list[DeadLetter] = []
@@ -113,7 +115,7 @@ class ReadRanges:
         for piece in self._source.read(read.offsets):
             if read.reports:
                 created += piece.created()
-            records = _decoded(piece, decode, dead)
+            records = _decoded(piece, decode, dead) if whole is None else whole(piece)
             if self._event_time is not None and records:
                 times = list(map(self._event_time.of, records))
                 if len(times) < len(records):
@@ -121,7 +123,12 @@ class ReadRanges:
                 newest = max(times)
                 largest = newest if largest is None else max(largest, newest)
                 if read.late_before is not None and min(times) < read.late_before:
-                    records = self._without_late(piece, decode, read.late_before, dead)
+                    late_before = read.late_before
+                    records = (
+                        self._without_late(piece, decode, late_before, dead)
+                        if whole is None
+                        else _split_late(piece, zip(records, times, strict=True), late_before, dead)
+                    )
             yield records
         fail_point("run")
         if read.reports:
@@ -146,6 +153,19 @@ class ReadRanges:
                 else:
                     kept.append(value)
         return kept
+
+
+def _split_late(
+    piece: RecordSlice, records: Iterable[tuple[Any, int]], late_before: int, dead: list[DeadLetter]
+) -> list[Any]:
+    """Those of all records of a slice that are not late by their times; the late ones are put aside."""
+    kept = []
+    for index, (record, time) in enumerate(records):
+        if time < late_before:
+            dead.append(_letter(piece.record(index), "late"))
+        else:
+            kept.append(record)
+    return kept
 
 
 def _decoded(piece: RecordSlice, decode: Callable[[bytes], Any] | None, dead: list[DeadLetter]) -> list[Any]:
@@ -181,6 +201,17 @@ def _letter(record: ConsumerRecord, reason: str) -> DeadLetter:
 def _exhaust(records: Iterator[Any]) -> None:
     for _ in records:
         pass
+
+
+def with_offset_ranges(rdd: RDD[Any], ranges: Sequence[OffsetRange]) -> RDD[Any]:
+    """The RDD, which tells its ranges when it is asked for `offsetRanges()`; what is made of it does not.
+
+    Source: HasOffsetRanges of Spark's connector.
+    """
+    told = list(ranges)
+    # On the object, as the RDD is the backend's, and of a type that knows nothing of ranges.
+    rdd.offsetRanges = lambda: list(told)  # type: ignore[attr-defined]
+    return rdd
 
 
 class DirectInputDStream(InputDStream):
@@ -220,33 +251,52 @@ class DirectInputDStream(InputDStream):
 
     def plan(self, time: Time) -> tuple[OffsetRange, ...]:  # noqa: ARG002  the end of the log is now, whatever the time
         """From where the last batch ended to the end of the log, at most the rate times the batch interval."""
-        bounds = sorted(self._source.bounds().items())
-        ranges = tuple(self._plan_partition(place, earliest, end) for place, (earliest, end) in bounds)
-        self._ends = {place: end for place, (_, end) in bounds}
+        bounds = dict(sorted(self._source.bounds().items()))
+        added = {place: limits for place, limits in bounds.items() if place not in self._positions}
+        starts = self._starts(added) if added else {}
+        ranges = tuple(
+            self._plan_partition(
+                place, starts.get(place, self._positions.get(place, earliest)), earliest, end
+            )
+            for place, (earliest, end) in bounds.items()
+        )
+        self._positions.update(starts)
+        self._ends = {place: end for place, (_, end) in bounds.items()}
         self._is_fresh = False
         fail_point("plan")
         return ranges
 
-    def _plan_partition(self, place: TopicPartition, earliest: int, end: int) -> OffsetRange:
-        begin = self._positions.get(place)
-        if begin is None:
-            begin = self._start(place, earliest, end)
+    def _plan_partition(self, place: TopicPartition, begin: int, earliest: int, end: int) -> OffsetRange:
         if not earliest <= begin <= end:
             raise OffsetOutOfRangeError(
                 f"{place.topic}[{place.partition}]: the next offset to read is {begin}, the log holds [{earliest}, {end}); "
                 "records are lost or the topic was made again: restore it, or start with an empty checkpoint folder"
             )
-        until = end
-        if self.max_rate_per_partition is not None:
-            most = max(1, int(self.max_rate_per_partition * self.scope.batch_duration / 1_000))
-            until = min(end, begin + most)
+        most = self._most(place)
+        until = end if most is None else min(end, begin + most)
         return OffsetRange(place.topic, place.partition, begin, until)
+
+    def _most(self, place: TopicPartition) -> int | None:  # noqa: ARG002  one limit for all
+        """How many records a batch takes of a partition; None for no limit."""
+        if self.max_rate_per_partition is None:
+            return None
+        return max(1, int(self.max_rate_per_partition * self.scope.batch_duration / 1_000))
+
+    def _starts(self, added: Mapping[TopicPartition, tuple[int, int]]) -> dict[TopicPartition, int]:
+        """Where partitions begin that the stream has not read yet, by their bounds."""
+        return {place: self._start(place, *limits) for place, limits in added.items()}
 
     def _start(self, place: TopicPartition, earliest: int, end: int) -> int:
         if self._is_fresh and place in self.starting_offsets:
             return self.starting_offsets[place]
         # A partition that was added while the application ran is read from its first record.
         return end if self._is_fresh and self.starts_at_end else earliest
+
+    def compute(self, time: Time) -> RDD[Any] | None:
+        """The records of the batch's ranges, which the RDD tells."""
+        rdd = super().compute(time)
+        ranges = self.scope.batch(time).ranges.get(self.name, ())
+        return None if rdd is None else with_offset_ranges(rdd, ranges)
 
     def range_rdd(self, batch: Batch, ranges: Sequence[OffsetRange]) -> RDD[Any]:
         """The decoded records of the ranges, one partition each."""

@@ -1,6 +1,6 @@
 """librdkafka's clients, with its errors sorted into those that pass and those that stay.
 
-Owns: OffsetConsumer, ClusterClient, GroupClient, Survey, TopicIdentity, Complaints, let_go.
+Owns: OffsetConsumer, ClusterClient, GroupClient, GroupOffset, Survey, TopicIdentity, Complaints, let_go.
 Never: a decision about ranges (kafka_reader.py) or about what the answers mean for a stream (kafka_watch.py).
 """
 
@@ -9,7 +9,7 @@ import threading
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 from confluent_kafka import (
     Consumer,
@@ -72,6 +72,9 @@ _PATIENCE_SECONDS = 15
 _INCOMPLETE_SURVEYS = 3
 """After so many in a row the client is made anew: its own may keep stale leaders for minutes."""
 _LOG_BOUNDS_SECONDS = 1.0
+_TOPIC_NAMES_SECONDS = 2.0
+_GROUP_SECONDS = 5.0
+_INTERNAL_TOPICS = frozenset({"__consumer_offsets", "__transaction_state", "__share_group_state"})
 
 
 class Complaints:
@@ -210,6 +213,14 @@ class TopicIdentity:
     partitions: int
 
 
+class GroupOffset(NamedTuple):
+    """What a group has stored for a partition."""
+
+    offset: int
+    metadata: str
+    """Whatever was stored with it."""
+
+
 @dataclass(slots=True)
 class Survey:
     """What a cluster says of itself at one moment."""
@@ -334,6 +345,17 @@ class ClusterClient:
                 return None, error
         raise SourceError(f"the source was closed while Kafka at {self.address} was asked about {subject}")
 
+    def topic_names(self) -> list[str] | None:
+        """The names of all topics but Kafka's internal ones; None without an answer."""
+        try:
+            names = self._admin.list_topics(timeout=_TOPIC_NAMES_SECONDS).topics
+        except KafkaException as failure:
+            error: KafkaError = failure.args[0]
+            _raise_if_refused(error, "the list of topics")
+            self.trouble = error.str()
+            return None
+        return [name for name in names if name not in _INTERNAL_TOPICS]
+
     def topic_property(self, topic: str, name: str) -> str | None:
         """The value of one of the topic's settings, such as cleanup.policy."""
         resource = ConfigResource(ResourceType.TOPIC, topic)
@@ -353,13 +375,35 @@ class GroupClient:
     """
 
     def __init__(self, properties: Properties, group: str) -> None:
+        self.trouble = ""
+        """What the client last complained of, for a person to read."""
         self._answer: Future[None] = Future()
         self._consumer = _make_consumer({**properties, "group.id": group}, on_commit=self._take_answer)
 
-    def store(self, offsets: Mapping[TopicPartition, int]) -> Future[None]:
+    def stored(self, partitions: Iterable[TopicPartition]) -> dict[TopicPartition, GroupOffset] | None:
+        """The group's offsets of those of the partitions that have one; None without an answer.
+
+        Raises:
+            SourceError: the group may not be read.
+        """
+        asked = [ClientPartition(*partition) for partition in partitions]
+        try:
+            answers = self._consumer.committed(asked, timeout=_GROUP_SECONDS)
+        except KafkaException as failure:
+            error: KafkaError = failure.args[0]
+            _raise_if_refused(error, "the group's offsets")
+            self.trouble = error.str()
+            return None
+        return {
+            TopicPartition(answer.topic, answer.partition): GroupOffset(answer.offset, answer.metadata or "")
+            for answer in answers
+            if answer.offset >= 0
+        }
+
+    def store(self, offsets: Mapping[TopicPartition, int], metadata: str = "") -> Future[None]:
         """Ask for it; the future is done once `poll` has met the answer."""
         self._answer = Future()
-        partitions = [ClientPartition(*partition, offset) for partition, offset in offsets.items()]
+        partitions = [ClientPartition(*partition, offset, metadata) for partition, offset in offsets.items()]
         self._consumer.commit(offsets=partitions, asynchronous=True)
         return self._answer
 

@@ -1,8 +1,13 @@
 """kafkaParams: what the engine sets for every client, what is the user's, and what it cannot be.
 
+Properties go to librdkafka. Most have Kafka's own names there; those of the Java client that have another are renamed, and those that
+have nothing to do there are left out with a log line.
+
 Owns: reader_properties, fresh_start.
 Never: a client.
 """
+
+import logging
 
 from engine.errors import ConfigurationError
 from engine.sources.kafka_client import Properties
@@ -33,6 +38,28 @@ _OWNED: Properties = {
 }
 """Properties on which the engine's exactness rests."""
 
+_LOG = logging.getLogger("engine.sources.kafka")
+
+_RENAMED = {
+    "fetch.max.wait.ms": "fetch.wait.max.ms",
+    "receive.buffer.bytes": "socket.receive.buffer.bytes",
+    "send.buffer.bytes": "socket.send.buffer.bytes",
+    "request.timeout.ms": "socket.timeout.ms",
+}
+"""The Java client's name and librdkafka's."""
+
+_WITHOUT_EFFECT = frozenset(
+    {
+        "default.api.timeout.ms",
+        "exclude.internal.topics",
+        "interceptor.classes",
+        "max.poll.records",
+        "metric.reporters",
+        "partition.assignment.strategy",
+    }
+)
+"""The Java client's own; the engine needs nothing of the kind."""
+
 _DESERIALIZERS = ("key.deserializer", "value.deserializer")
 _RESETS = {
     "earliest": "earliest",
@@ -41,6 +68,8 @@ _RESETS = {
     "latest": "latest",
     "largest": "latest",
     "end": "latest",
+    "none": "none",
+    "error": "none",
 }
 
 
@@ -52,10 +81,14 @@ def reader_properties(kafka_params: Properties) -> dict[str, str | int | float |
     """
     if not kafka_params.get("bootstrap.servers"):
         raise ConfigurationError('kafkaParams have no "bootstrap.servers"; give host:port of a broker')
+    taken: dict[str, str | int | float | bool] = {}
     for name, value in kafka_params.items():
+        if name in _WITHOUT_EFFECT:
+            _LOG.info("kafkaParams set %s, which has no effect here", name)
+            continue
         if name in _DESERIALIZERS:
             raise ConfigurationError(
-                f"kafkaParams set {name} to {value!r}, a class of the JVM; leave it out and give decoder= instead"
+                f"kafkaParams set {name} to {value!r}, a class of the JVM; leave it out and give decoder= instead, or keyDecoder= and valueDecoder="
             )
         if not isinstance(value, str | int | float | bool):
             raise ConfigurationError(
@@ -65,16 +98,17 @@ def reader_properties(kafka_params: Properties) -> dict[str, str | int | float |
             raise ConfigurationError(
                 f"kafkaParams set {name} to {value!r}, which the engine needs at {str(_OWNED[name]).lower()}; leave it out"
             )
+        taken[_RENAMED.get(name, name)] = value
     # The readers join no group; librdkafka wants a name all the same.
     group = f"{kafka_params.get('group.id') or 'dstreams'}-reader"
-    return {**_DEFAULTS, **kafka_params, **_OWNED, "auto.offset.reset": "error", "group.id": group}
+    return {**_DEFAULTS, **taken, **_OWNED, "auto.offset.reset": "error", "group.id": group}
 
 
 def fresh_start(kafka_params: Properties) -> str:
-    """Where a fresh application starts by auto.offset.reset: earliest, or latest as Kafka's own default."""
+    """Where a fresh application starts by auto.offset.reset: earliest, none, or latest as Kafka's own default."""
     reset = str(kafka_params.get("auto.offset.reset", "latest"))
     if reset not in _RESETS:
         raise ConfigurationError(
-            f"kafkaParams set auto.offset.reset to {reset!r}; use earliest or latest, and offsets= for exact places"
+            f"kafkaParams set auto.offset.reset to {reset!r}; use earliest, latest or none, and offsets= for exact places"
         )
     return _RESETS[reset]

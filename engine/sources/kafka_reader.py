@@ -19,7 +19,7 @@ import bisect
 import threading
 from collections.abc import Iterator, Sequence
 
-from confluent_kafka import TIMESTAMP_NOT_AVAILABLE
+from confluent_kafka import TIMESTAMP_CREATE_TIME, TIMESTAMP_LOG_APPEND_TIME, TIMESTAMP_NOT_AVAILABLE
 
 from engine.batch import OffsetRange, TopicPartition
 from engine.errors import OffsetOutOfRangeError, SourceError
@@ -32,7 +32,10 @@ from engine.sources.kafka_client import (
     is_end_of_partition,
     let_go,
 )
+from engine.sources.kafka_records import Decoder, KafkaConsumerRecord
 
+_TIMESTAMP_TYPES = {TIMESTAMP_CREATE_TIME: 0, TIMESTAMP_LOG_APPEND_TIME: 1}
+"""librdkafka's number of a kind of timestamp and that of Kafka's own client."""
 _SLICE_RECORDS = 500
 """Larger slices are slower: they outgrow the garbage collector's first threshold and the cache."""
 _POLL_SECONDS = 0.5
@@ -63,6 +66,25 @@ class KafkaSlice:
         assert partition is not None
         return ConsumerRecord(
             topic, partition, _offset(message), message.timestamp()[1], message.key(), message.value()
+        )
+
+    def consumer_record(
+        self, index: int, key_decoder: Decoder, value_decoder: Decoder
+    ) -> KafkaConsumerRecord:
+        """The record whose value is values[index], with its headers; key and value are decoded when they are asked for."""
+        message = self._messages[index]
+        kind, time = message.timestamp()
+        return KafkaConsumerRecord(
+            message.topic(),  # type: ignore[arg-type]  # only None for errors, here and below
+            message.partition(),  # type: ignore[arg-type]
+            _offset(message),
+            time if kind != TIMESTAMP_NOT_AVAILABLE else -1,
+            message.key(),
+            message.value(),
+            timestampType=_TIMESTAMP_TYPES.get(kind, -1),
+            headers=tuple(message.headers() or ()),  # type: ignore[arg-type]  # a list of pairs, as produced
+            keyDecoder=key_decoder,
+            valueDecoder=value_decoder,
         )
 
     def created(self) -> list[int]:

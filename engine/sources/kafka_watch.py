@@ -3,12 +3,13 @@
 The ends are asked for every batch, in one request; the topics' identities, their partitions and the logs' begins once a second,
 side by side with it. So a batch costs one round trip, and a partition that is added is seen within a second.
 
-Owns: LogWatch, GroupHints.
+Owns: LogWatch, GroupHints, HINT.
 Never: a record, a planned range.
 """
 
+import re
 import threading
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from typing import Any
 
@@ -35,9 +36,16 @@ class LogWatch:
         complaints: Complaints,
         closed: threading.Event,
         clock: Clock | None = None,
+        *,
+        pattern: str | None = None,
     ) -> None:
         self._cluster = cluster
         self._topics = sorted(topics)
+        self._pattern = None if pattern is None else re.compile(pattern)
+        """Topics whose whole name matches are covered too, from when they are seen."""
+        self._refuses_compacted = False
+        self._plain: set[str] = set()
+        """Topics that are known not to be compacted."""
         self._wanted = partitions
         """Empty: all partitions of the topics."""
         self._complaints = complaints
@@ -55,8 +63,11 @@ class LogWatch:
             ConfigurationError: one is.
             SourceError: one does not exist.
         """
+        self._refuses_compacted = True
         self.bounds()
-        for topic in self._topics:
+
+    def _prove_plain(self) -> None:
+        for topic in [name for name in self._topics if name not in self._plain]:
             policy = self._cluster.topic_property(topic, "cleanup.policy")
             while policy is None:
                 self._pause("its settings")
@@ -66,6 +77,7 @@ class LogWatch:
                     f"topic {topic!r} has cleanup.policy={policy}: a batch that is read again would miss records; "
                     "set cleanup.policy=delete on the topic, or declare allowCompacted=True if that is harmless"
                 )
+            self._plain.add(topic)
 
     def bounds(self) -> dict[TopicPartition, tuple[int, int]]:
         """The (begin, end) offsets of every partition now; waits while the cluster is away.
@@ -78,6 +90,8 @@ class LogWatch:
             survey = self._survey()
             fault = self._fault(survey)
             if fault is None and survey.is_complete:
+                if self._refuses_compacted:
+                    self._prove_plain()
                 return self._accept(survey)
             looks += fault is not None
             if fault is not None and (looks >= _LOOKS or not self._ids):
@@ -88,7 +102,7 @@ class LogWatch:
         """Wait for half a second, and then look at everything anew."""
         self._refresh_at = self._clock.monotonic()
         self._complaints.say(
-            f"Kafka at {self._cluster.address} gives no offsets of {', '.join(self._topics)}; "
+            f"Kafka at {self._cluster.address} gives no offsets of {', '.join(self._topics) or 'any topic'}; "
             f"waiting ({self._cluster.trouble or subject})"
         )
         if self._closed.wait(_RETRY_SECONDS):
@@ -98,6 +112,11 @@ class LogWatch:
         now = self._clock.monotonic()
         if now < self._refresh_at:
             return self._cluster.survey((), (), self._ends)
+        if self._pattern is not None:
+            names = self._cluster.topic_names()
+            if names is None:
+                return Survey(is_complete=False)
+            self._topics = sorted({*self._topics, *filter(self._pattern.fullmatch, names)})
         survey = self._cluster.survey(self._topics, self._ends, self._ends)
         if not survey.is_complete or None in survey.topics.values():
             return survey
@@ -155,25 +174,72 @@ class LogWatch:
         return {place: (self._begins[place], self._ends[place]) for place in sorted(self._ends)}
 
 
-class GroupHints:
-    """The group's offsets in Kafka, kept near those of the last commit, for tools that show lag.
+HINT = "a hint of the engine, whose checkpoint is the truth"
+"""Stored with the group's offsets that nobody asked for: a fresh application does not start at them."""
 
-    At most one request is under way; what comes meanwhile goes with the next, and a request that failed is made good by it.
+Told = Callable[[Exception | None], None]
+"""Called when a commit is acknowledged, or has failed."""
+
+
+class GroupHints:
+    """The group's offsets in Kafka: kept near those of the last commit for tools that show lag, or stored as the job asks.
+
+    At most one request is under way; what comes meanwhile goes with the next, and a request that failed is made good by it. Once the job
+    has asked for a commit of its own, the hints cease.
     """
 
     def __init__(self, client: GroupClient, group: str, complaints: Complaints) -> None:
         self._client = client
         self._group = group
         self._complaints = complaints
+        self._metadata = HINT
         self._wanted: dict[TopicPartition, int] = {}
         self._sent: Mapping[TopicPartition, int] = {}
         self._stored: dict[TopicPartition, int] = {}
+        self._waiting: list[Told] = []
+        """Of commits that go with the next request."""
+        self._asked: list[Told] = []
+        """Of commits that went with the request that is under way."""
         self._request: Future[Any] | None = None
 
     def commit(self, ranges: Iterable[OffsetRange]) -> None:
         """Everything before untilOffset is done; never waits, never raises."""
-        self._wanted.update((part.topicPartition(), part.untilOffset) for part in ranges)
+        if self._metadata == HINT:
+            self._wanted.update((part.topicPartition(), part.untilOffset) for part in ranges)
         self._send()
+
+    def store(self, offsets: Mapping[TopicPartition, int], told: Told) -> None:
+        """Store these offsets as the group's own; never waits, never raises."""
+        self.cease()
+        self._wanted.update(offsets)
+        self._waiting.append(told)
+        self._send()
+
+    def cease(self) -> None:
+        """Store only what is asked for from now on: the group's offsets are the job's own."""
+        if self._metadata == HINT:
+            self._metadata = ""
+            self._wanted.clear()
+            self._stored.clear()
+
+    def known(
+        self, partitions: Iterable[TopicPartition], closed: threading.Event
+    ) -> dict[TopicPartition, int]:
+        """The offsets that someone committed for the group, hints aside; waits while the cluster is away.
+
+        Raises:
+            SourceError: the group may not be read, or the source was closed.
+        """
+        wanted = list(partitions)
+        while (found := self._client.stored(wanted)) is None:
+            self._complaints.say(
+                f"Kafka does not give the offsets of group {self._group!r}; waiting ({self._client.trouble})"
+            )
+            if closed.wait(_RETRY_SECONDS):
+                raise SourceError(
+                    f"the source was closed while the offsets of group {self._group!r} were awaited"
+                )
+        return {place: entry.offset for place, entry in found.items() if entry.metadata != HINT}
 
     def _send(self) -> None:
         if self._request is not None:
@@ -182,9 +248,12 @@ class GroupHints:
                 return
             self._settle(self._request)
         news = {place: offset for place, offset in self._wanted.items() if self._stored.get(place) != offset}
+        asked, self._waiting = self._waiting, []
         if news:
-            self._sent = news
-            self._request = self._client.store(news)
+            self._sent, self._asked = news, asked
+            self._request = self._client.store(news, self._metadata)
+        else:
+            _tell(asked, None)
 
     def _settle(self, request: Future[Any]) -> None:
         failure = request.exception()
@@ -195,6 +264,11 @@ class GroupHints:
                 f"the offsets of group {self._group!r} are not up to date in Kafka: {failure}"
             )
         self._request = None
+        asked, self._asked = self._asked, []
+        _tell(
+            asked,
+            None if failure is None else SourceError(f"group {self._group!r} was not committed: {failure}"),
+        )
 
     def flush(self) -> None:
         """Send what is not sent yet, and let go of the client; gives up after a few seconds, as a hint may."""
@@ -202,4 +276,17 @@ class GroupHints:
             self._send()
             if self._request is not None:
                 self._client.poll(_FLUSH_SECONDS)
+        if self._request is not None and self._request.done():
+            self._settle(self._request)
+        lost = [*self._asked, *self._waiting]
+        self._asked, self._waiting = [], []
+        _tell(
+            lost,
+            SourceError(f"group {self._group!r} was not committed: Kafka did not answer before the stop"),
+        )
         self._client.close()
+
+
+def _tell(callbacks: Iterable[Told], failure: Exception | None) -> None:
+    for told in callbacks:
+        told(failure)

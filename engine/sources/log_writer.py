@@ -12,6 +12,7 @@ import logging
 import os
 import secrets
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -159,6 +160,19 @@ class LogWriter:
         self._size += len(frame)
         self._next_offset += len(records)
         return self._next_offset
+
+    def has_segment_before(self, offset: int) -> bool:
+        """Whether a segment lies wholly before an offset."""
+        segments = list_segments(self._folder)
+        return len(segments) > 1 and segments[1].base <= offset
+
+    def delete_before(self, offset: int) -> None:
+        """Delete the segments that lie wholly before an offset; the last one always stays."""
+        segments = list_segments(self._folder)
+        for each, following in pairwise(segments):
+            if following.base > offset:
+                return
+            each.path.unlink()
 
     def close(self) -> None:
         """Let go of the partition; what was appended is durable already."""

@@ -20,6 +20,7 @@ import click
 from engine import LocalContext, StreamingContext
 from engine.dstream.dstream import DStream
 from engine.monitoring import PrometheusListener, StreamingPage
+from engine.rdd.backends import spark_context
 from engine.sinks.api import ResultStore, Table
 from engine.sinks.cassandra import CassandraSink
 from engine.sinks.output import BatchLedger, TableOutput
@@ -96,7 +97,18 @@ def input_of(ssc: StreamingContext, settings: Settings, topic: str) -> DStream[A
     )
 
 
-def build(settings: Settings, context: LocalContext, *, takeover: bool = False) -> StreamingContext:
+def context_of(settings: Settings) -> Any:
+    """What makes RDDs: ours, or a SparkContext; it ends with the `with` block that it is used in.
+
+    Raises:
+        ConfigurationError: the master cannot be used.
+    """
+    if settings.is_on_spark:
+        return spark_context(settings.master, settings.app)
+    return LocalContext(settings.master, settings.app)
+
+
+def build(settings: Settings, context: Any, *, takeover: bool = False) -> StreamingContext:
     """The context with every job of the settings; waits until the results store answers.
 
     Args:
@@ -156,7 +168,9 @@ def run(*, takeover: bool) -> int:
 
     signal.signal(signal.SIGTERM, stop)
     signal.signal(signal.SIGINT, stop)
-    with LocalContext(settings.master, settings.app) as context:
+    with context_of(settings) as context:
+        # A SparkContext takes Ctrl-C for itself when it is made.
+        signal.signal(signal.SIGINT, stop)
         listener = PrometheusListener()
         page = page_of(settings, listener)
         ssc = build(settings, context, takeover=takeover)

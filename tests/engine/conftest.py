@@ -1,10 +1,34 @@
-"""The contexts that operator tests run on: each test runs on both backends."""
+"""The contexts that operator tests run on: each test runs on both embedded backends, and with `-m spark` on a Spark cluster.
 
+A job on Spark costs tenths of a second, so its share of the operator tests is asked for by name: `pytest tests/engine -m spark`.
+"""
+
+import os
 from collections.abc import Iterator
+from typing import Any
 
+import pyspark
 import pytest
 
 from engine import LocalContext
+from tools.stack.spark import SparkCluster
+
+SPARK = pytest.param("spark", marks=[pytest.mark.spark, pytest.mark.slow, pytest.mark.timeout(300)])
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave the operator tests on Spark out, unless the marker is named."""
+    if "spark" in config.option.markexpr:
+        return
+    left_out = [item for item in items if _runs_operators_on_spark(item)]
+    if left_out:
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if not _runs_operators_on_spark(item)]
+
+
+def _runs_operators_on_spark(item: Any) -> bool:
+    callspec = getattr(item, "callspec", None)
+    return callspec is not None and callspec.params.get("context") == "spark"
 
 
 @pytest.fixture(scope="session")
@@ -14,11 +38,32 @@ def local_two() -> Iterator[LocalContext]:
         yield context
 
 
-@pytest.fixture(params=["local", "local[2]"])
-def context(request: pytest.FixtureRequest) -> Iterator[LocalContext]:
-    """Each backend in turn: in this process, and over two others."""
+@pytest.fixture(scope="session")
+def spark_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SparkCluster]:
+    """A master and two workers with one core each, for the whole session; the environment of a driver is set."""
+    before = dict(os.environ)
+    with SparkCluster(tmp_path_factory.mktemp("spark")) as cluster:
+        os.environ.update(cluster.environment)
+        yield cluster
+    os.environ.clear()
+    os.environ.update(before)
+
+
+@pytest.fixture(scope="session")
+def spark_context(spark_cluster: SparkCluster) -> Iterator[pyspark.SparkContext]:
+    """A SparkContext on the cluster, for the whole session."""
+    context = pyspark.SparkContext(master=spark_cluster.master, appName="test")
+    yield context
+    context.stop()
+
+
+@pytest.fixture(params=["local", "local[2]", SPARK])
+def context(request: pytest.FixtureRequest) -> Iterator[Any]:
+    """Each backend in turn: in this process, over two others, and on the cluster."""
     if request.param == "local":
         with LocalContext("local", "test") as made:
             yield made
-    else:
+    elif request.param == "local[2]":
         yield request.getfixturevalue("local_two")
+    else:
+        yield request.getfixturevalue("spark_context")

@@ -1,14 +1,36 @@
 """The life of a context."""
 
+import threading
 import traceback
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from engine import LocalContext, StreamingContext, StreamingContextState
-from engine.errors import ConcurrentRunError, ConfigurationError, LifecycleError, UserFunctionError
+from engine import LocalContext, ManualClock, StreamingContext, StreamingContextState, StreamingListener
+from engine.errors import (
+    ConcurrentRunError,
+    ConfigurationError,
+    CorruptLogError,
+    LifecycleError,
+    StateVersionError,
+    UserFunctionError,
+)
 from engine.sources.kafka import KafkaUtils, PreferConsistent, Subscribe
+from engine.sources.receiver import Receiver
 from engine.testing import run_batches
+from tests.engine.app import START_MS
+from tests.engine.children import wait_until
+
+
+@pytest.fixture(autouse=True)
+def _no_context_is_left() -> Iterator[None]:
+    """A test that failed half way does not fail those after it."""
+    yield
+    active = StreamingContext.getActive()
+    if active is not None:
+        active.stop(stopSparkContext=False)
 
 
 def with_output(context: LocalContext) -> StreamingContext:
@@ -169,3 +191,252 @@ def test_stop_ends_the_backend_when_asked() -> None:
 
     with pytest.raises(LifecycleError, match="the context was stopped"):
         context.parallelize([1]).collect()
+
+
+# The rows of Spark's life cycle, as far as they are not above.
+
+
+def test_refused_start_can_be_mended(context: LocalContext, tmp_path: Path) -> None:
+    """A start that is refused before anything was opened leaves the context as it was: mended, it starts."""
+    first = with_output(context)
+    first.start(thread=False)
+    second = with_output(context)
+    second.queueStream([[("a", 1)]]).updateStateByKey(lambda new, old: sum(new) + (old or 0)).pprint()
+    with pytest.raises(ConfigurationError, match="The checkpoint directory has not been set"):
+        second.start(thread=False)
+    second.checkpoint(tmp_path)
+    with pytest.raises(LifecycleError, match="Only one StreamingContext may be started"):
+        second.start(thread=False)
+    assert second.getState() is StreamingContextState.INITIALIZED
+    first.stop(stopSparkContext=False)
+    second.start(thread=False)
+    assert second.getState() is StreamingContextState.ACTIVE
+    second.stop(stopSparkContext=False)
+
+
+def test_stop_before_the_start_stops_for_good(context: LocalContext) -> None:
+    """A context that was stopped before its start cannot be started."""
+    ssc = with_output(context)
+    ssc.stop(stopSparkContext=False)
+    with pytest.raises(LifecycleError, match="StreamingContext has already been stopped"):
+        ssc.start()
+
+
+def test_nothing_is_added_or_set_after_the_start(context: LocalContext, tmp_path: Path) -> None:
+    """After the start, and after the stop, new inputs and settings are refused with Spark's words."""
+    ssc = with_output(context)
+    ssc.start(thread=False)
+    for stop in (False, True):
+        if stop:
+            ssc.stop(stopSparkContext=False)
+        for add in (
+            lambda: ssc.queueStream([]),
+            lambda: ssc.socketTextStream("127.0.0.1", 9),
+            lambda: ssc.textFileStream(tmp_path),
+        ):
+            with pytest.raises(
+                LifecycleError, match="Adding new inputs, transformations, and output operations"
+            ):
+                add()
+        with pytest.raises(LifecycleError, match="Cannot change the checkpoint directory after"):
+            ssc.checkpoint(tmp_path)
+        with pytest.raises(LifecycleError, match="Cannot change the remember duration after"):
+            ssc.remember(5)
+
+
+def test_await_ends_with_the_stop_of_another_thread(context: LocalContext) -> None:
+    """Awaiting returns None, or whether it ended in time, when another thread stops the context; also when it began before the start."""
+    ssc = with_output(context)
+    assert not ssc.awaitTerminationOrTimeout(0.01)
+    ended: list[bool | None] = []
+    waiting = threading.Thread(target=lambda: ended.append(ssc.awaitTerminationOrTimeout(20)))
+    waiting.start()
+    ssc.start()
+    assert ssc.awaitTermination(0.01) is None  # type: ignore[func-returns-value]
+    ssc.stop(stopSparkContext=False)
+    waiting.join()
+
+    assert ended == [True]
+
+
+def test_every_await_raises_what_ended_the_stream(context: LocalContext) -> None:
+    """An error that ended the stream is raised by every await until and after the stop."""
+    ssc = StreamingContext(context, 0.01)
+    ssc.queueStream([[0]]).map(lambda n: 1 // n).foreachRDD(lambda rdd: rdd.collect())
+    ssc.start()
+    for wait in (ssc.awaitTermination, lambda: ssc.awaitTerminationOrTimeout(20)):
+        with pytest.raises(UserFunctionError, match="ZeroDivisionError"):
+            wait()
+    ssc.stop(stopSparkContext=False)
+    with pytest.raises(UserFunctionError, match="ZeroDivisionError"):
+        ssc.awaitTermination()
+
+
+def test_graceful_stop_leaves_what_is_in_a_queue(context: LocalContext) -> None:
+    """A graceful stop takes no more items of a queue, as in Spark; they are still in it."""
+    seen: list[list[int]] = []
+    ssc = StreamingContext(context, 1.0, clock=ManualClock(START_MS), everyInterval=True)
+    ssc.queueStream([[1], [2], [3]]).foreachRDD(lambda rdd: seen.append(rdd.collect()))
+    ssc.start(thread=False)
+    ssc.runBatch()
+    ssc.stop(stopSparkContext=False, stopGraceFully=True)
+
+    assert seen == [[1]]
+
+
+def test_stop_within_a_listener_is_refused(context: LocalContext) -> None:
+    """A listener that stops the context is refused with Spark's words, and the stream goes on."""
+    ssc = with_output(context)
+    refused: list[str] = []
+
+    class Stops(StreamingListener):
+        def onBatchCompleted(self, _: Any) -> None:
+            try:
+                ssc.stop()
+            except LifecycleError as error:
+                refused.append(str(error))
+
+    ssc.addStreamingListener(Stops())
+    ssc.start(thread=False)
+    ssc.runBatch()
+    assert ssc.getState() is StreamingContextState.ACTIVE
+    ssc.stop(stopSparkContext=False)
+
+    assert "Cannot stop StreamingContext within listener bus thread." in refused[0]
+
+
+def test_removed_listener_is_told_no_more(context: LocalContext) -> None:
+    """A listener hears from when it is added to when it is removed; removing one that was never added is no error."""
+    heard: list[str] = []
+
+    class Hears(StreamingListener):
+        def onBatchCompleted(self, _: Any) -> None:
+            heard.append("batch")
+
+    ssc, listener = with_output(context), Hears()
+    ssc.removeStreamingListener(listener)
+    ssc.addStreamingListener(listener)
+    ssc.start(thread=False)
+    ssc.runBatch()
+    ssc.removeStreamingListener(listener)
+    ssc.runBatch()
+    ssc.stop(stopSparkContext=False)
+
+    assert heard == ["batch"]
+
+
+def test_active_context_is_found_or_made(context: LocalContext, tmp_path: Path) -> None:
+    """GetActiveOrCreate gives the context that runs, else the function's, with checkpoints where a path is given."""
+    made = StreamingContext.getActiveOrCreate(None, lambda: with_output(context))
+    assert made._folder is None
+    kept = StreamingContext.getActiveOrCreate(tmp_path, lambda: with_output(context))
+    assert kept._folder == tmp_path
+    kept.start(thread=False)
+
+    assert StreamingContext.getActiveOrCreate(None, lambda: with_output(context)) is kept
+    assert StreamingContext.getActive() is kept
+    kept.stop(stopSparkContext=False)
+
+
+@pytest.mark.parametrize("function", [None, 5, "setup"])
+def test_setup_function_must_be_one(tmp_path: Path, function: Any) -> None:
+    """What is no function is refused with PySpark's words, and so is a function that makes no context."""
+    with pytest.raises(TypeError, match=r"^setupFunc should be callable\.$"):
+        StreamingContext.getActiveOrCreate(tmp_path, function)
+    with pytest.raises(TypeError, match=r"^setupFunc should be callable\.$"):
+        StreamingContext.getOrCreate(tmp_path, function)
+    with pytest.raises(TypeError, match="setupFunc should return a StreamingContext, and returned None"):
+        StreamingContext.getOrCreate(tmp_path, lambda: None)  # type: ignore[arg-type, return-value]
+
+
+def corrupt(folder: Path) -> None:
+    """Damage an acknowledged record of the journal."""
+    (segment,) = (folder / "test" / "journal").glob("*.log")
+    data = bytearray(segment.read_bytes())
+    data[len(data) // 2] ^= 1
+    segment.write_bytes(data)
+
+
+@pytest.mark.parametrize("name", ["damaged", "of another job"])
+def test_create_on_error_moves_a_bad_folder_aside(context: LocalContext, tmp_path: Path, name: str) -> None:
+    """A damaged folder, or one with another job's state, is refused; with createOnError it is moved aside and the start is fresh."""
+    seen: list[Any] = []
+
+    def setup(operator: str = "total") -> StreamingContext:
+        ssc = StreamingContext(context, 1.0, clock=ManualClock(START_MS), everyInterval=True)
+        totals = ssc.queueStream([[("a", 1)] for _ in range(3)]).updateStateByKey(
+            lambda new, old: sum(new) + (old or 0), name=operator
+        )
+        totals.foreachRDD(lambda rdd: seen.append(rdd.collect()))
+        return ssc
+
+    ssc = StreamingContext.getOrCreate(tmp_path, setup)
+    ssc.start(thread=False)
+    for _ in range(3):
+        ssc.runBatch()
+    ssc.stop(stopSparkContext=False)
+    if name == "damaged":
+        corrupt(tmp_path)
+    operator = "total" if name == "damaged" else "sum"
+    with pytest.raises((CorruptLogError, StateVersionError)):
+        StreamingContext.getOrCreate(tmp_path, lambda: setup(operator)).start(thread=False)
+    again = StreamingContext.getOrCreate(tmp_path, lambda: setup(operator), createOnError=True)
+    again.start(thread=False)
+    again.runBatch()
+    again.stop(stopSparkContext=False)
+
+    assert seen == [[("a", 1)], [("a", 2)], [("a", 3)], [("a", 1)]]
+    assert {path.name for path in tmp_path.iterdir()} == {"test", "test.damaged-1"}
+
+
+def test_create_on_error_takes_no_folder_from_another_process(context: LocalContext, tmp_path: Path) -> None:
+    """A folder that another process holds is refused, createOnError or not."""
+    holder = with_output(context)
+    holder.checkpoint(tmp_path)
+    holder.start(thread=False)
+    StreamingContext._active = None
+    with pytest.raises(ConcurrentRunError, match="in use by another process"):
+        StreamingContext.getOrCreate(tmp_path, lambda: with_output(context), createOnError=True).start()
+    holder.stop(stopSparkContext=False)
+
+    assert [path.name for path in tmp_path.iterdir()] == ["test"]
+
+
+def test_context_makes_its_backend_from_a_master() -> None:
+    """Without a SparkContext the master and the name make one, which stop() ends; beside one they are refused."""
+    ssc = StreamingContext(master="local", appName="made", batchDuration=0.5)
+    assert (ssc.sparkContext.master, ssc.sparkContext.appName) == ("local", "made")
+    with pytest.raises(
+        ConfigurationError, match="master='local' and appName=None were given beside a sparkContext"
+    ):
+        StreamingContext(ssc.sparkContext, 1.0, master="local")
+    ssc.stop()
+    with pytest.raises(LifecycleError, match="the context was stopped"):
+        ssc.sparkContext.parallelize([1]).collect()
+
+
+@pytest.mark.parametrize("seconds", [0, -1])
+def test_remember_is_above_nothing(context: LocalContext, seconds: float) -> None:
+    """A remember duration that is not above 0 is refused with its value."""
+    with pytest.raises(ConfigurationError, match=f"remember is {seconds} s; give a number above 0"):
+        StreamingContext(context, 1.0).remember(seconds)
+
+
+def test_receivers_end_with_the_stream_that_failed(context: LocalContext) -> None:
+    """When an error ends the stream, its receivers stop too, though nobody awaits it."""
+
+    class Waits(Receiver):
+        stopped = threading.Event()
+
+        def onStart(self) -> None:
+            self.store([0])
+
+        def onStop(self) -> None:
+            self.stopped.set()
+
+    receiver = Waits()
+    ssc = StreamingContext(context, 0.01)
+    ssc.receiverStream(receiver).map(lambda n: 1 // n).foreachRDD(lambda rdd: rdd.collect())
+    ssc.start()
+    wait_until(receiver.stopped.is_set, "the receiver's end")
+    ssc.stop(stopSparkContext=False)

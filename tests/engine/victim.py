@@ -15,7 +15,7 @@ from operator import add, sub
 from pathlib import Path
 from typing import Any
 
-from engine import LocalContext, ManualClock, StreamingContext, failpoints
+from engine import LocalContext, ManualClock, State, StateSpec, StreamingContext, failpoints
 from engine.dstream.dstream import DStream
 from engine.dstream.run import batch_time
 from engine.sinks.api import ResultStore, Table
@@ -37,12 +37,18 @@ PAD = "x" * 3_000
 TOTALS = Table("totals", columns=("key", "n"), key=("key",))
 WINDOWS = Table("windows", columns=("at", "key", "n"), key=("at", "key"))
 HISTORY = Table("history", columns=("at", "key", "ns"), key=("at", "key"))
+SESSIONS = Table("sessions", columns=("at", "key", "n"), key=("at", "key"))
+OPEN = Table("open_sessions", columns=("at", "key", "n"), key=("at", "key"))
+INITIAL = {"session-0": (1_000, PAD), "session-old": (7, PAD)}
+"""Sums of sessions before the first batch."""
 COUNTS = Table("counts", columns=("at", "n"), key=("at",))
 _HIDDEN = "batch INTEGER, _written INTEGER NOT NULL DEFAULT 0, _deleted INTEGER NOT NULL DEFAULT 0"
 _SCHEMA = f"""
 CREATE TABLE totals (key TEXT NOT NULL, n INTEGER, {_HIDDEN}, PRIMARY KEY (key)) WITHOUT ROWID;
 CREATE TABLE windows (at INTEGER NOT NULL, key TEXT NOT NULL, n INTEGER, {_HIDDEN}, PRIMARY KEY (at, key)) WITHOUT ROWID;
 CREATE TABLE history (at INTEGER NOT NULL, key TEXT NOT NULL, ns TEXT, {_HIDDEN}, PRIMARY KEY (at, key)) WITHOUT ROWID;
+CREATE TABLE sessions (at INTEGER NOT NULL, key TEXT NOT NULL, n INTEGER, {_HIDDEN}, PRIMARY KEY (at, key)) WITHOUT ROWID;
+CREATE TABLE open_sessions (at INTEGER NOT NULL, key TEXT NOT NULL, n INTEGER, {_HIDDEN}, PRIMARY KEY (at, key)) WITHOUT ROWID;
 CREATE TABLE counts (at INTEGER NOT NULL, n INTEGER, {_HIDDEN}, PRIMARY KEY (at)) WITHOUT ROWID;
 CREATE TABLE dead_letters (topic TEXT NOT NULL, partition INTEGER NOT NULL, record_offset INTEGER NOT NULL,
     reason TEXT, value BLOB, {_HIDDEN}, PRIMARY KEY (topic, partition, record_offset)) WITHOUT ROWID;
@@ -62,6 +68,11 @@ def key_of(number: int) -> tuple[str, int]:
     return f"key-{number % 4 if number % 9 else 'rare'}", number
 
 
+def session_of(number: int) -> str:
+    """The key of a number's session: it has numbers for a batch or two, is idle for four, and comes back."""
+    return f"session-{number // 15 % 4}"
+
+
 def prepare(folder: Path) -> None:
     """Write the log and make the tables."""
     create_topic(folder / "log", TOPIC, PARTITIONS)
@@ -77,8 +88,19 @@ def total(values: list[int], state: tuple[int, str] | None) -> tuple[int, str]:
     return sum(values) + (state[0] if state else 0), PAD
 
 
+def visit(
+    time: int, key: str, number: int | None, state: State[tuple[int, str]]
+) -> tuple[int, str, int] | None:
+    """Adds up, and gives the sum when the session ends."""
+    known = state.get()[0] if state.exists() else 0
+    if state.isTimingOut():
+        return int(time), key, known
+    state.update((known + (number or 0), PAD))
+    return None
+
+
 def build(ssc: StreamingContext, numbers: DStream[int], store: ResultStore) -> None:
-    """State, a window with an inverse, a plain window, a window over state, and outputs that do not read what they get."""
+    """State, windows of each kind, sessions that time out, and outputs that do not read what they get."""
     pairs = numbers.map(key_of)
     totals = pairs.updateStateByKey(total, name="totals").mapValues(lambda state: state[0])
     totals.foreachRDD(lambda rdd: rdd.take(1), name="takes one")
@@ -94,6 +116,12 @@ def build(ssc: StreamingContext, numbers: DStream[int], store: ResultStore) -> N
     counts = numbers.window(3, 2).count()
     counts.map(lambda n: (int(batch_time()), n)).foreachRDD(
         TableOutput(store, COUNTS, 2), name="counts table"
+    )
+    spec = StateSpec.function(visit).initialState(INITIAL).timeout(1)
+    sessions = numbers.map(lambda n: (session_of(n), n)).mapWithState(spec, name="sessions")
+    sessions.foreachRDD(TableOutput(store, SESSIONS, 2), name="sessions table")
+    sessions.stateSnapshots().map(lambda pair: (int(batch_time()), pair[0], pair[1][0])).foreachRDD(
+        TableOutput(store, OPEN, 2), name="open sessions table"
     )
     numbers.foreachRDD(lambda rdd: None, name="reads nothing")
 
@@ -178,11 +206,30 @@ def time_of(batch: int) -> int:
     return START_MS + batch * 1_000
 
 
+def sessions() -> tuple[list[tuple[Any, ...]], list[tuple[Any, ...]]]:
+    """The rows of ended and of open sessions."""
+    states = {key: (1, n) for key, (n, _) in INITIAL.items()}
+    ended: list[tuple[Any, ...]] = []
+    still_open: list[tuple[Any, ...]] = []
+    for batch in range(1, BATCHES + 1):
+        at = time_of(batch)
+        for number in numbers_of(batch):
+            key = session_of(number)
+            states[key] = batch, number + (states[key][1] if key in states else 0)
+        idle = [key for key, (touched, _) in states.items() if touched < batch - 1]
+        ended += [(at, key, states.pop(key)[1], at) for key in idle]
+        still_open += [(at, key, n, at) for key, (_, n) in states.items()]
+    return sorted(ended), sorted(still_open)
+
+
 def expected() -> dict[str, list[tuple[Any, ...]]]:
     """Every table but the ledger's attempts, by hand."""
     slides = range(2, BATCHES + 1, 2)
     totals = {batch: sums(range(1, batch + 1)) for batch in range(1, BATCHES + 1)}
+    ended, still_open = sessions()
     return {
+        "sessions": ended,
+        "open_sessions": still_open,
         "totals": sorted((key, n, time_of(BATCHES)) for key, n in totals[BATCHES].items()),
         "windows": sorted(
             (time_of(end), key, n, time_of(end))
@@ -222,8 +269,9 @@ def found(folder: Path) -> dict[str, list[tuple[Any, ...]]]:
         (topic, partition, n, batch) for topic, partition, n, _, _, batch in rows(folder, "dead_letters")
     ]
     ledger = [(batch, json.loads(ranges)) for _, _, _, _, ranges, batch in rows(folder, "ledger")]
+    tables = ("totals", "windows", "history", "counts", "sessions", "open_sessions")
     return {
-        **{table: rows(folder, table) for table in ("totals", "windows", "history", "counts")},
+        **{table: rows(folder, table) for table in tables},
         "dead_letters": letters,
         "ledger": sorted(ledger),
     }

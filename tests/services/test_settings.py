@@ -96,8 +96,9 @@ def test_settings_are_frozen() -> None:
         ("APP", "a/b", "letters, digits"),
         ("JOBS", "page_totals,nothing", "choose from campaign_windows, trending_pages, page_totals"),
         ("JOBS", "page_totals,page_totals", "each only once"),
-        ("MASTER", "yarn", "local, local[N] or local[*]"),
-        ("MASTER", "local[0]", "local, local[N] or local[*]"),
+        ("MASTER", "yarn", "local, local[N], local[*] or spark://HOST:PORT"),
+        ("MASTER", "local[0]", "local, local[N], local[*] or spark://HOST:PORT"),
+        ("MASTER", "spark://host", "local, local[N], local[*] or spark://HOST:PORT"),
         ("BATCH_SECONDS", "0", "greater than 0"),
         ("BATCH_SECONDS", "0.0001", "whole number of milliseconds"),
         ("BATCH_SECONDS", "nan", "less than or equal to"),
@@ -120,6 +121,17 @@ def test_malformed_value_is_refused_in_one_sentence(
     )
     assert remedy in sentence
     assert "\n" not in sentence
+
+
+@pytest.mark.parametrize(
+    ("master", "is_on_spark"),
+    [("local[4]", False), ("spark://127.0.0.1:7077", True), ("spark://one:7077,two:7077", True)],
+)
+def test_a_cluster_is_a_master_too(master: str, is_on_spark: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """MASTER names executors of this machine or a Spark cluster, with its standby masters behind commas."""
+    monkeypatch.setenv("MASTER", master)
+
+    assert load_settings().is_on_spark == is_on_spark
 
 
 def test_two_ports_must_not_be_the_same(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,6 +1,8 @@
 """`make bench`: the engine beside the hand-written loop on one Kafka topic, and the fixed cost of a batch.
 
 `python -m tools.bench metrics`: the engine with its metrics beside itself without them.
+`python -m tools.bench rdd`: wide operations on the embedded backend beside PySpark's, and the memory of a shuffle of 2 GB.
+`python -m tools.bench state`: keyed state beside a bare dict.
 
 Owns: the command and its table.
 Never: a verdict in a test; it prints ratios, and says by how much a budget is missed.
@@ -21,8 +23,10 @@ from rich.table import Table
 from engine.errors import ConfigurationError
 from services.settings import REPOSITORY, exit_code, load_settings
 from services.topics import KafkaAdmin, Topic
+from tools.bench import rdd as wide
 from tools.bench.fixed import FixedCost, fixed_cost
 from tools.bench.metrics import CASES, Cost, compare
+from tools.bench.state import state_cost
 from tools.bench.yahoo import PARTITIONS, Run, fill, run_engine, run_loop, truth
 from tools.stack.api import Stack
 
@@ -34,6 +38,15 @@ BUDGET_CPU = 1.25
 """Most CPU seconds a million events as a multiple of the loop's."""
 BUDGET_METRICS = 1.02
 """Most CPU seconds a million events with metrics as a multiple of those without."""
+BUDGET_WIDE = 2.0
+"""Least time of PySpark's wide operations as a multiple of ours."""
+BUDGET_SHUFFLE_MB = 1_000
+"""Most MB of memory, driver and executors together, of a shuffle of 2 GB."""
+
+BUDGET_STATE = 2.5
+"""Most CPU of a batch of updates as a multiple of the bare dict's."""
+BUDGET_GROWTH = 1.3
+"""Most CPU of a batch over all keys as a multiple of one over a tenth of them."""
 
 
 def run(events: int, rounds: int, batch_records: int) -> int:
@@ -155,6 +168,64 @@ def _metrics_budget(console: Console, cost: Cost, other: Cost) -> None:
     _budget(console, label, cost.of(other), BUDGET_METRICS, at_least=False)
 
 
+def run_state(keys: int, updates: int, batches: int) -> int:
+    """Measure few and many keys on both masters, print a table."""
+    console = Console(width=min(Console().width, 100))
+    folder = REPOSITORY / ".bench"
+    folder.mkdir(exist_ok=True)
+    table = Table(title=f"mapWithState, {updates:,} updates a batch, load {os.getloadavg()[0]:.1f}")
+    for column in ("", "keys", "CPU ms of a dict", "CPU ms of a batch", "ratio", "MB"):
+        table.add_column(column, justify="left" if not column else "right")
+    costs = [
+        state_cost(master, count, updates, batches, folder)
+        for master in ("local", "local[2]")
+        for count in (keys // 10, keys)
+    ]
+    for cost in costs:
+        figures = f"{cost.dict_ms:.0f}", f"{cost.batch_ms:.0f}", f"{cost.ratio:.1f}"
+        table.add_row(cost.master, f"{cost.keys:,}", *figures, f"{cost.memory_bytes / 1e6:,.0f}")
+    console.print(table)
+    for few, many in (costs[:2], costs[2:]):
+        _budget(console, f"batch of the dict's, {many.master}", many.ratio, BUDGET_STATE, at_least=False)
+        growth = many.batch_ms / few.batch_ms
+        _budget(
+            console, f"growth with ten times the keys, {many.master}", growth, BUDGET_GROWTH, at_least=False
+        )
+    return 0
+
+
+def run_rdd(records: int, rounds: int, megabytes: int) -> int:
+    """Measure the memory of the large shuffle, then each operation on both sides in turn; print a table each."""
+    console = Console(width=min(Console().width, 100))
+    if megabytes:
+        big = wide.big_shuffle(megabytes)
+        console.print(
+            f"shuffle of {megabytes:,} MB: {big.seconds:.1f} s, {big.file_bytes / 1e6:,.0f} MB in shuffle files, "
+            f"{big.spilled_bytes / 1e6:,.0f} MB laid aside"
+        )
+        peak = big.peak_bytes / 1e6
+        _budget(console, "peak MB of driver and executors", peak, BUDGET_SHUFFLE_MB, at_least=False)
+    if not wide.HAS_SPARK:
+        console.print(
+            "PySpark is not installed, so there is nothing to compare with; install the extra spark."
+        )
+    with Progress(console=console) as progress:
+        bar = progress.add_task("both sides in turn", total=wide.steps(rounds))
+        rows = wide.compare(records, rounds, partial(progress.advance, bar))
+    table = Table(
+        title=f"{records:,} records in memory, local[{wide.CORES}], least of {rounds}, load {os.getloadavg()[0]:.1f}"
+    )
+    for column in ("operation", "here, s", "PySpark, s", "ratio"):
+        table.add_column(column, justify="left" if column == "operation" else "right")
+    for row in rows:
+        theirs = ("-", "-") if row.spark is None else (f"{row.spark:.2f}", f"{row.ratio:.1f}")
+        table.add_row(row.operation, f"{row.here:.2f}", *theirs)
+    console.print(table)
+    if wide.HAS_SPARK:
+        _budget(console, "least ratio", min(row.ratio for row in rows), BUDGET_WIDE, at_least=True)
+    return 0
+
+
 @click.group(invoke_without_command=True)
 @click.pass_context
 @click.option("--events", default=2_000_000, show_default=True, help="Events in the topic.")
@@ -188,6 +259,32 @@ def metrics(events: int, pairs: int, against: Path | None) -> None:
     Needs no server. Exit codes: 0 done, 2 refused.
     """
     sys.exit(exit_code(lambda: run_metrics(events, pairs, against)))
+
+
+@command.command()
+@click.option("--keys", default=1_000_000, show_default=True, help="Keys in the state.")
+@click.option("--updates", default=100_000, show_default=True, help="Updates in each batch.")
+@click.option("--batches", default=7, show_default=True, help="Batches that are measured.")
+def state(keys: int, updates: int, batches: int) -> None:
+    """Measure mapWithState with a timeout and durable deltas beside a bare dict.
+
+    Needs no server. Exit codes: 0 done, 2 refused.
+    """
+    sys.exit(exit_code(lambda: run_state(keys, updates, batches)))
+
+
+@command.command()
+@click.option("--records", default=1_000_000, show_default=True, help="Records of each operation.")
+@click.option("--rounds", default=5, show_default=True, help="How often each side runs.")
+@click.option(
+    "--megabytes", default=2_000, show_default=True, help="Size of the large shuffle; 0 leaves it out."
+)
+def rdd(records: int, rounds: int, megabytes: int) -> None:
+    """Measure wide operations beside PySpark's, on two cores and with the data in memory, and the memory of a large shuffle.
+
+    Needs no server; PySpark is the extra `spark`. Exit codes: 0 done, 2 refused.
+    """
+    sys.exit(exit_code(lambda: run_rdd(records, rounds, megabytes)))
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ import fcntl
 import os
 import signal
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -33,6 +34,7 @@ from tools.demo.view import (
 )
 from tools.demo.watch import Sample, Watch
 from tools.stack.api import Stack
+from tools.stack.spark import SparkCluster
 from tools.stack.status import pages
 from tools.verify import Verdict, verify
 
@@ -42,6 +44,8 @@ INTERRUPTED = 130
 _LOOK_SECONDS = 0.5
 _PLAIN_SECONDS = 4.0
 _RECOVERY_SECONDS = 60.0
+_SPARK_RECOVERY_SECONDS = 240.0
+"""A driver is a JVM, and gets its executors when the master has given up the old ones."""
 
 
 @click.command(context_settings={"max_content_width": 80, "help_option_names": ["-h", "--help"]})
@@ -56,7 +60,15 @@ _RECOVERY_SECONDS = 60.0
     "--kill-after", type=click.FloatRange(min=1), help="Seconds until the kill. [default: 20, embedded 12]"
 )
 @click.option("--go-on", type=click.FloatRange(min=1), help="Seconds after the recovery. [default: 10]")
-def command(data_dir: Path, kill_after: float | None, go_on: float | None) -> None:
+@click.option(
+    "--backend",
+    type=click.Choice(["local", "spark"]),
+    default="local",
+    show_default=True,
+    envvar="BACKEND",
+    help="spark: a standalone cluster of two workers; one is killed as well.",
+)
+def command(data_dir: Path, kill_after: float | None, go_on: float | None, backend: str) -> None:
     """Run the whole pipeline for about a minute, kill its engine with -9 in the middle, and prove every row.
 
     With Java 17 and Maven it starts a real Kafka and a real Cassandra; without them, or with
@@ -66,10 +78,10 @@ def command(data_dir: Path, kill_after: float | None, go_on: float | None) -> No
     Exit codes: 0 every row of every job's table is exact, 1 not, 2 refused.
     """
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    sys.exit(exit_code(lambda: run(data_dir, kill_after, go_on)))
+    sys.exit(exit_code(lambda: run(data_dir, kill_after, go_on, backend)))
 
 
-def run(data_dir: Path, kill_after: float | None, go_on: float | None) -> int:
+def run(data_dir: Path, kill_after: float | None, go_on: float | None, backend: str) -> int:
     """Choose a stack and show the demo on it."""
     settings, line, hint = choose(load_settings(), REPOSITORY / data_dir)
     click.echo(line)
@@ -79,10 +91,21 @@ def run(data_dir: Path, kill_after: float | None, go_on: float | None) -> int:
         kill_after = 20.0 if settings.stack == "processes" else 12.0
     with _alone(settings.data_dir):
         try:
+            if backend == "spark":
+                return _on_spark(settings, kill_after, go_on or 20.0)
             return Demo(settings, Console()).run(kill_after, go_on or 10.0)
         except KeyboardInterrupt:
             click.echo("interrupted; everything that the demo started has been stopped")
             return INTERRUPTED
+
+
+def _on_spark(settings: Settings, kill_after: float, go_on: float) -> int:
+    """The demo with its jobs on a Spark cluster of its own."""
+    with tempfile.TemporaryDirectory(prefix="demo-spark-") as folder:
+        click.echo("backend: a standalone Spark cluster, one master and two workers")
+        with SparkCluster(Path(folder)) as cluster:
+            own = settings.model_copy(update={"master": cluster.master})
+            return Demo(own, Console(), cluster).run(kill_after, go_on)
 
 
 class Demo:
@@ -91,15 +114,23 @@ class Demo:
     Args:
         settings: of the demo's own stack.
         console: where it is shown.
+        cluster: that computes the jobs; None for executors of our own.
     """
 
-    def __init__(self, settings: Settings, console: Console) -> None:
+    def __init__(self, settings: Settings, console: Console, cluster: SparkCluster | None = None) -> None:
+        self._cluster = cluster
+        self._patience = _RECOVERY_SECONDS if cluster is None else _SPARK_RECOVERY_SECONDS
         self._settings = settings
         self._console = console
         self._story = Story(addresses="  ".join(" ".join(page) for page in pages(settings).items()))
         self._last: Sample | None = None
         self._kills = 0
-        self._stack = Stack(settings, report=self._report, is_tied=True)
+        self._stack = Stack(
+            settings,
+            report=self._report,
+            is_tied=True,
+            environment={} if cluster is None else cluster.environment,
+        )
         self._show: Callable[[str], None] = click.echo
         self._began = 0.0
 
@@ -120,6 +151,8 @@ class Demo:
     def _watch_and_kill(self, kill_after: float, go_on: float) -> None:
         self._began = time.monotonic()
         with contextlib.closing(Watch(self._settings)) as watch, self._screen(watch) as look:
+            if self._cluster is not None:
+                self._kill_worker(self._cluster, kill_after / 2, watch, look)
             self._story.now = f"running; kill -9 of the engine at {minutes(kill_after)}"
             self._until(kill_after, look)
             before = watch.progress.newest().time
@@ -133,13 +166,36 @@ class Demo:
             self._until(self._story.seconds + go_on, look)
             self._last = watch.look()
 
+    def _kill_worker(
+        self, cluster: SparkCluster, kill_after: float, watch: Watch, look: Callable[[], None]
+    ) -> None:
+        """Kill a worker with all its processes, and start another; the batch under way goes on by itself."""
+        self._story.now = f"running on Spark; kill -9 of a worker at {minutes(kill_after)}"
+        deadline = time.monotonic() + self._patience
+        while self._story.seconds < kill_after or not watch.progress.newest().time:
+            if time.monotonic() > deadline:
+                raise StreamingError(f"no batch within {self._patience:g} s after the start")
+            look()
+            time.sleep(_LOOK_SECONDS)
+        name, before, killed = cluster.busiest_worker(), watch.progress.newest().time, time.time()
+        pid = cluster.kill_worker(name)
+        self._story.tell(f"kill -9 of Spark's {name} with its executor, pid {pid}")
+        cluster.add_worker()
+        self._story.now = "a worker is killed; another one starts"
+        while watch.progress.newest().time <= before:
+            if time.time() > killed + self._patience:
+                raise StreamingError(f"no new commit within {self._patience:g} s after the kill of {name}")
+            look()
+            time.sleep(_LOOK_SECONDS)
+        self._story.tell(f"next commit {time.time() - killed:.1f} s after the worker's death")
+
     def _await_commit(self, watch: Watch, before: int, killed: float, look: Callable[[], None]) -> str:
         """Wait for the first new commit; returns what the recovery took, in words."""
-        deadline = time.monotonic() + _RECOVERY_SECONDS
+        deadline = time.monotonic() + self._patience
         due = 0.0
         while watch.progress.newest().time <= before:
             if time.monotonic() > deadline:
-                raise StreamingError(f"no new commit within {_RECOVERY_SECONDS:g} s after the kill")
+                raise StreamingError(f"no new commit within {self._patience:g} s after the kill")
             if time.monotonic() >= due:
                 look()
                 due = time.monotonic() + _LOOK_SECONDS

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.checkpoint.codec import StateCodec, is_plain
+from engine.checkpoint.codec import StateCodec, TimedCodec, is_plain
 from engine.errors import StateVersionError
 
 text = st.text(st.characters(codec="utf-8"))
@@ -139,3 +139,75 @@ def test_foreign_bytes_are_refused(data: bytes) -> None:
         return
     assert isinstance(pairs, list)
     assert isinstance(gone, list)
+
+
+# What is written.
+
+
+@pytest.mark.parametrize(
+    ("types", "pairs", "gone", "data"),
+    [
+        ((str, int), [("a", 5)], ["b"], "929192a1610591a162"),
+        (
+            (None, None),
+            [("a", (1, [2.5, None])), (1 << 70, {"k": b"x"})],
+            ["b", ("t", 1)],
+            (
+                "929292a161c70d01920192cb4004000000000000c092c7160231313830353931363230373137343131333033343234c707039192"
+                "a16bc4017892a162d60192a17401"
+            ),
+        ),
+    ],
+    ids=["declared", "tagged"],
+)
+def test_the_bytes_are_those_on_the_volumes(types: tuple[Any, Any], pairs: Any, gone: Any, data: str) -> None:
+    """The bytes are those that earlier versions wrote and read."""
+    assert StateCodec("op", *types).encode(pairs, gone).hex() == data
+
+
+@pytest.mark.parametrize(
+    ("types", "pair"),
+    [
+        ((str, int), ("a", "x")),
+        ((str, int), (1, 1)),
+        ((int, None), ("a", [1])),
+        ((None, str), ("a", b"x")),
+        ((str, tuple[int, int]), ("a", (1, "x"))),
+    ],
+)
+@pytest.mark.parametrize("is_timed", [False, True])
+def test_what_would_not_come_back_is_refused(
+    types: tuple[Any, Any], pair: tuple[Any, Any], is_timed: bool
+) -> None:
+    """A key or state of another than its declared type is refused when it is written, with operator, value and remedy."""
+    codec = TimedCodec("op", *types) if is_timed else StateCodec("op", *types)
+    kept = (pair[0], (1_000, pair[1])) if is_timed else pair
+
+    with pytest.raises(
+        TypeError, match=r"operator 'op' holds .* not of the declared types .*; declare keyType="
+    ):
+        codec.encode([kept], [])
+
+
+def test_a_copy_that_would_not_come_back_is_refused() -> None:
+    """A state that can change in place is proven when it is copied."""
+    with pytest.raises(TypeError, match=r"operator 'op' holds \['x'\] .* not of the declared types"):
+        StateCodec("op", str, list[int]).own(["x"])
+
+
+@pytest.mark.slow
+@given(st.lists(st.tuples(hashable, st.tuples(st.integers(0, 1 << 50), plain))), st.lists(hashable))
+def test_timed_states_come_back_with_their_times(pairs: list[tuple[Any, Any]], gone: list[Any]) -> None:
+    """States with the time of their last touch come back equal and of equal types at every depth."""
+    codec: TimedCodec = pickle.loads(pickle.dumps(TimedCodec("op")))  # noqa: S301 - written in this line
+
+    assert exact(codec.decode(codec.encode(pairs, gone))) == exact((pairs, gone))
+
+
+def test_timed_copies_share_nothing() -> None:
+    """A copy has the time, and a state of its own."""
+    kept = (5, {"a": [1]})
+    copy = TimedCodec("op").own(kept)
+
+    assert copy == kept
+    assert not _mutable(copy) & _mutable(kept)

@@ -2,15 +2,19 @@
 
 import functools
 from collections.abc import Callable, Sequence
+from datetime import datetime
 from operator import add, iadd
 from typing import Any
 
+import pyspark
 import pytest
 
 from engine import LocalContext, StreamingContext
+from engine.batch import Time
 from engine.dstream.dstream import DStream
 from engine.errors import ConfigurationError, LifecycleError, UserFunctionError
 from engine.rdd.api import RDD
+from engine.storage import StorageLevel
 from engine.testing import run_batches
 
 Run = Callable[..., list[list[Any]]]
@@ -345,3 +349,102 @@ def test_queue_gives_all_items_at_once_when_asked(context: LocalContext) -> None
     ssc.stop(stopSparkContext=False)
 
     assert seen == [[1, 2], []]
+
+
+def test_map_partitions_with_index_numbers_the_partitions(run: Run) -> None:
+    """MapPartitionsWithIndex gets each index once with its partition, empty ones too."""
+    got = run(
+        lambda s: s.repartition(4).mapPartitionsWithIndex(lambda i, part: [(i, sum(part))]), [[1, 2, 3], []]
+    )
+
+    assert [[i for i, _ in batch] for batch in got] == [[0, 1, 2, 3]] * 2
+    assert [sum(total for _, total in batch) for batch in got] == [6, 0]
+
+
+@pytest.mark.parametrize("partitions", [1, 2, 9])
+def test_repartition_makes_so_many_partitions(run: Run, partitions: int) -> None:
+    """Repartition keeps every element and gives as many partitions as asked, about as full as each other."""
+    (batch,) = run(lambda s: s.repartition(partitions).glom(), [list(range(36))])
+
+    assert len(batch) == partitions
+    assert sorted(functools.reduce(iadd, batch, [])) == list(range(36))
+    assert max(map(len, batch)) <= 36 // partitions + partitions
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda mine, theirs: mine.union(theirs),
+        lambda _time, mine, theirs: mine.union(theirs),
+        lambda mine, theirs, more=1: mine.union(theirs),
+        lambda mine, theirs=None: mine.union(theirs),
+        functools.partial(lambda tag, mine, theirs: mine.union(theirs), "tag"),
+        lambda *rdds: rdds[0].union(rdds[1]),
+    ],
+    ids=["two", "three", "default", "default for the second", "partial", "star"],
+)
+def test_transform_with_gets_the_rdds_of_both(run: Run, function: Callable[..., RDD[Any]]) -> None:
+    """TransformWith calls a function of (rdd, rdd) or (time, rdd, rdd) with this stream's RDD first, however it is written."""
+    assert run(
+        lambda s: s.transformWith(function, s.map(lambda n: n * 10), keepSerializer=True), [[1, 2], []]
+    ) == [
+        [1, 2, 10, 20],
+        [],
+    ]
+
+
+def test_transform_with_gets_the_batch_time(context: LocalContext) -> None:
+    """TransformWith gives a function of three the naive local datetime of the batch."""
+    times: list[datetime] = []
+
+    def job(s: DStream[Any]) -> DStream[Any]:
+        return s.transformWith(lambda time, mine, _: times.append(time) or mine, s)
+
+    run_batches(job, [[1], [2]], context=context)
+
+    assert times == [Time(1_000_000_000_000 + n * 1_000).as_datetime() for n in (1, 2)]
+
+
+def test_streams_know_their_context_and_slide(context: LocalContext) -> None:
+    """Every stream tells its StreamingContext and its slide, seconds."""
+    ssc = StreamingContext(context, 0.5)
+    stream = ssc.queueStream([])
+
+    assert stream.context() is ssc
+    assert stream.map(str).window(2, 1).count().context() is ssc
+    assert (stream.slideDuration, stream.window(2, 1).map(str).slideDuration) == (0.5, 1.0)
+
+
+def test_count_by_value_takes_a_number_of_partitions(run: Run) -> None:
+    """CountByValue gives so many partitions as asked."""
+    assert run(lambda s: s.countByValue(3).glom().count(), [["a", "b", "a"]]) == [[3]]
+
+
+LEVELS = sorted(name for name in vars(StorageLevel) if name.isupper())
+
+
+@pytest.mark.parametrize("name", LEVELS)
+def test_every_storage_level_gives_the_same(context: LocalContext, name: str) -> None:
+    """A stream that is kept at any level gives its elements to each reader, computed once unless the level is NONE."""
+    calls = context.accumulator(0)
+
+    def counted(n: int) -> list[int]:
+        calls.add(1)
+        return [n]
+
+    def job(s: DStream[Any]) -> DStream[Any]:
+        kept = s.map(counted).persist(getattr(StorageLevel, name))
+        kept.foreachRDD(lambda rdd: rdd.map(lambda element: element.append(0)).count())
+        return kept.union(kept)
+
+    assert run_batches(job, [[1, 2], [3]], context=context) == [[[1], [2], [1], [2]], [[3], [3]]]
+    assert calls.value == (9 if name == "NONE" else 3)
+
+
+def test_pysparks_own_levels_are_taken(context: LocalContext) -> None:
+    """A job that imports its levels from PySpark keeps them."""
+
+    def job(s: DStream[Any]) -> DStream[Any]:
+        return s.persist(pyspark.StorageLevel.MEMORY_AND_DISK_2)
+
+    assert run_batches(job, [[1]], context=context) == [[1]]

@@ -45,7 +45,7 @@ def test_completed_batch_is_kept_with_its_figures(local: LocalContext, tmp_path:
 
         entry = shown.view.entries[-1]
 
-    assert (entry.time, entry.status, entry.records) == (START_MS + 1_000, "COMPLETED", 1)
+    assert (entry.time, entry.status, entry.records) == (START_MS + 1_000, "COMPLETED", 3)
     assert [output.name for output in entry.outputs] == ["words.table"]
     assert {"plan", "begin", "state", "outputs", "commit", "purge"} <= set(entry.stage_seconds)
     assert entry.state["words.totals"].keys == 2

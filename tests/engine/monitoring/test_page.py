@@ -55,7 +55,7 @@ def test_statistics_have_sparks_names_and_the_right_values(local: LocalContext, 
         "avgTotalDelay": 0.0,
     }
     assert {name: told[name] for name in expected} == expected
-    assert told["percentiles"]["inputRate"] == {"p50": 1.0, "p95": 1.0, "p99": 1.0, "max": 1.0}
+    assert told["percentiles"]["inputRate"] == {"p50": 1.0, "p95": 1.9, "p99": 1.98, "max": 2.0}
 
 
 def test_statistics_before_the_first_batch_are_null(local: LocalContext, tmp_path: Path) -> None:
@@ -139,8 +139,8 @@ def test_page_of_a_batch_has_ranges_outputs_stages_and_neighbours(
 
     assert (told["previousBatch"], told["nextBatch"]) == (START_MS + 1_000, START_MS + 3_000)
     (part,) = told["ranges"]
-    assert (part["topic"], part["partition"], part["records"]) == ("words.queue", 0, 1)
-    assert (part["fromOffset"], part["untilOffset"]) == (1, 2)
+    assert (part["topic"], part["partition"], part["records"]) == ("words.queue", 0, 2)
+    assert (part["fromOffset"], part["untilOffset"]) == (1, 3)
     assert [(output["job"], output["description"]) for output in told["operations"]] == [
         ("words", "table"),
         ("words", "recent"),

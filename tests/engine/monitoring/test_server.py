@@ -148,7 +148,7 @@ def test_batches_are_limited_and_filtered(shown: Shown) -> None:
 
 def test_batch_is_found_by_its_time(shown: Shown) -> None:
     """A batch that is kept is told, one that is not is a 404 in a sentence."""
-    assert ask(shown.page, f"/api/v1/batches/{START_MS + 2_000}").json["inputSize"] == 1
+    assert ask(shown.page, f"/api/v1/batches/{START_MS + 2_000}").json["inputSize"] == 2
     missing = ask(shown.page, "/api/v1/batches/5")
     assert missing.status == 404
     assert "batch 5 is not among the 2 batches that are kept" in missing.body

@@ -110,7 +110,7 @@ def test_batch_goes_its_way_in_order(context: LocalContext, tmp_path: Path) -> N
     ]
     assert told.keys == {"totals": 2}
     assert [row[1] for row in ledger.rows] == [START_MS, START_MS]
-    assert ledger.rows[1][0].ranges == {"queue": (OffsetRange("queue", 0, 1, 2),)}
+    assert ledger.rows[1][0].ranges == {"queue": (OffsetRange("queue", 0, 1, 3),)}
 
 
 def test_infos_tell_delays_and_records(context: LocalContext, tmp_path: Path) -> None:
@@ -370,6 +370,6 @@ def test_batch_cannot_stop_its_own_context(
     with App(context, tmp_path, job, [[1], [2]]) as app:
         with caplog.at_level(logging.ERROR):
             app.run()
-        assert "a batch cannot stop the context that runs it; call stop() from another thread" in caplog.text
+        assert "Cannot stop StreamingContext within listener bus thread." in caplog.text
         with pytest.raises(LifecycleError, match="a batch cannot stop the context that runs it"):
             app.run()

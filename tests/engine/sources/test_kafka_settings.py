@@ -2,7 +2,8 @@
 
 import logging
 import pickle
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import pytest
@@ -12,14 +13,22 @@ from engine.errors import ConfigurationError
 from engine.sources.direct import DirectInputDStream
 from engine.sources.kafka import (
     Assign,
+    ConsumerStrategy,
+    KafkaConsumerRecord,
     KafkaSource,
     KafkaUtils,
+    LocationStrategies,
+    OffsetRange,
+    PerPartitionConfig,
     PreferBrokers,
     PreferConsistent,
+    PreferFixed,
     Subscribe,
+    SubscribePattern,
     TopicPartition,
 )
 from engine.sources.kafka_client import Complaints
+from engine.sources.kafka_params import reader_properties
 
 PARAMS = {"bootstrap.servers": "127.0.0.1:1"}
 
@@ -31,6 +40,13 @@ create: Callable[..., object] = KafkaUtils.createDirectStream
 def ssc() -> StreamingContext:
     """A context that is never started."""
     return StreamingContext(LocalContext("local"), 1.0)
+
+
+def limit(node: DirectInputDStream, topic: str, partition: int) -> int | None:
+    """How many of a partition's waiting records a batch takes; None for all of a million."""
+    place = TopicPartition(topic, partition)
+    taken = node._plan_partition(place, 0, 0, 1_000_000).count()
+    return None if taken == 1_000_000 else taken
 
 
 class TestSource:
@@ -48,7 +64,10 @@ class TestSource:
             ({**PARAMS, "enable.partition.eof": False}, r"enable.partition.eof to False.*needs at true"),
             ({**PARAMS, "key.deserializer": "org.X"}, r"key.deserializer.*give decoder= instead"),
             ({**PARAMS, "value.deserializer": str}, r"value.deserializer.*give decoder= instead"),
-            ({**PARAMS, "auto.offset.reset": "none"}, r"auto.offset.reset to 'none'; use earliest or latest"),
+            (
+                {**PARAMS, "auto.offset.reset": "newest"},
+                r"auto.offset.reset to 'newest'; use earliest, latest",
+            ),
             ({**PARAMS, "no.such.property": 1}, r"No such configuration property: \"no.such.property\""),
             ({**PARAMS, "isolation.level": "some"}, r"isolation.level"),
             ({**PARAMS, "client.id": ["a"]}, r"client.id to \['a'\]; give a string, a number or a bool"),
@@ -75,8 +94,8 @@ class TestSource:
         ("topics", "partitions", "message"),
         [
             ("clicks", (), r"topics is the string 'clicks'; give a list"),
-            ((), (), r"give one of the two"),
-            (("t",), (("t", 0),), r"give one of the two"),
+            ((), (), r"give one of the three"),
+            (("t",), (("t", 0),), r"give one of the three"),
         ],
     )
     def test_wrong_topics_are_refused(self, topics: Any, partitions: Any, message: str) -> None:
@@ -90,11 +109,26 @@ class TestSource:
             ({}, "latest"),
             ({"auto.offset.reset": "earliest"}, "earliest"),
             ({"auto.offset.reset": "smallest"}, "earliest"),
+            ({"auto.offset.reset": "none"}, "none"),
         ],
     )
     def test_reset_is_kafkas(self, given: dict[str, str], meant: str) -> None:
         """A fresh application starts at the end, unless auto.offset.reset says otherwise in one of its spellings."""
         assert KafkaSource({**PARAMS, **given}, ["t"]).reset == meant
+
+    def test_names_of_the_java_client_are_understood(self, caplog: pytest.LogCaptureFixture) -> None:
+        """A property that librdkafka calls otherwise is renamed, and one that has nothing to do here is left out with a log line."""
+        caplog.set_level(logging.INFO)
+        taken = reader_properties({**PARAMS, "fetch.max.wait.ms": 7, "max.poll.records": 500})
+
+        assert taken["fetch.wait.max.ms"] == 7
+        assert not {"fetch.max.wait.ms", "max.poll.records"} & set(taken)
+        assert caplog.messages == ["kafkaParams set max.poll.records, which has no effect here"]
+
+    def test_pattern_that_is_none_is_refused(self) -> None:
+        """A pattern that is no regular expression is named with what is wrong with it."""
+        with pytest.raises(ConfigurationError, match=r"'clicks-\(' is no regular expression \(missing \)"):
+            KafkaSource(PARAMS, pattern="clicks-(")
 
     def test_source_is_shipped_as_settings(self) -> None:
         """A pickled source is less than 2 kB and knows its topics."""
@@ -140,7 +174,7 @@ class TestCreateDirectStream:
         assert node.name == "kafka:a,b"
         assert node.starting_offsets == {TopicPartition("a", 0): 7}
         assert not node.starts_at_end
-        assert node.max_rate_per_partition == 10
+        assert limit(node, "a", 0) == 10
 
     def test_assignment_takes_plain_pairs(self, ssc: StreamingContext) -> None:
         """Partitions and offsets may be plain tuples; a given name is used."""
@@ -150,8 +184,69 @@ class TestCreateDirectStream:
         assert node.starting_offsets == {TopicPartition("t", 0): 3}
         assert node.starts_at_end
 
+    def test_limits_differ_between_partitions(self, ssc: StreamingContext) -> None:
+        """A per-partition config limits each partition by its own rate and not below its minimum; without a rate there is no limit."""
+
+        class Config(PerPartitionConfig):
+            """By partition."""
+
+            def maxRatePerPartition(self, topicPartition: TopicPartition) -> float:
+                """Records a second."""
+                return [0, 100, 2.5, 0.1][topicPartition.partition]
+
+            def minRatePerPartition(self, topicPartition: TopicPartition) -> int:
+                """Records of a batch."""
+                return 3 if topicPartition.partition == 2 else 1
+
+        node = KafkaUtils.createDirectStream(
+            ssc, PreferConsistent(), Subscribe(["t"], PARAMS), Config(), name="limited"
+        ).node
+
+        assert [limit(node, "t", partition) for partition in range(4)] == [None, 100, 3, 1]
+
+    def test_strategy_of_ones_own_is_taken(self, ssc: StreamingContext) -> None:
+        """A stream may be made of a strategy that decides at the start; until then its name is that of its class."""
+
+        class Later(ConsumerStrategy):
+            """Decides later."""
+
+            executorKafkaParams = PARAMS
+
+            def onStart(self, currentOffsets: Mapping[TopicPartition, int]) -> Subscribe:
+                """The topic."""
+                return Subscribe(["t"], self.executorKafkaParams)
+
+        assert self.make(ssc, Later()).name == "kafka:Later"
+
+    def test_pattern_names_the_stream(self, ssc: StreamingContext) -> None:
+        """A stream of a pattern is called after it, compiled or not."""
+        names = [
+            self.make(ssc, SubscribePattern(pattern, PARAMS)).name for pattern in ("a-.*", re.compile("b-.*"))
+        ]
+
+        assert names == ["kafka:a-.*", "kafka:b-.*"]
+
+    def test_commit_without_a_group_is_refused(self, ssc: StreamingContext) -> None:
+        """Offsets cannot be committed without a group.id, nor can anything that is no range."""
+        without = KafkaUtils.createDirectStream(ssc, PreferConsistent(), Subscribe(["t"], PARAMS), name="a")
+        params = {**PARAMS, "group.id": "g"}
+        stream = KafkaUtils.createDirectStream(ssc, PreferConsistent(), Subscribe(["t"], params), name="b")
+
+        with pytest.raises(ConfigurationError, match=r"stream 'a': kafkaParams have no group.id"):
+            without.commitAsync([OffsetRange("t", 0, 0, 1)])
+        with pytest.raises(ConfigurationError, match=r"stream 'b' got 5; give rdd.offsetRanges\(\)"):
+            stream.commitAsync([5])  # type: ignore[list-item]
+
     @pytest.mark.parametrize(
-        "location", [PreferConsistent, PreferBrokers, PreferConsistent(), PreferBrokers()]
+        "location",
+        [
+            PreferConsistent,
+            PreferBrokers,
+            PreferConsistent(),
+            PreferBrokers(),
+            PreferFixed({TopicPartition("t", 0): "localhost"}),
+            LocationStrategies.PreferConsistent,
+        ],
     )
     def test_location_is_a_class_or_an_object(self, ssc: StreamingContext, location: Any) -> None:
         """Scala's spelling without parentheses and Python's with them are both taken."""
@@ -163,6 +258,28 @@ class TestCreateDirectStream:
             (
                 lambda ssc: create(ssc, "x", Subscribe(["t"], PARAMS)),
                 "locationStrategy is 'x'",
+            ),
+            (
+                lambda ssc: create(ssc, PreferConsistent(), Subscribe(["t"], PARAMS), bytes.decode),
+                "perPartitionConfig is <method 'decode'.*; give a PerPartitionConfig, and decoders by their names",
+            ),
+            (
+                lambda ssc: create(ssc, PreferFixed, Subscribe(["t"], PARAMS)),
+                "locationStrategy is <class",
+            ),
+            (
+                lambda ssc: create(
+                    ssc,
+                    PreferConsistent(),
+                    Subscribe(["t"], PARAMS),
+                    PerPartitionConfig(),
+                    maxRatePerPartition=5,
+                ),
+                "maxRatePerPartition is 5 beside a perPartitionConfig",
+            ),
+            (
+                lambda ssc: create(ssc, PreferConsistent(), Subscribe(["t"], PARAMS), maxRatePerPartition=0),
+                "maxRatePerPartition is 0; give a number above 0",
             ),
             (
                 lambda ssc: create(ssc, PreferConsistent(), ["t"]),
@@ -180,3 +297,77 @@ class TestCreateDirectStream:
         """Something else in place of a strategy is named."""
         with pytest.raises(ConfigurationError, match=message):
             call(ssc)
+
+
+class TestCreateRDD:
+    """Ranges outside of any stream."""
+
+    @pytest.mark.parametrize(
+        ("ranges", "how", "message"),
+        [
+            ([("t", 0, 0, 5)], {}, r"createRDD got \('t', 0, 0, 5\) for a range; give OffsetRange"),
+            (
+                [],
+                {"locationStrategy": PreferBrokers()},
+                "If you want to prefer brokers, you must provide a mapping",
+            ),
+            ([], {"locationStrategy": None}, "locationStrategy is None"),
+        ],
+    )
+    def test_wrong_arguments_are_refused(self, ranges: list[Any], how: dict[str, Any], message: str) -> None:
+        """What is no range is named, and brokers cannot be preferred without a stream."""
+        with LocalContext("local") as context, pytest.raises(ConfigurationError, match=message):
+            KafkaUtils.createRDD(context, PARAMS, ranges, **how)
+
+    def test_rdd_tells_its_ranges(self) -> None:
+        """The RDD has one partition for each range and tells them, without asking a server."""
+        ranges = [OffsetRange("t", 1, 0, 5), OffsetRange("t", 0, 3, 4)]
+        with LocalContext("local") as context:
+            rdd: Any = KafkaUtils.createRDD(context, PARAMS, ranges, PreferConsistent())
+
+            assert (rdd.offsetRanges(), rdd.getNumPartitions()) == (ranges, 2)
+            assert KafkaUtils.createRDD(context, PARAMS, []).collect() == []
+
+
+class TestRecords:
+    """A record of Kafka as a job gets it."""
+
+    def test_key_and_value_are_decoded_when_asked_for(self) -> None:
+        """Each decoder runs once, when its part is first asked for, also for null."""
+        calls: list[bytes | None] = []
+
+        def decoder(data: bytes | None) -> str:
+            calls.append(data)
+            return f"<{data!r}>"
+
+        record = KafkaConsumerRecord("t", 0, 7, 1_500, None, b"v", keyDecoder=decoder, valueDecoder=decoder)
+        assert (record.offset, record.serializedKeySize, record.serializedValueSize) == (7, -1, 1)
+        assert calls == []
+
+        assert (record.value, record.value, record.key) == ("<b'v'>", "<b'v'>", "<None>")
+        assert calls == [b"v", None]
+
+    def test_bytes_that_do_not_decode_fail_where_they_are_used(self) -> None:
+        """A record whose value is no text can be looked at, and raises each time that its value is asked for."""
+        record = KafkaConsumerRecord("t", 0, 7, 1_500, b"k", b"\xff")
+
+        assert record.key == "k"
+        for _ in range(2):
+            with pytest.raises(UnicodeDecodeError):
+                _ = record.value
+
+    def test_record_is_the_same_in_another_process(self) -> None:
+        """A pickled record has its fields, and its key and value decoded, whatever the decoder is."""
+        record = KafkaConsumerRecord(
+            *("t", 3, 7, 1_500, b"k", b"5"),
+            timestampType=1,
+            headers=(("h", b"1"), ("h", None)),
+            valueDecoder=lambda data: int(data or b"0"),
+        )
+        shipped: KafkaConsumerRecord = pickle.loads(pickle.dumps(record))  # noqa: S301 - our own bytes
+
+        assert shipped == record
+        assert hash(shipped) == hash(record)
+        assert (shipped.key, shipped.value, shipped.headers) == ("k", 5, (("h", b"1"), ("h", None)))
+        assert (shipped.timestampType, shipped.serializedKeySize, shipped.serializedValueSize) == (1, 1, 1)
+        assert shipped != KafkaConsumerRecord("t", 3, 7, 1_500, b"k", b"5")

@@ -1,0 +1,117 @@
+"""How the jobs of a stateful operator come to its shards; each backend has a way of its own.
+
+On our executors a shard stays where it is, so a task finds it in its process. A backend that moves tasks about brings the
+shard to the task (`engine.spark.access`).
+
+Owns: StateAccess, HasStateAccess, StickyShards, access_of.
+Never: a shard.
+"""
+
+from collections.abc import Callable
+from typing import Any, Protocol, runtime_checkable
+
+from engine.checkpoint.codec import StateCodec
+from engine.checkpoint.shards import RestorePlan
+from engine.dstream.state import Reduce, ShardResult, StateFunction, WriteSnapshot
+from engine.rdd.api import RDD, Context
+
+Planned = Callable[[str, int], RestorePlan]
+"""(operator, shard) -> how the shard is rebuilt as of the last commit."""
+
+
+class StateAccess(Protocol):
+    """What a stateful operator asks of its backend."""
+
+    needs_folder: bool
+    """Whether state cannot do without a checkpoint folder."""
+
+    def plan_with(self, planned: Planned) -> None:
+        """Tell where shards are rebuilt from."""
+
+    def listed(self, groups: RDD[Any]) -> RDD[Any]:
+        """What the backend's own groupByKey gave, each group as a list."""
+
+    def grouped(self, rdd: RDD[Any]) -> RDD[Any]:
+        """One pair a key with the list of its values, partition i being shard i."""
+
+    def reduced(self, rdd: RDD[Any], function: Reduce) -> RDD[Any]:
+        """One pair a key with its reduced values, partition i being shard i."""
+
+    def spread(self, rdd: RDD[Any]) -> RDD[Any]:
+        """The pairs, those of one key in the partition that is its shard."""
+
+    def advance(self, codec: StateCodec, rdd: RDD[Any], function: StateFunction) -> list[ShardResult]:
+        """Run a function that advances shards over the RDD's partitions; what it changed, by shard."""
+
+    def read(self, codec: StateCodec, function: StateFunction) -> RDD[Any]:
+        """What a function reads of each shard as the running batch left it."""
+
+    def snapshot(self, codec: StateCodec, shard: int, write: WriteSnapshot) -> list[tuple[int, int]]:
+        """Have a shard written to a file as of the last commit; its keys and bytes."""
+
+
+@runtime_checkable
+class HasStateAccess(Protocol):
+    """A backend that does not keep tasks with their shards."""
+
+    def state_access(self, shards: int) -> StateAccess:
+        """How its tasks come to them."""
+
+
+class StickyShards:
+    """The access where partition i of every stage is computed by the process that holds shard i."""
+
+    needs_folder = False
+
+    def __init__(self, context: Context, shards: int) -> None:
+        self._context = context
+        self._shards = shards
+
+    def plan_with(self, planned: Planned) -> None:
+        """Nothing: the scheduler restores the shards, and there they stay."""
+
+    def listed(self, groups: RDD[Any]) -> RDD[Any]:
+        """The groups, which are lists."""
+        return groups
+
+    def grouped(self, rdd: RDD[Any]) -> RDD[Any]:
+        """One pair a key with the list of its values."""
+        return rdd.groupByKey(self._shards)
+
+    def reduced(self, rdd: RDD[Any], function: Reduce) -> RDD[Any]:
+        """One pair a key with its reduced values."""
+        return rdd.reduceByKey(function, self._shards)
+
+    def spread(self, rdd: RDD[Any]) -> RDD[Any]:
+        """The pairs by shard."""
+        return rdd.partitionBy(self._shards)
+
+    def advance(
+        self,
+        codec: StateCodec,  # noqa: ARG002  the function has it
+        rdd: RDD[Any],
+        function: StateFunction,
+    ) -> list[ShardResult]:
+        """Run the function where the shards are."""
+        return rdd.mapPartitionsWithIndex(function, preservesPartitioning=True).collect()
+
+    def read(self, codec: StateCodec, function: StateFunction) -> RDD[Any]:  # noqa: ARG002  as above
+        """What the function reads where the shards are."""
+        return self._context.parallelize(range(self._shards), self._shards).mapPartitionsWithIndex(function)
+
+    def snapshot(
+        self,
+        codec: StateCodec,  # noqa: ARG002  as above
+        shard: int,
+        write: WriteSnapshot,
+    ) -> list[tuple[int, int]]:
+        """Have the shard written where it is."""
+        shards = self._context.parallelize(range(self._shards), self._shards)
+        return self._context.runJob(shards, write, [shard])
+
+
+def access_of(context: Context, shards: int) -> StateAccess:
+    """How jobs of this context come to so many shards of an operator."""
+    return (
+        context.state_access(shards) if isinstance(context, HasStateAccess) else StickyShards(context, shards)
+    )

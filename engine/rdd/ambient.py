@@ -1,0 +1,299 @@
+"""What surrounds the jobs of a context: shared variables, files for the executors, its name and settings.
+
+Owns: Surroundings, Settings.
+Never: a stage.
+"""
+
+import getpass
+import importlib
+import logging
+import shutil
+import sys
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeVar
+from uuid import uuid4
+
+from engine.clock import SystemClock
+from engine.errors import ConfigurationError
+from engine.rdd.api import T
+from engine.rdd.paths import file_uri, local_path
+from engine.rdd.shared import FILES_PROPERTY, Accumulator, AccumulatorParam, Broadcast, SparkFiles
+from engine.rdd.surface import JobProperties, Reading
+from engine.version import VERSION
+
+R = TypeVar("R")
+
+
+class Settings:
+    """The settings of a context, to be read; what `getConf` gives.
+
+    Source: pyspark.SparkConf, as far as it is read.
+
+    Example:
+        >>> from engine import LocalContext
+        >>> with LocalContext("local", "counts") as sc:
+        ...     sc.getConf().get("spark.app.name"), sc.getConf().contains("spark.executor.memory")
+        ('counts', False)
+    """
+
+    def __init__(self, values: Mapping[str, str]) -> None:
+        self._values = dict(values)
+
+    def get(self, key: str, defaultValue: str | None = None) -> str | None:
+        """The setting, or the default."""
+        return self._values.get(key, defaultValue)
+
+    def getAll(self) -> list[tuple[str, str]]:
+        """All settings."""
+        return list(self._values.items())
+
+    def contains(self, key: str) -> bool:
+        """Whether there is such a setting."""
+        return key in self._values
+
+
+class Surroundings(JobProperties, Reading):
+    """What surrounds a context's jobs; `LocalContext` inherits it."""
+
+    master: str
+    """What computes the RDDs, such as local[2]."""
+    _accumulators: dict[int, Accumulator[Any]]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.startTime = SystemClock().wall_ms()
+        """When the context was made; milliseconds since the epoch, UTC."""
+        self._added_files: list[str] = []
+        self._archives: list[str] = []
+        self._checkpoint_dir: str | None = None
+
+    # What the context says of itself.
+
+    @property
+    def appName(self) -> str:
+        """Name of the application."""
+        raise NotImplementedError(type(self).__name__)
+
+    @property
+    def applicationId(self) -> str:
+        """A name of this run: "local-" and the time of its start.
+
+        Source: pyspark.SparkContext.applicationId.
+        """
+        return f"local-{self.startTime}"
+
+    @property
+    def version(self) -> str:
+        """The version of this library; PySpark tells Spark's.
+
+        Source: pyspark.SparkContext.version.
+        """
+        return VERSION
+
+    @property
+    def uiWebUrl(self) -> str | None:
+        """None: the streaming page belongs to who serves it.
+
+        Source: pyspark.SparkContext.uiWebUrl.
+        """
+        return None
+
+    @property
+    def resources(self) -> dict[str, Any]:
+        """None are handed out here.
+
+        Source: pyspark.SparkContext.resources.
+        """
+        return {}
+
+    def sparkUser(self) -> str:
+        """Who runs the application.
+
+        Source: pyspark.SparkContext.sparkUser.
+        """
+        return getpass.getuser()
+
+    def getConf(self) -> Settings:
+        """The settings of the context, to be read.
+
+        Source: pyspark.SparkContext.getConf.
+        """
+        return Settings(
+            {
+                "spark.app.id": self.applicationId,
+                "spark.app.name": self.appName,
+                "spark.app.startTime": str(self.startTime),
+                "spark.default.parallelism": str(self.defaultParallelism),
+                "spark.master": self.master,
+            }
+        )
+
+    def setLogLevel(self, logLevel: str) -> None:
+        """Log what is at least as grave, in the driver: a level of `logging`, or ALL, TRACE, FATAL or OFF as in Spark.
+
+        Raises:
+            ConfigurationError: there is no such level.
+
+        Source: pyspark.SparkContext.setLogLevel.
+        """
+        spelled = {
+            "ALL": "DEBUG",
+            "TRACE": "DEBUG",
+            "WARN": "WARNING",
+            "FATAL": "CRITICAL",
+            "OFF": "CRITICAL",
+        }
+        name = spelled.get(logLevel.upper(), logLevel.upper())
+        if name not in logging.getLevelNamesMapping():
+            raise ConfigurationError(f"logLevel is {logLevel!r}; use ERROR, WARN, INFO or DEBUG")
+        logging.getLogger("engine").setLevel(name)
+
+    # Shared variables.
+
+    def broadcast(self, value: T) -> Broadcast[T]:
+        """A value for tasks to read, which each executor gets once.
+
+        Source: pyspark.SparkContext.broadcast.
+        """
+        return Broadcast(value, self._new_broadcast_file, self._on_executors)
+
+    def accumulator(self, value: Any, accum_param: AccumulatorParam[Any] | None = None) -> Accumulator[Any]:
+        """A variable that tasks add to; by `accum_param`, or by + when there is none.
+
+        Source: pyspark.SparkContext.accumulator.
+        """
+        made = Accumulator(self.next_number(), value, accum_param)
+        self._accumulators[made.number] = made
+        return made
+
+    def next_number(self) -> int:
+        """A number that nothing else of this context has."""
+        raise NotImplementedError(type(self).__name__)
+
+    # Files for the executors.
+
+    def addFile(self, path: str, recursive: bool = False) -> None:
+        """Copy a file, or with `recursive` a folder, to where tasks find it: `SparkFiles.get(its name)`.
+
+        A file of the same name takes the place of the one before.
+
+        Raises:
+            ConfigurationError: there is no such file, or it is a folder and `recursive` is not set.
+
+        Source: pyspark.SparkContext.addFile.
+        """
+        self._copy(path, recursive)
+        self._added_files.append(file_uri(local_path(path)))
+
+    def addPyFile(self, path: str) -> None:
+        """Copy a module (.py) or an archive of modules (.zip, .egg) to where later jobs, and the driver, can import it.
+
+        Raises:
+            ConfigurationError: there is no such file.
+
+        Source: pyspark.SparkContext.addPyFile.
+        """
+        copied = self._copy(path, recursive=False)
+        self._added_files.append(file_uri(local_path(path)))
+        place = str(copied if copied.suffix in {".zip", ".egg", ".whl", ".jar"} else copied.parent)
+        # An executor that takes the place of a lost one is started with the driver's path.
+        _import_from(place, ())
+        self._on_executors(partial(_import_from, place))
+
+    def addArchive(self, path: str) -> None:
+        """Unpack an archive to where tasks find it: `SparkFiles.get(its name, or what follows # in the path)`.
+
+        Raises:
+            ConfigurationError: there is no such file, or it is no archive that Python can unpack.
+
+        Source: pyspark.SparkContext.addArchive.
+        """
+        name, _, alias = path.partition("#")
+        source = local_path(name)
+        try:
+            shutil.unpack_archive(source, self._files_folder() / (alias or source.name))
+        except (OSError, shutil.ReadError) as cause:
+            raise ConfigurationError(f"archive {path} cannot be unpacked: {cause}") from cause
+        self._archives.append(path)
+
+    def listFiles(self) -> list[str]:
+        """The files that were added.
+
+        Source: pyspark.SparkContext.listFiles.
+        """
+        return list(self._added_files)
+
+    def listArchives(self) -> list[str]:
+        """The archives that were added.
+
+        Source: pyspark.SparkContext.listArchives.
+        """
+        return list(self._archives)
+
+    def _copy(self, path: str, recursive: bool) -> Path:
+        source = local_path(path)
+        if not source.exists():
+            raise ConfigurationError(f"file {source} does not exist; name one that does")
+        if source.is_dir() and not recursive:
+            raise ConfigurationError(
+                f"Added file {file_uri(source)} is a directory and recursive is not turned on."
+            )
+        target = self._files_folder() / source.name
+        draft = target.with_name(f".{source.name}.{uuid4().hex}")
+        if source.is_dir():
+            shutil.copytree(source, draft)
+            shutil.rmtree(target, ignore_errors=True)
+        else:
+            shutil.copyfile(source, draft)
+        draft.rename(target)
+        return target
+
+    # Folders.
+
+    def setCheckpointDir(self, dirName: str) -> None:
+        """Where `RDD.checkpoint` keeps elements: a new folder in this one.
+
+        Source: pyspark.SparkContext.setCheckpointDir.
+        """
+        folder = local_path(dirName) / str(uuid4())
+        folder.mkdir(parents=True)
+        self._checkpoint_dir = str(folder)
+
+    def getCheckpointDir(self) -> str | None:
+        """The folder of checkpointed RDDs, or None.
+
+        Source: pyspark.SparkContext.getCheckpointDir.
+        """
+        return None if self._checkpoint_dir is None else file_uri(Path(self._checkpoint_dir))
+
+    def removeOutput(self, path: str) -> None:
+        """Remove a folder that an RDD was saved to, with all that is in it, if it is there."""
+        shutil.rmtree(local_path(path), ignore_errors=True)
+
+    def folder(self, name: str) -> Path:
+        """A folder of that name which is there for this context's life."""
+        raise NotImplementedError(type(self).__name__)
+
+    def _files_folder(self) -> Path:
+        folder = self.folder("files")
+        self.setLocalProperty(FILES_PROPERTY, str(folder))
+        SparkFiles.use(str(folder))
+        return folder
+
+    def _new_broadcast_file(self) -> Path:
+        return self.folder("broadcast") / uuid4().hex
+
+    def _on_executors(self, f: Callable[[Any], R]) -> list[R]:
+        """Run a function in each executor."""
+        count = self.defaultParallelism
+        everywhere: Any = self.parallelize(range(count), count)
+        results: list[R] = everywhere.run(f)
+        return results
+
+
+def _import_from(place: str, _elements: Iterable[int]) -> None:
+    if place not in sys.path:
+        sys.path.insert(1, place)
+    importlib.invalidate_caches()

@@ -1,0 +1,442 @@
+"""Receivers: a user's class takes records from anywhere and stores them; what is stored is durable and replayed exactly.
+
+A receiver runs in the driver, in threads of its own. What it stores goes to the block log of its stream: many records at once are one
+block, durable when `store` returns; single ones are gathered and become a block each 200 ms, and at each batch.
+
+Owns: Receiver, ReceiverSupervisor, ReceiverInputDStream, ReceiverSettings.
+Never: a record in two batches, or one that was durable in none.
+"""
+
+import logging
+import socket
+import threading
+import traceback
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from itertools import islice
+from typing import Any, NamedTuple
+
+from engine.batch import OffsetRange, ReceiverInfo, Time, TopicPartition
+from engine.clock import Clock
+from engine.dstream.nodes import BatchScope
+from engine.errors import CheckpointWriteError, ConfigurationError, LifecycleError
+from engine.sources.blocks import BlockLog, Blocks, LoggedInputDStream
+from engine.sources.elements import decode_element, encode_element
+
+log = logging.getLogger(__name__)
+
+RESTART_SECONDS = 2.0
+CHUNK_RECORDS = 10_000
+"""Records that wait for their block, or are taken from an iterator, at most: memory stays bounded."""
+_END_SECONDS = 10.0
+"""How long a stop waits for a receiver that does not end."""
+
+Tell = Callable[[str, ReceiverInfo], None]
+
+
+class ReceiverSettings(NamedTuple):
+    """How the receivers of a context work."""
+
+    block_interval: float = 0.2
+    """How long single records wait for their block, seconds."""
+    max_rate: float | None = None
+    """Records a second that one receiver may store; None for no limit."""
+
+    def validate(self) -> None:
+        """Prove that they can be.
+
+        Raises:
+            ConfigurationError: one cannot.
+        """
+        if self.block_interval <= 0:
+            raise ConfigurationError(f"blockInterval is {self.block_interval} s; give a number above 0")
+        if self.max_rate is not None and self.max_rate <= 0:
+            raise ConfigurationError(f"receiverMaxRate is {self.max_rate}; give a number above 0, or none")
+
+
+class Receiver(ABC):
+    """Takes records from somewhere; subclass it, and hand an object of the class to `ssc.receiverStream`.
+
+    `onStart` starts threads and returns; they store what they take and end when `isStopped()`. A reliable receiver stores a list and
+    acknowledges it to its source when `store` has returned: a kill before that gives the list again (at least once). It gets
+    exactly once where it stores its position with the list, as metadata, and goes on from `lastMetadata`.
+
+    Elements: None, bool, int, float, str, bytes, or tuples, lists, dicts and sets of them.
+    Replay: what was durable is in exactly one batch, and a batch that runs again has the same.
+
+    Args:
+        storageLevel: accepted for ports; blocks are in the block log, on disk, whatever it is.
+
+    Guarantees: `onStart` and `onStop` are called by one thread, in turn. Not guaranteed: that `onStop` is called when the process dies.
+
+    Example:
+        >>> import threading
+        >>> from engine import LocalContext, ManualClock, StreamingContext
+        >>> class Numbers(Receiver):
+        ...     def onStart(self) -> None:
+        ...         self.store([1, 2, 3])
+        >>> clock, seen = ManualClock(), []
+        >>> ssc = StreamingContext(LocalContext("local"), 1, clock=clock)
+        >>> ssc.receiverStream(Numbers()).foreachRDD(lambda rdd: seen.append(rdd.collect()))
+        >>> ssc.start(thread=False)
+        >>> ssc.stop(stopGraceFully=True)
+        >>> seen
+        [[1, 2, 3]]
+
+    Source: `org.apache.spark.streaming.receiver.Receiver`, which Python never had; here it runs in the driver and not in an executor.
+    """
+
+    _supervisor: "ReceiverSupervisor | None" = None
+
+    def __init__(self, storageLevel: Any = None) -> None:
+        self.storageLevel = storageLevel
+
+    @abstractmethod
+    def onStart(self) -> None:
+        """Start to receive, and return: what waits for records belongs into a thread that this starts."""
+
+    def onStop(self) -> None:  # noqa: B027  a receiver may have nothing to end
+        """End what `onStart` began: close connections, so that threads which wait for them end."""
+
+    def preferredLocation(self) -> str | None:
+        """Where it would like to run; accepted for ports, it runs in the driver."""
+        return None
+
+    @property
+    def _attached(self) -> "ReceiverSupervisor":
+        if self._supervisor is None:
+            raise LifecycleError(
+                "the receiver belongs to no context that runs; hand it to ssc.receiverStream() and start the context"
+            )
+        return self._supervisor
+
+    @property
+    def streamId(self) -> int:
+        """Number of its stream among the inputs of the context."""
+        return self._attached.info.streamId
+
+    @property
+    def lastMetadata(self) -> Any:
+        """The metadata of the last block that is durable, also of an earlier process; None without one."""
+        return self._attached.last_metadata()
+
+    def store(self, dataItem: Any, metadata: Any = None) -> None:
+        """Store what was received.
+
+        Args:
+            dataItem: a list, or an iterator: many records, durable when this returns. Bytes: one record, durable when this returns.
+                Anything else, a tuple too: one record, which is durable with its block, at most `blockInterval` later.
+            metadata: kept with the block for `lastMetadata`.
+
+        Raises:
+            ConfigurationError: a record has a type that the block log does not know.
+            CheckpointWriteError: the volume is full, or fails; nothing of the block is stored.
+            LifecycleError: the context has stopped; nothing is stored.
+        """
+        self._attached.store(dataItem, metadata)
+
+    def restart(
+        self, message: str, error: BaseException | None = None, delay: float = RESTART_SECONDS
+    ) -> None:
+        """Stop it and start it again after the delay in seconds, without waiting for either; listeners are told why."""
+        self._attached.restart(message, error, delay)
+
+    def stop(self, message: str, error: BaseException | None = None) -> None:
+        """Stop it for good, without waiting for it; the stream goes on without new records."""
+        self._attached.stop(message, error)
+
+    def reportError(self, message: str, throwable: BaseException | None = None) -> None:
+        """Tell the listeners and the log of an error; the receiver goes on."""
+        self._attached.report(message, throwable)
+
+    def isStarted(self) -> bool:
+        """Whether it was started, and not stopped since."""
+        return self._supervisor is not None and self._supervisor.is_started
+
+    def isStopped(self) -> bool:
+        """Whether it is to end what it does: it was stopped, or is about to start again."""
+        return not self.isStarted()
+
+
+class ReceiverSupervisor:
+    """Runs one receiver: starts and stops it in a thread, and makes blocks of what it stores.
+
+    Args:
+        receiver: of the user.
+        blocks: where blocks go.
+        clock: what time it is.
+        encode: bytes of a record.
+        settings: how it works.
+        info: what listeners are told first.
+        tell: told of it.
+    """
+
+    def __init__(
+        self,
+        receiver: Receiver,
+        blocks: BlockLog,
+        clock: Clock,
+        encode: Callable[[Any], bytes],
+        settings: ReceiverSettings,
+        info: ReceiverInfo,
+        tell: Tell,
+    ) -> None:
+        self.info = info
+        """The receiver as it is now."""
+        self._receiver = receiver
+        self._log = blocks
+        self._clock = clock
+        self._encode = encode
+        self._settings = settings
+        self._tell = tell
+        self._lock = threading.RLock()
+        """Of the buffer and the log, so that records keep their order."""
+        self._buffer: list[bytes] = []
+        self._metadata: Any = None
+        """Of the records in the buffer."""
+        self._free_at = 0.0
+        """When the rate allows the next record, in seconds of the monotonic clock."""
+        self._is_closed = False
+        self.is_started = False
+        """Whether the receiver is to receive."""
+        self._begun = threading.Event()
+        """The first `onStart` has returned."""
+        self._ending = threading.Event()
+        """The receiver stops for good."""
+        self._asked = threading.Event()
+        """A restart or the end was asked for."""
+        self._restart_delay = RESTART_SECONDS
+        self._control = threading.Thread(target=self._run, name=f"receiver-{info.streamId}", daemon=True)
+        self._cutter = threading.Thread(target=self._cut_blocks, name=f"blocks-{info.streamId}", daemon=True)
+
+    # Life, in the control thread.
+
+    def start(self) -> None:
+        """Start the receiver, and wait until its `onStart` has returned."""
+        self._receiver._supervisor = self  # noqa: SLF001  a class of this module
+        self._cutter.start()
+        self._control.start()
+        if not self._begun.wait(_END_SECONDS):
+            log.warning(
+                "receiver %s: onStart has not returned; what waits belongs into a thread", self.info.name
+            )
+
+    def _begin(self) -> None:
+        """Call onStart; a receiver that cannot start is stopped, as in Spark."""
+        self.is_started = True
+        self.info = replace(self.info, active=True, location=socket.gethostname(), executorId="driver")
+        self._tell("onReceiverStarted", self.info)
+        try:
+            self._receiver.onStart()
+        except Exception as error:  # noqa: BLE001  the user's code may raise anything; listeners are told
+            self.stop(f"Error starting receiver {self.info.streamId}", error)
+
+    def _end(self) -> None:
+        self.is_started = False
+        try:
+            self._receiver.onStop()
+        except Exception as error:  # noqa: BLE001  as above
+            self.report(f"Error stopping receiver {self.info.streamId}", error)
+
+    def _run(self) -> None:
+        self._begin()
+        self._begun.set()
+        while True:
+            self._asked.wait()
+            self._asked.clear()
+            self._end()
+            if self._ending.is_set() or self._clock.wait(self._ending, self._restart_delay):
+                break
+            self._begin()
+        self.info = replace(self.info, active=False, location="", executorId="")
+        self._tell("onReceiverStopped", self.info)
+
+    def restart(self, message: str, error: BaseException | None, delay: float) -> None:
+        """Ask for a restart; one that is under way already is enough."""
+        with self._lock:
+            if not self.is_started or self._ending.is_set():
+                return
+            self.is_started = False
+        self.report(f"Restarting receiver with delay {round(delay * 1_000)} ms: {message}", error)
+        self._restart_delay = delay
+        self._asked.set()
+
+    def stop(self, message: str = "", error: BaseException | None = None) -> None:
+        """Ask for the end."""
+        self.is_started = False
+        if message:
+            self._note(message, error)
+        if error is not None:
+            self._tell("onReceiverError", self.info)
+        self._ending.set()
+        self._asked.set()
+
+    def end(self) -> None:
+        """Stop the receiver, wait for it, and make a block of what is left."""
+        self.stop()
+        for thread in (self._control, self._cutter):
+            if thread.is_alive() and thread is not threading.current_thread():
+                thread.join(_END_SECONDS)
+        with self._lock:
+            try:
+                self.flush()
+            except (
+                CheckpointWriteError
+            ):  # the stop goes on; the receiver was told of none of these records that it is durable
+                lost = len(self._buffer)
+                log.exception("receiver %s: %d single records are lost", self.info.name, lost)
+            self._is_closed = True
+
+    def report(self, message: str, error: BaseException | None) -> None:
+        """Tell of an error."""
+        self._note(message, error)
+        self._tell("onReceiverError", self.info)
+
+    def _note(self, message: str, error: BaseException | None) -> None:
+        log.warning("receiver %s: %s%s", self.info.name, message, f": {error}" if error else "")
+        text = "" if error is None else "".join(traceback.format_exception(error))
+        now = self._clock.wall_ms()
+        self.info = replace(self.info, lastErrorMessage=message, lastError=text, lastErrorTime=now)
+
+    # Records, from any thread.
+
+    def store(self, item: Any, metadata: Any) -> None:
+        """Store one record or many."""
+        if isinstance(item, list):
+            self._store_block(item, metadata)
+        elif isinstance(item, Iterator):
+            while chunk := list(islice(item, CHUNK_RECORDS)):
+                self._store_block(chunk, metadata)
+        elif isinstance(item, bytes | bytearray | memoryview):
+            self._store_block([bytes(item)], metadata)
+        else:
+            self.store_one(item, metadata)
+
+    def store_one(self, item: Any, metadata: Any = None) -> None:
+        """Store one record, whatever its type, with the next block."""
+        data = self._encode(item)
+        if self._settings.max_rate is not None:
+            self._wait_for_rate(1)
+        with self._lock:
+            self._refuse_closed()
+            self._buffer.append(data)
+            if metadata is not None:
+                self._metadata = metadata
+            if len(self._buffer) >= CHUNK_RECORDS:
+                self.flush()
+
+    def _store_block(self, items: Iterable[Any], metadata: Any) -> None:
+        values = list(map(self._encode, items))
+        self._wait_for_rate(len(values))
+        with self._lock:
+            self._refuse_closed()
+            # What came first stays first.
+            self.flush()
+            self._append(values, metadata)
+
+    def _append(self, values: Sequence[bytes], metadata: Any) -> None:
+        if values:
+            self._log.append(values, None if metadata is None else encode_element(metadata))
+
+    def _refuse_closed(self) -> None:
+        if self._is_closed:
+            raise LifecycleError("the context of this receiver has stopped; nothing was stored")
+
+    def _wait_for_rate(self, records: int) -> None:
+        """Wait until the rate allows so many records; the end of the receiver ends the wait."""
+        if self._settings.max_rate is None:
+            return
+        with self._lock:
+            now = self._clock.monotonic()
+            begin = max(now, self._free_at)
+            self._free_at = begin + records / self._settings.max_rate
+        if begin > now:
+            self._clock.wait(self._ending, begin - now)
+
+    def flush(self) -> None:
+        """Make a block of the single records; on an error they wait for the next try."""
+        with self._lock:
+            if self._buffer and not self._is_closed:
+                self._append(self._buffer, self._metadata)
+                self._buffer, self._metadata = [], None
+
+    def last_metadata(self) -> Any:
+        """The metadata of the last durable block."""
+        with self._lock:
+            key = self._log.last_key()
+        return None if key is None else decode_element(key)
+
+    def _cut_blocks(self) -> None:
+        while not self._clock.wait(self._ending, self._settings.block_interval):
+            try:
+                self.flush()
+            except (
+                CheckpointWriteError
+            ) as error:  # the next batch's plan tries again, and ends the stream if need be
+                log.warning("receiver %s: a block waits: %s", self.info.name, error)
+
+
+class ReceiverInputDStream(LoggedInputDStream):
+    """The records that a receiver stored, one for each batch to the end of its block log.
+
+    Args:
+        scope: the graph.
+        receiver: of the user.
+        settings: how it works.
+        label: the operator's name in the lineage.
+        name: of the stream; None takes the label.
+        codec: (bytes of a record, record of bytes).
+    """
+
+    def __init__(
+        self,
+        scope: BatchScope,
+        receiver: Receiver,
+        settings: ReceiverSettings,
+        label: str,
+        name: str | None = None,
+        codec: tuple[Callable[[Any], bytes], Callable[[bytes], Any]] = (encode_element, decode_element),
+    ) -> None:
+        super().__init__(scope, [], scope.batch_duration, label, name)
+        self._receiver = receiver
+        self._settings = settings
+        self._encode, self.decode = codec
+        self._supervisor: ReceiverSupervisor | None = None
+        self._clock: Clock | None = None
+        self._ends: dict[TopicPartition, int] = {}
+
+    @property
+    def ends(self) -> Mapping[TopicPartition, int]:
+        """The end of the log as the last plan saw it."""
+        return self._ends
+
+    def open(self, blocks: Blocks) -> None:
+        """Open the log, and take over what an earlier process left in it."""
+        super().open(blocks)
+        self._clock = blocks.clock
+
+    def begin_receiving(self, number: int, tell: Tell) -> None:
+        """Start the receiver."""
+        if self._clock is None:
+            raise LifecycleError(f"the receiver of {self.name!r} starts with its context; call start()")
+        info = ReceiverInfo(number, self.name, active=False, location="", executorId="")
+        self._supervisor = ReceiverSupervisor(
+            self._receiver, self.log, self._clock, self._encode, self._settings, info, tell
+        )
+        self._supervisor.start()
+
+    def end_receiving(self) -> None:
+        """Stop the receiver; what it stored is in the log when this returns."""
+        supervisor, self._supervisor = self._supervisor, None
+        if supervisor is not None:
+            supervisor.end()
+
+    def plan(self, time: Time) -> tuple[OffsetRange, ...]:
+        """From where the last batch ended to the end of the log, single records that wait included."""
+        supervisor = self._supervisor  # a stop on another thread takes it away
+        if supervisor is not None:
+            supervisor.flush()
+        ranges = super().plan(time)
+        self._ends = {part.topicPartition(): part.untilOffset for part in ranges}
+        return ranges

@@ -1,0 +1,1 @@
+"""Apache Spark as the backend: streams on a `pyspark.SparkContext`; the only room that knows of pyspark."""

@@ -1,0 +1,1 @@
+"""Tests of streams on a real standalone Spark cluster."""

@@ -384,8 +384,8 @@ class BatchInfo(_OfBatch):
     processingStartTime: int
     processingEndTime: int
     outputs: tuple[OutputInfo, ...] = ()
-    dead_letters: Mapping[str, int] = field(default_factory=dict)
-    """Records put aside in this batch, counted by reason (the part before the first colon)."""
+    dead_letters: Mapping[tuple[str, str], int] = field(default_factory=dict)
+    """By topic and reason (the part before the first colon) how many records were put aside in this batch."""
     streams: tuple[str, ...] = ()
     """Names of the input streams, in the order in which they were made."""
 

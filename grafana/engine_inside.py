@@ -88,7 +88,7 @@ STATE_ROW: Final[Panels] = [
                 "`docker compose exec cassandra cqlsh -e 'SELECT reason FROM pipeline.dead_letters LIMIT 20'`; "
                 "docs/alerts.md#deadletterrate.",
             ),
-            [Query(rate("engine_dead_letters_total", "reason"), "{{reason}}")],
+            [Query(rate("engine_dead_letters_total", "topic, reason", TOPIC), "{{topic}} {{reason}}")],
             "recps",
             decimals=2,
         ),
@@ -102,7 +102,13 @@ STATE_ROW: Final[Panels] = [
                 "more than a hundredth: a producer sends something else than the jobs read.",
                 "`scripts/logs producer`; docs/alerts.md#deadletterrate.",
             ),
-            [Query(f"{rate('engine_dead_letters_total')} / {rate('engine_records_total')}", "share")],
+            [
+                Query(
+                    f"{rate('engine_dead_letters_total', 'topic', TOPIC)}"
+                    f" / {rate('engine_records_total', 'topic', TOPIC)}",
+                    "{{topic}}",
+                )
+            ],
             "percentunit",
             decimals=3,
         ),

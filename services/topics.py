@@ -23,7 +23,8 @@ from services.settings import Settings, exit_code, load_settings
 _admin: Final[Any] = confluent_kafka.admin
 
 _CLOCK: Final = SystemClock()
-_REQUEST_SECONDS: Final = 10.0
+REQUEST_SECONDS: Final = 10.0
+"""How long a broker has to answer a question."""
 _PAUSE_SECONDS: Final = 0.02
 
 AD_EVENTS = "ad-events"
@@ -59,7 +60,7 @@ class KafkaAdmin:
         # Silent: while the broker is away the caller says so in one sentence.
         self._client = _admin.AdminClient({"bootstrap.servers": bootstrap, "log_level": 0})
 
-    def partitions(self, timeout_seconds: float = _REQUEST_SECONDS) -> dict[str, int]:
+    def partitions(self, timeout_seconds: float = REQUEST_SECONDS) -> dict[str, int]:
         """The number of partitions of every topic that is there.
 
         Raises:
@@ -77,7 +78,7 @@ class KafkaAdmin:
     def create(self, topic: Topic) -> None:
         """Ask for a topic; somebody else may have made it in between, so look at its partitions afterwards."""
         order = _admin.NewTopic(topic.name, num_partitions=topic.partitions, replication_factor=1)
-        done = self._client.create_topics([order], operation_timeout=_REQUEST_SECONDS)[topic.name]
+        done = self._client.create_topics([order], operation_timeout=REQUEST_SECONDS)[topic.name]
         try:
             done.result()
         except KafkaException as error:
@@ -99,14 +100,14 @@ def create_kafka_topics(bootstrap: str, wanted: Sequence[Topic]) -> None:
         StreamingError: the broker does not answer or refuses.
     """
     admin = KafkaAdmin(bootstrap)
-    found = admin.partitions()
+    found = admin.partitions(REQUEST_SECONDS)
     for topic in wanted:
         if topic.name not in found:
             admin.create(topic)
-    deadline = _CLOCK.monotonic() + _REQUEST_SECONDS
+    deadline = _CLOCK.monotonic() + REQUEST_SECONDS
     # A topic that was just made shows up in the broker's metadata a moment later.
     while any(topic.name not in found for topic in wanted) and _CLOCK.monotonic() < deadline:
-        found = admin.partitions()
+        found = admin.partitions(REQUEST_SECONDS)
         _CLOCK.wait(Event(), _PAUSE_SECONDS)
     for topic in wanted:
         _check(topic, found.get(topic.name, 0), f"Kafka at {bootstrap}")

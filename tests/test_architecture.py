@@ -24,7 +24,7 @@ LAYERS: tuple[tuple[str, str], ...] = (
     ),
     (
         "values, formats and functions",
-        """engine.batch engine.failpoints engine.rdd.operators engine.rdd.partitioner engine.rdd.serializers
+        """engine.batch engine.failpoints engine.metrics engine.rdd.operators engine.rdd.partitioner engine.rdd.serializers
         engine.checkpoint.journal engine.monitoring.collectors engine.sinks.api engine.sinks.flight
         engine.sources.log_format engine.rdd.backends engine.rdd.reading""",
     ),
@@ -186,7 +186,7 @@ THIRD_PARTY = {
     "kafka": r"tools\.verify\.kafka_log",
     "msgspec": r"engine\.checkpoint\..*|engine\.rdd\.structs|engine\.sources\..*|services\..*|tools\.bench\..*",
     "pickle": r"engine\.rdd\.serializers",
-    "prometheus_client": r"engine\.monitoring\.(metrics|collectors|server)|services\.producer\.metrics|tools\.bench\.metrics|tools\.progress|tools\.verify\.metrics",
+    "prometheus_client": r"engine\.metrics|engine\.monitoring\.(metrics|collectors|server)|services\.producer\.metrics|tools\.bench\.metrics|tools\.progress|tools\.verify\.(metrics|watch)",
     "psutil": r"tools\..*",
     "pydantic": r"services\.settings",
     "pydantic_settings": r"services\.settings",

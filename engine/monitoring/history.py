@@ -198,7 +198,7 @@ class History(events.StreamingListener):
             lags=dict(done.lags),
             lag_records=records,
             lag_seconds=seconds,
-            dead_letters=dict(info.dead_letters),
+            dead_letters=_by_reason(info.dead_letters),
             delta_bytes=done.delta_bytes,
         )
 
@@ -286,7 +286,7 @@ class History(events.StreamingListener):
         totals.replayed += info.batch.attempt > 0
         totals.delta_bytes += done.delta_bytes
         _add(totals.tasks, done.tasks)
-        _add(totals.dead_letters, info.dead_letters)
+        _add(totals.dead_letters, _by_reason(info.dead_letters))
 
 
 def _entry_of(output: OutputInfo) -> OutputEntry:
@@ -302,6 +302,13 @@ def _lag_by_topic(lags: Mapping[TopicPartition, Lag], now_ms: int) -> tuple[dict
         records[place.topic] = records.get(place.topic, 0) + lag.records
         seconds[place.topic] = max(seconds.get(place.topic, 0.0), lag.seconds(now_ms))
     return records, seconds
+
+
+def _by_reason(letters: Mapping[tuple[str, str], int]) -> dict[str, int]:
+    counts: dict[str, int] = {}
+    for (_, reason), count in letters.items():
+        _add(counts, {reason: count})
+    return counts
 
 
 def _add(counts: dict[str, int], more: Mapping[str, int]) -> None:

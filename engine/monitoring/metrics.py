@@ -11,23 +11,16 @@ import platform
 from collections import Counter as Counts
 from collections.abc import Iterable, Mapping
 from functools import partial
-from itertools import product
 from typing import Final
 
-from prometheus_client import (
-    CollectorRegistry,
-    Counter,
-    Gauge,
-    GCCollector,
-    ProcessCollector,
-    disable_created_metrics,
-)
+from prometheus_client import Counter, Gauge, GCCollector
 
 from engine.batch import Batch, BatchInfo, OutputInfo, OutputOperation, TopicPartition, job_and_rest
 from engine.clock import Clock, SystemClock
 from engine.errors import SinkError
-from engine.monitoring.collectors import ExecutorCollector, Histograms
-from engine.monitoring.table import METRICS, Metric
+from engine.metrics import Registry
+from engine.monitoring.collectors import ExecutorCollector
+from engine.monitoring.table import METRICS
 from engine.reports import Buckets, Lag, StateReport, WriteReport
 from engine.scheduler import listener as events
 from engine.version import VERSION
@@ -42,7 +35,6 @@ class PrometheusListener(events.StreamingListener):
     """Keeps the metrics of the table in a registry of its own.
 
     Args:
-        registry: where; a new one when not given.
         clock: what time it is at a scrape, for the age of what is behind.
 
     Example:
@@ -50,14 +42,10 @@ class PrometheusListener(events.StreamingListener):
         0.0
     """
 
-    def __init__(self, registry: CollectorRegistry | None = None, clock: Clock | None = None) -> None:
-        # The time at which a series began is a series more for each counter, and nobody asks for it.
-        disable_created_metrics()  # type: ignore[no-untyped-call]  # it has no annotations
-        self.registry = CollectorRegistry() if registry is None else registry
+    def __init__(self, clock: Clock | None = None) -> None:
+        self.registry = Registry(METRICS)
+        """What a scrape reads; further metrics may be registered in it."""
         self._clock = SystemClock() if clock is None else clock
-        self._counters: dict[str, Counter] = {}
-        self._gauges: dict[str, Gauge] = {}
-        self._histograms: dict[str, Histograms] = {}
         # By name and label values, given in the table's order: the client's own look-up costs five times as much.
         self._counter_series: dict[tuple[str, ...], Counter] = {}
         self._gauge_series: dict[tuple[str, ...], Gauge] = {}
@@ -65,28 +53,16 @@ class PrometheusListener(events.StreamingListener):
         self._lags: dict[TopicPartition, Lag] = {}
         self._waiting: dict[OutputOperation, Counts[int]] = {}
         """By output, creation times of records that it has not shown yet."""
-        meanings = {metric.name: metric.meaning for metric in METRICS if metric.name in _EXECUTORS}
+        meanings = {name: self.registry.rows[name].meaning for name in _EXECUTORS}
         self.registry.register(ExecutorCollector(lambda: self._pids, meanings))
-        for metric in METRICS:
-            if metric.name not in _EXECUTORS:
-                self._make(metric)
+        rows = [row for row in METRICS if row.name not in _EXECUTORS]
+        self._counters = {row.name: self.registry.counter(row.name) for row in rows if row.kind == "counter"}
+        self._gauges = {row.name: self.registry.gauge(row.name) for row in rows if row.kind == "gauge"}
+        self._histograms = {
+            row.name: self.registry.histogram(row.name) for row in rows if row.kind == "histogram"
+        }
         self._gauge("engine_build_info", version=VERSION, python=platform.python_version()).set(1)
-        ProcessCollector(registry=self.registry)
         GCCollector(registry=self.registry)
-
-    def _make(self, metric: Metric) -> None:
-        """Make the metric, with every series whose labels the table knows."""
-        names = tuple(metric.labels)
-        if metric.kind == "histogram":
-            self._histograms[metric.name] = Histograms(metric.name, metric.meaning, names, metric.bounds)
-            self.registry.register(self._histograms[metric.name])
-        elif metric.kind == "counter":
-            self._counters[metric.name] = Counter(metric.name, metric.meaning, names, registry=self.registry)
-        else:
-            self._gauges[metric.name] = Gauge(metric.name, metric.meaning, names, registry=self.registry)
-        series = {"histogram": self._histogram, "counter": self._counter, "gauge": self._gauge}[metric.kind]
-        for values in product(*metric.labels.values()):
-            series(metric.name, **dict(zip(names, values, strict=True)))
 
     def value(self, name: str, **labels: str) -> float | None:
         """The value of one sample; None when there is none."""
@@ -182,8 +158,8 @@ class PrometheusListener(events.StreamingListener):
         self._counter("engine_checkpoint_delta_bytes_total").inc(batchCompleted.delta_bytes)
         for operator, state in batchCompleted.state.items():
             self._note_state(operator, state)
-        for reason, count in info.dead_letters.items():
-            self._counter("engine_dead_letters_total", reason=reason).inc(count)
+        for (topic, reason), count in info.dead_letters.items():
+            self._counter("engine_dead_letters_total", topic=topic, reason=reason).inc(count)
         for stream, watermark in info.batch.watermarks.items():
             self._gauge("engine_watermark_seconds", topic=stream).set(watermark / 1_000)
         self._note_latencies(info.outputs, batchCompleted.created)
@@ -209,9 +185,15 @@ class PrometheusListener(events.StreamingListener):
         for part in (part for parts in batch.ranges.values() for part in parts):
             place = {"topic": part.topic, "partition": str(part.partition)}
             self._gauge("engine_offset", **place).set(part.untilOffset)
-            records = self._counter("engine_records_total", topic=part.topic)
+            self._begin_topic(part.topic)
             if counted and part.count():
-                records.inc(part.count())
+                self._counter("engine_records_total", topic=part.topic).inc(part.count())
+
+    def _begin_topic(self, topic: str) -> None:
+        if ("engine_records_total", topic) not in self._counter_series:
+            self._counter("engine_records_total", topic=topic)
+            for reason in self.registry.rows["engine_dead_letters_total"].labels["reason"]:
+                self._counter("engine_dead_letters_total", topic=topic, reason=reason)
 
     def _note_lags(self, lags: Mapping[TopicPartition, Lag]) -> None:
         for place, lag in lags.items():
@@ -219,6 +201,7 @@ class PrometheusListener(events.StreamingListener):
             if place not in self._lags:
                 # Asked at the scrape: what waits grows older while no batch ends.
                 self._gauge("engine_lag_seconds", **labels).set_function(partial(self._lag_seconds, place))
+                self._begin_topic(place.topic)
             self._lags[place] = lag
             self._gauge("engine_lag_records", **labels).set(lag.records)
 

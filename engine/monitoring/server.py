@@ -35,8 +35,8 @@ from ipaddress import ip_address
 from typing import Any, Final, Self
 
 from aiohttp import web
-from prometheus_client import CollectorRegistry
-from prometheus_client.exposition import choose_encoder
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 
 from engine.clock import Clock, SystemClock
 from engine.context import StreamingContext
@@ -293,11 +293,12 @@ class StreamingPage:
             return web.Response(status=304, headers=headers)
         return web.Response(body=body, content_type=kind, charset="utf-8", headers=headers)
 
-    async def _metrics(self, request: web.Request) -> web.Response:
-        """The registry in the form that the asker accepts: Prometheus's own, or OpenMetrics."""
+    async def _metrics(self, _: web.Request) -> web.Response:
+        """The registry in Prometheus's text format: OpenMetrics tells nothing more of it, and takes half as long again."""
         assert self._registry is not None
-        encode, kind = choose_encoder(request.headers.get("Accept", ""))
-        return web.Response(body=encode(self._registry), headers={"Content-Type": kind})
+        return web.Response(
+            body=generate_latest(self._registry), headers={"Content-Type": CONTENT_TYPE_PLAIN_0_0_4}
+        )
 
     async def _health(self, _: web.Request) -> web.Response:
         """200 when this process has committed a batch and the stream goes on."""

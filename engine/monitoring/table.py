@@ -1,41 +1,19 @@
 """The table of the engine's metrics: what each is called, what its labels may be, when it moves, and what it means.
 
-Names follow Prometheus: base units, `_seconds`, `_bytes`, `_total` for counters and for nothing else.
-
-Owns: Metric, METRICS, as_markdown.
+Owns: METRICS, as_markdown.
 Never: a value; metrics.py keeps those.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Final, Literal
+from typing import Final
 
-from engine.reports import END_TO_END_SECONDS, SECONDS
+from engine.metrics import OPEN, Metric
+from engine.reports import END_TO_END_SECONDS
 from engine.scheduler.listener import PURGE_STAGES, RUN_STAGES
-
-Kind = Literal["counter", "gauge", "histogram"]
 
 RECORDS: Final = (0, 1, 10, 100, 1_000, 10_000, 100_000, 1_000_000)
 """Upper bounds of numbers of records."""
 STAGE_SECONDS: Final = (0.001, 0.005, 0.025, 0.1, 0.5, 2.5, 10, 60)
 """Upper bounds of a stage's duration, seconds; few, as there are nine stages and a scrape costs by the series."""
-OPEN: Final = ()
-"""Values of a label that the application gives: its topics, outputs, operators, tables, executors."""
-
-
-@dataclass(frozen=True, slots=True)
-class Metric:
-    """One row of the table."""
-
-    name: str
-    kind: Kind
-    meaning: str
-    """A sentence or two: when it moves, and in which unit where the name does not tell."""
-    labels: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    """By label its values; none where the application gives them."""
-    bounds: tuple[float, ...] = SECONDS
-    """Upper bounds of a histogram's buckets."""
-
 
 _OUTPUT: Final = {"job": OPEN, "output": OPEN}
 _OPERATOR: Final = {"job": OPEN, "operator": OPEN}
@@ -165,7 +143,7 @@ METRICS: Final = (
         "engine_dead_letters_total",
         "counter",
         "Records put aside in committed batches: those that do not decode, and those that came after their window was closed.",
-        {"reason": ("undecodable", "late")},
+        {"topic": OPEN, "reason": ("undecodable", "late")},
     ),
     # State and checkpoint.
     Metric("engine_state_keys", "gauge", "Keys of a stateful operator after the last batch.", _OPERATOR),

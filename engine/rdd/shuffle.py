@@ -87,6 +87,11 @@ class Writer:
 
     def combined(self, combined: dict[Any, Any], function: Function | None) -> None:
         """Combiners, each to the partition of its key; the dict is empty afterwards."""
+        if len(combined) <= _FIRST_CHUNK:
+            if combined:
+                self.columns(list(combined), list(combined.values()), function)
+            combined.clear()
+            return
         chunks = Chunks()
         keys, values = chunks.of(list(combined)), list(combined.values())
         combined.clear()
@@ -104,6 +109,8 @@ class Writer:
                 )  # refuses a key that cannot be one, however few partitions there are
             return self.add(0, keys, values)
         places = partitions_of(keys, self._partitions, function)
+        if places.count(places[0]) == len(places):
+            return self.add(places[0], keys, values)
         return sum(
             self.add(place, own_keys, own_values)
             for place, own_keys, own_values in divided(keys, values, places, self._partitions)

@@ -4,6 +4,7 @@ Owns: Teller.
 Never: an effect on the batch.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
@@ -11,7 +12,7 @@ from engine.batch import Batch, BatchInfo, OutputInfo, OutputOperation, Time
 from engine.checkpoint.checkpoint import Checkpoint, Delta, SnapshotTask
 from engine.clock import Clock
 from engine.dstream.graph import DStreamGraph
-from engine.dstream.nodes import DeadLetter, Observed
+from engine.dstream.nodes import Observed
 from engine.errors import ExecutorLostError
 from engine.reports import StateReport, WriteReport, merged
 from engine.scheduler import listener as events
@@ -118,10 +119,14 @@ class Teller:
     def completed(self, batch: Batch, done: Done) -> None:
         """The batch is committed."""
         observed = done.observed.values()
-        letters = (letter for seen in observed for letter in seen.dead_letters)
+        letters = Counter(
+            (letter.topic, letter.reason.partition(":")[0])
+            for seen in observed
+            for letter in seen.dead_letters
+        )
         times = self._submitted, self._started, self._clock.wall_ms()
         told = events.StreamingListenerBatchCompleted(
-            BatchInfo(batch, *times, done.outputs, _by_reason(letters), self._streams),
+            BatchInfo(batch, *times, done.outputs, letters, self._streams),
             done.delta_bytes,
             self.stages.of(*events.RUN_STAGES),
             done.state,
@@ -179,11 +184,3 @@ class Teller:
 
 def _all_created(seen: Observed) -> list[int]:
     return [time for times in seen.created.values() for time in times]
-
-
-def _by_reason(letters: Iterable[DeadLetter]) -> dict[str, int]:
-    counts: dict[str, int] = {}
-    for letter in letters:
-        reason = letter.reason.partition(":")[0]
-        counts[reason] = counts.get(reason, 0) + 1
-    return counts

@@ -14,32 +14,21 @@ Never: an event's content, a rule of when to append.
 """
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterator, Mapping, Sequence
-from itertools import accumulate
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from operator import itemgetter
 from threading import Lock
-from typing import Final, NamedTuple
+from typing import Final
 
-from prometheus_client import (
-    CollectorRegistry,
-    Counter,
-    Gauge,
-    Histogram,
-    ProcessCollector,
-    disable_created_metrics,
-    start_http_server,
-)
-from prometheus_client.core import HistogramMetricFamily
-from prometheus_client.registry import Collector
+from prometheus_client import start_http_server
 
 from engine.clock import Clock
 from engine.errors import ConfigurationError
+from engine.metrics import OPEN, Metric, Registry
+from engine.reports import SECONDS, Buckets
 from engine.version import VERSION
 from services.producer.feed import PartitionSink
 from services.producer.schedule import Position
-
-SECONDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
-"""Upper bounds of the histograms' buckets, seconds."""
 
 _TIME = itemgetter(0)
 """A record's intended time, milliseconds since the epoch."""
@@ -48,43 +37,35 @@ Record = tuple[int, bytes, bytes]
 """Intended time, key and value of an event."""
 
 
-class Metric(NamedTuple):
-    """One row of the table."""
-
-    name: str
-    kind: type[Counter] | type[Gauge] | type[Histogram]
-    labels: tuple[str, ...]
-    meaning: str
-
-
 METRICS: Final = (
-    Metric("producer_build_info", Gauge, ("version",), "1, with the version of the producer."),
-    Metric("producer_target_rate", Gauge, ("topic",), "Events per second that the settings ask for."),
+    Metric("producer_build_info", "gauge", "1, with the version of the producer.", {"version": OPEN}),
+    Metric("producer_target_rate", "gauge", "Events per second that the settings ask for.", {"topic": OPEN}),
     Metric(
-        "producer_events_total", Counter, ("topic",), "Events that this process has appended, acknowledged."
+        "producer_events_total",
+        "counter",
+        "Events that this process has appended, acknowledged.",
+        {"topic": OPEN},
     ),
     Metric(
         "producer_append_seconds",
-        Histogram,
-        ("topic",),
+        "histogram",
         "One append (one transaction, at most 2,000 events) until it is committed.",
+        {"topic": OPEN},
     ),
     Metric(
         "producer_append_failures_total",
-        Counter,
-        ("topic",),
+        "counter",
         "Appends that were not acknowledged; the partition is read back after each.",
+        {"topic": OPEN},
     ),
     Metric(
         "producer_schedule_delay_seconds",
-        Histogram,
-        ("topic",),
+        "histogram",
         "From an event's intended time until it was acknowledged; 0 for one that was sent ahead of time.",
+        {"topic": OPEN},
     ),
 )
 """Every metric that the producer exports, those of the process (process_*) aside."""
-
-_ROWS = {metric.name: metric for metric in METRICS}
 
 
 class ProducerMetrics:
@@ -102,22 +83,20 @@ class ProducerMetrics:
     """
 
     def __init__(self, rates: Mapping[str, int], clock: Clock) -> None:
-        # For the whole process: without it every counter has a second series with its time of birth.
-        disable_created_metrics()  # type: ignore[no-untyped-call]  # the library's, untyped
-        self.registry = CollectorRegistry()
+        self.registry = Registry(METRICS)
         self._clock = clock
-        self._events = Counter(*_head("producer_events_total"), registry=self.registry)
-        self._failures = Counter(*_head("producer_append_failures_total"), registry=self.registry)
-        self._append = Histogram(*_head("producer_append_seconds"), registry=self.registry, buckets=SECONDS)
-        self._delays = _Delays(_ROWS["producer_schedule_delay_seconds"], rates)
-        self.registry.register(self._delays)
-        Gauge(*_head("producer_build_info"), registry=self.registry).labels(VERSION).set(1)
-        target = Gauge(*_head("producer_target_rate"), registry=self.registry)
+        self._lock = Lock()
+        """Partitions are read back side by side, and what is found then is counted."""
+        self._events = self.registry.counter("producer_events_total")
+        self._failures = self.registry.counter("producer_append_failures_total")
+        self._append = self.registry.histogram("producer_append_seconds")
+        self._delays = self.registry.histogram("producer_schedule_delay_seconds")
+        self.registry.gauge("producer_build_info").labels(VERSION).set(1)
+        target = self.registry.gauge("producer_target_rate")
         for topic, rate in rates.items():
             target.labels(topic).set(rate)
-            for metric in (self._events, self._failures, self._append):
-                metric.labels(topic)
-        ProcessCollector(registry=self.registry)
+            for metric in (self._events, self._failures, self._append, self._delays):
+                metric.labels(topic=topic)
 
     def measured(self, topic: str, sink: PartitionSink) -> PartitionSink:
         """The sink, with everything that goes through it measured."""
@@ -126,11 +105,12 @@ class ProducerMetrics:
     def acknowledged(self, topic: str, records: Sequence[Record]) -> None:
         """Count events that are in the topic as of now, in the order of their intended times."""
         self._events.labels(topic).inc(len(records))
-        self._delays.observe(topic, records, self._clock.wall_ms())
+        with self._lock:
+            self._delays.labels(topic=topic).merge(delays(records, self._clock.wall_ms()))
 
     def appended(self, topic: str, seconds: float) -> None:
         """Count an append that was committed."""
-        self._append.labels(topic).observe(seconds)
+        self._append.labels(topic=topic).observe(seconds)
 
     def failed(self, topic: str) -> None:
         """Count an append that was not acknowledged."""
@@ -151,45 +131,18 @@ class ProducerMetrics:
             ) from cause
 
 
-def _head(name: str) -> tuple[str, str, tuple[str, ...]]:
-    """What the library wants to know of a row."""
-    row = _ROWS[name]
-    return row.name, row.meaning, row.labels
+def delays(records: Sequence[Record], now_ms: int) -> Buckets:
+    """The delays of events whose intended times ascend, all at once.
 
-
-class _Delays(Collector):
-    """A histogram that takes in all the events of an append at once; the library's takes one at a time.
-
-    State: by topic the number of events in each bucket, the last one without a bound, and the sum of their delays.
+    Example:
+        >>> delays([(1_000, b"", b""), (3_000, b"", b"")], 3_500).total
+        3.0
     """
-
-    def __init__(self, row: Metric, topics: Mapping[str, int]) -> None:
-        self._row = row
-        self._lock = Lock()
-        self._counts = {topic: [0] * (len(SECONDS) + 1) for topic in topics}
-        self._sum_ms = dict.fromkeys(topics, 0)
-
-    def observe(self, topic: str, records: Sequence[Record], now_ms: int) -> None:
-        """Take in the delays of events whose intended times ascend."""
-        # By ascending delay: how many events have at least the time that lies a bucket's bound back.
-        within = [len(records) - bisect_left(records, now_ms - bound * 1_000, key=_TIME) for bound in SECONDS]
-        ends = (*within, len(records))
-        late = bisect_right(records, now_ms, key=_TIME)
-        with self._lock:
-            counts = self._counts[topic]
-            for bucket, (before, end) in enumerate(zip((0, *within), ends, strict=True)):
-                counts[bucket] += end - before
-            self._sum_ms[topic] += late * now_ms - sum(map(_TIME, records[:late]))
-
-    def collect(self) -> Iterator[HistogramMetricFamily]:
-        """The histogram as of now."""
-        family = HistogramMetricFamily(self._row.name, self._row.meaning, labels=self._row.labels)
-        bounds = (*(str(float(bound)) for bound in SECONDS), "+Inf")
-        with self._lock:
-            for topic, counts in self._counts.items():
-                buckets = list(zip(bounds, map(float, accumulate(counts)), strict=True))
-                family.add_metric([topic], buckets, self._sum_ms[topic] / 1_000)
-        yield family
+    # By ascending delay: how many events have at least the time that lies a bucket's bound back.
+    within = [len(records) - bisect_left(records, now_ms - bound * 1_000, key=_TIME) for bound in SECONDS]
+    counts = [end - before for before, end in pairwise((0, *within, len(records)))]
+    late = bisect_right(records, now_ms, key=_TIME)
+    return Buckets(SECONDS, counts, (late * now_ms - sum(map(_TIME, records[:late]))) / 1_000)
 
 
 class _MeasuredSink:

@@ -221,10 +221,12 @@ def pins(stack: Stack) -> Iterator[str]:
 
 
 def gates(stack: Stack) -> Iterator[str]:
-    """Every long-running service has a health check, every edge waits for health or a good end, and each waits for what it uses."""
+    """Every long-running service has a health check that asks it something, every edge waits for health or a good end, and each waits for what it uses."""
     for name, service in stack.services.items():
         if name in LONG_RUNNING and not (service.get("healthcheck") or {}).get("test"):
             yield f"{name} has no health check"
+        if {"nc", "-z"} <= set((service.get("healthcheck") or {}).get("test") or ()):
+            yield f"{name}: its health check is content with an open port"
         for other, edge in edges(service).items():
             wanted = (
                 "service_completed_successfully" if is_one_shot(stack.services[other]) else "service_healthy"

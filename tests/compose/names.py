@@ -1,4 +1,4 @@
-"""Names that several files must agree on: variables, metrics, topics and tables, each read from where it stands.
+"""Names that several files must agree on: variables, topics and tables, each read from where it stands.
 
 Owns: the readers of names.
 Never: a judgement; the tests compare.
@@ -11,25 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from prometheus_client import GCCollector, PlatformCollector, ProcessCollector
-from prometheus_client.registry import CollectorRegistry
 
 from services.settings import REPOSITORY, Settings
 from tests.compose.model import ROOT
 
 OWN_COMMANDS = ("PROFILE", "COMPOSE_PROJECT_NAME")
 """Variables that the scripts read and hand to compose."""
-
-AGENT = frozenset({"jvm_memory_used_bytes", "jvm_memory_max_bytes", "jvm_gc_collection_seconds_sum"})
-"""What the JMX agent exports without being told to, as far as boards and rules use it."""
-
-OF_A_SCRAPE = frozenset({"up", "scrape_duration_seconds", "ALERTS"})
-"""What Prometheus itself adds."""
-
-_WORDS = frozenset(
-    {"by", "without", "on", "ignoring", "group_left", "group_right", "and", "or", "unless", "offset", "bool"}
-)
-_SUFFIXES = {"histogram": ("_bucket", "_sum", "_count"), "counter": ("",), "gauge": ("",)}
 
 
 def variables_of_settings() -> dict[str, str]:
@@ -93,51 +80,10 @@ def _of_board(node: Any) -> Iterator[str]:
             yield from _of_board(part)
 
 
-def recorded() -> set[str]:
-    """The names that the recording rules make."""
-    return {
-        rule["record"]
-        for file in (ROOT / "services/prometheus/rules").glob("*.yml")
-        for group in yaml.safe_load(file.read_text())["groups"]
-        for rule in group["rules"]
-        if "record" in rule
-    }
-
-
-def metrics_in(expression: str) -> set[str]:
-    """The names of metrics in a PromQL expression.
-
-    Example:
-        >>> sorted(metrics_in('sum by (topic) (rate(a_total{topic="x"}[5m])) / on (b) c:d:e offset 2s > 3'))
-        ['a_total', 'c:d:e']
-    """
-    text = re.sub(r'"(\\.|[^"\\])*"', "", expression)
-    text = re.sub(r"\{[^}]*\}|\[[^\]]*\]|\$\w+|\b\d+(\.\d+)?(ms|[smhdwy])?\b|\b1e\d+\b", " ", text)
-    text = re.sub(r"\b(by|without|on|ignoring|group_left|group_right)\s*\([^)]*\)", " ", text)
-    names = re.findall(r"[a-zA-Z_:][a-zA-Z0-9_:]*(?![a-zA-Z0-9_:]|\s*\()", text)
-    return {name for name in names if name.lower() not in _WORDS}
-
-
 def labels_in(expression: str, label: str) -> set[str]:
     """The values that an expression compares a label with, without those that Grafana fills in."""
     found = re.findall(rf'\b{label}=~?"([^"$]*)"', expression)
     return {value for text in found for value in text.split("|") if re.fullmatch(r"[\w-]+", value)}
-
-
-def exported(tables: Iterator[tuple[str, str]]) -> set[str]:
-    """Every name that a scrape can give: the tables' rows by kind, the libraries' own, the agents', Prometheus's `up`.
-
-    Args:
-        tables: name and kind of each row of the tables of engine, producer and verifier.
-    """
-    names = {name + suffix for name, kind in tables for suffix in _SUFFIXES[kind]}
-    registry = CollectorRegistry()
-    for collector in (ProcessCollector, PlatformCollector, GCCollector):
-        collector(registry=registry)
-    names |= {sample.name for family in registry.collect() for sample in family.samples}
-    for file in (ROOT / "services/prometheus/jmx").glob("*.yml"):
-        names |= {rule["name"] for rule in yaml.safe_load(file.read_text())["rules"]}
-    return names | AGENT | OF_A_SCRAPE
 
 
 def made_by(folder: Path, suffix: str) -> set[str]:

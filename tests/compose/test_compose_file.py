@@ -19,7 +19,13 @@ MUTANTS: tuple[tuple[str, str, str, str], ...] = (
     ("pins", "cassandra:5.0.9", "cassandra:5.0.8", "services/servers/pom.xml"),
     ("pins", "prom/prometheus:v3.13.1", "prom/prometheus:v3.13", "is not an exact tag"),
     ("pins", "dstreams:0.1.0", "dstreams:0.0.9", "the project has version"),
-    ("gates", 'test: ["CMD", "nc"', 'tests: ["CMD", "nc"', "kafka has no health check"),
+    ("gates", "test:\n        - CMD", "tests:\n        - CMD", "kafka has no health check"),
+    (
+        "gates",
+        "- bash\n        - -c",
+        "- nc\n        - -z",
+        "kafka: its health check is content with an open port",
+    ),
     (
         "gates",
         "kafka: {condition: service_healthy}",

@@ -4,15 +4,13 @@ from pathlib import Path
 
 import pytest
 
-from engine.monitoring.table import METRICS as ENGINE
 from engine.sinks.output import DEAD_LETTERS, LEDGER
 from services.pipeline.jobs import campaign_windows, page_totals, trending_pages
-from services.producer.metrics import METRICS as PRODUCER
 from services.settings import Settings
 from services.topics import AD_EVENTS, PAGE_VIEWS, topics
 from tests.compose import names
 from tests.compose.model import ROOT, Stack, read_stack
-from tools.verify.metrics import METRICS as VERIFIER
+from tests.grafana.boards_world import exported, metrics_in
 from tools.verify.schema import TABLES
 
 CLOSED = frozenset({"ledger", "closed_form"})
@@ -23,14 +21,6 @@ CLOSED = frozenset({"ledger", "closed_form"})
 def stack() -> Stack:
     """The files of this repository."""
     return read_stack()
-
-
-@pytest.fixture(scope="module")
-def known() -> set[str]:
-    """Every metric that a scrape can give."""
-    rows = [(metric.name, metric.kind) for metric in ENGINE]
-    rows += [(metric.name, metric.kind.__name__.lower()) for metric in (*PRODUCER, *VERIFIER)]
-    return names.exported(iter(rows)) | names.recorded()
 
 
 def test_variables_are_the_same_everywhere(stack: Stack) -> None:
@@ -89,17 +79,12 @@ def test_project_ignores_the_settings_of_its_user() -> None:
     assert "eol=lf" in (ROOT / ".gitattributes").read_text()
 
 
-def test_boards_and_rules_name_only_metrics_that_exist(known: set[str]) -> None:
+def test_boards_and_rules_name_only_metrics_that_exist() -> None:
     """Every metric in an expression of a board or a rule is in a table of the code, in an agent's list or recorded by a rule."""
     expressions = names.expressions()
-    unknown = {
-        (file, name)
-        for file, text in expressions
-        for name in names.metrics_in(text) - known
-        if not name.startswith("prometheus_")
-    }
+    known = exported()
 
-    assert unknown == set()
+    assert {(file, name) for file, text in expressions for name in metrics_in(text) - known} == set()
     assert len(expressions) >= 45
 
 
@@ -107,9 +92,9 @@ def test_boards_and_rules_name_only_metrics_that_exist(known: set[str]) -> None:
     "text",
     ["rate(engine_batchs_total[1m])", "max(engine_processing_seconds)", 'sum(kafka_lag{topic="x"}) > 0'],
 )
-def test_metric_that_does_not_exist_is_found(text: str, known: set[str]) -> None:
+def test_metric_that_does_not_exist_is_found(text: str) -> None:
     """A misspelt name, a histogram without its suffix and a metric of somebody else's exporter are not known."""
-    assert names.metrics_in(text) - known
+    assert metrics_in(text) - exported()
 
 
 def test_boards_and_rules_name_only_topics_and_tables_that_exist() -> None:

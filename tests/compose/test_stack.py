@@ -19,6 +19,16 @@ pytestmark = [pytest.mark.compose, pytest.mark.slow, pytest.mark.timeout(1_200)]
 
 Figures = Callable[[str], None]
 
+SIGNAL_JAVA = """
+for comm in /proc/[0-9]*/comm; do
+  read -r name <"$comm" || continue
+  if [ "$name" = java ]; then pid=${comm#/proc/}; kill "-$0" "${pid%/comm}" && exit 0; fi
+done
+echo "there is no Java" >&2
+exit 1
+"""
+"""Runs inside a server's container: a signal, its argument, to the server itself and not to its init."""
+
 
 def closing_line(text: str) -> dict[str, int]:
     """The figures of verify's verdict.
@@ -40,7 +50,7 @@ def exact_verdict(world: ComposeWorld) -> dict[str, int]:
 
 def test_make_up_leaves_everything_healthy(compose_stack: ComposeWorld, figures: Figures) -> None:
     """After `make up` every long-running service is healthy and every one-shot has ended well."""
-    containers = compose_stack.containers()
+    containers = compose_stack.found
     health = {name: (one["State"].get("Health") or {}).get("Status") for name, one in containers.items()}
 
     assert {name: health[name] for name in LONG_RUNNING} == dict.fromkeys(LONG_RUNNING, "healthy")
@@ -161,6 +171,25 @@ def test_engine_killed_inside_its_container_comes_back_exact(
     assert after["windows"] > before["windows"]
     figures(
         f"engine killed in its container: healthy again and verified exact after {time.monotonic() - began:.0f} s"
+    )
+
+
+def test_kafka_that_hangs_is_unhealthy(compose_stack: ComposeWorld, figures: Figures) -> None:
+    """A broker that is held keeps its port and answers nothing: its container turns unhealthy, and healthy when it goes on."""
+    seconds = {}
+    for signal, wanted in (("STOP", "unhealthy"), ("CONT", "healthy")):
+        began = time.monotonic()
+        compose_stack.compose("exec", "-T", "kafka", "sh", "-c", SIGNAL_JAVA, signal)
+        for _ in looks(60, 0.5):
+            health = compose_stack.containers()["kafka"]["State"]["Health"]["Status"]
+            if health == wanted:
+                break
+        assert health == wanted
+        seconds[wanted] = time.monotonic() - began
+
+    exact_verdict(compose_stack)
+    figures(
+        f"kafka held: unhealthy after {seconds['unhealthy']:.0f} s, healthy {seconds['healthy']:.0f} s after it goes on"
     )
 
 

@@ -60,6 +60,8 @@ class ComposeWorld:
         self.environment.pop("STACK", None)
         self.seconds_to_health = 0.0
         """How long the last `up` took."""
+        self.found: dict[str, dict[str, Any]] = {}
+        """What Docker knew of each container when the last `up` returned, by service."""
 
     def run(
         self, *command: str, timeout_seconds: float = 120, **variables: str
@@ -81,6 +83,7 @@ class ComposeWorld:
         done = self.run("make", "up", timeout_seconds=_UP_SECONDS, **variables)
         assert done.returncode == 0, done.stdout + done.stderr
         self.seconds_to_health = time.monotonic() - began
+        self.found = self.containers()
         return done.stdout
 
     def down(self, **variables: str) -> None:

@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from prometheus_client import Histogram
 
-from engine.monitoring import metrics as engine
+from engine.monitoring import table as engine
 from services.producer import metrics as producer
 from services.settings import REPOSITORY
+from tests.samples import names_of
 from tools.verify import metrics as verifier
 
 FOLDER = REPOSITORY / "grafana" / "dashboards"
@@ -27,7 +27,7 @@ RANGE_SECONDS = 900
 """The boards open on 15 minutes, in about a thousand points, so a step is never below the scrape interval."""
 
 OTHERS = {
-    "up", "ALERTS", "prometheus_rule_group_rules",
+    "up", "ALERTS", "scrape_duration_seconds", "prometheus_rule_group_rules",
     "process_start_time_seconds", "process_cpu_seconds_total", "process_resident_memory_bytes",
     "jvm_memory_used_bytes", "jvm_gc_collection_seconds_sum",
 }  # fmt: skip
@@ -181,10 +181,8 @@ def _escaped(value: str) -> str:
 
 def exported() -> set[str]:
     """Every name of a series that may be asked for."""
-    names = OTHERS | recorded()
-    for metric in (*engine.METRICS, *producer.METRICS, *verifier.METRICS):
-        is_histogram = metric.kind is Histogram or metric.kind == "histogram"
-        names |= {metric.name + part for part in (("_bucket", "_sum", "_count") if is_histogram else ("",))}
+    tables = (engine.METRICS, producer.METRICS, verifier.METRICS)
+    names = OTHERS | recorded() | {name for table in tables for row in table for name in names_of(row)}
     for path in JMX.glob("*.yml"):
         names |= {rule["name"] for rule in yaml.safe_load(path.read_text())["rules"]}
     return names

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from engine.errors import StreamingError
+from services import topics
 from services.migrate import prepare
 from services.settings import Settings
 from tests.servers import CassandraServer, KafkaServer
@@ -15,20 +16,21 @@ def test_embedded_stack_is_prepared_once(tmp_path: Path) -> None:
     """The first call makes topics and tables and says so; the second finds nothing to do."""
     settings = Settings(stack="embedded", data_dir=tmp_path)
 
-    topics, schema = prepare(settings)
+    made, schema = prepare(settings)
 
-    assert topics == "ad-events: 4 partitions, page-views: 2 partitions"
+    assert made == "ad-events: 4 partitions, page-views: 2 partitions"
     assert schema == "schema: 001_results.sql, 002_dead_letters.sql, 003_ledger.sql"
-    assert prepare(settings) == [topics, "schema: nothing to do"]
+    assert prepare(settings) == [made, "schema: nothing to do"]
 
 
 @pytest.mark.slow
-def test_broker_that_does_not_answer_ends_the_wait_with_its_address() -> None:
+def test_broker_that_does_not_answer_ends_the_wait_with_its_address(monkeypatch: pytest.MonkeyPatch) -> None:
     """A Kafka that is away is told of with its address, after the time that was given."""
+    monkeypatch.setattr(topics, "REQUEST_SECONDS", 0.5)
     with socket.socket() as silent:
         silent.bind(("127.0.0.1", 0))
         address = "{}:{}".format(*silent.getsockname())
-        with pytest.raises(StreamingError, match=address):
+        with pytest.raises(StreamingError, match=f"{address} within 0.5 s"):
             prepare(Settings(kafka_bootstrap=address))
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from prometheus_client import CollectorRegistry, start_http_server
+from prometheus_client import start_http_server
 
 from engine.batch import Batch, Duration, OffsetRange, Time
 from engine.checkpoint.checkpoint import Checkpoint
@@ -181,7 +181,7 @@ def test_metrics_are_summed_by_label() -> None:
     """A look at the endpoint gives the samples that the engine exports; nobody there gives none."""
     port = free_port()
     assert Metrics.read(port) is None
-    server, thread = start_http_server(port, "127.0.0.1", PrometheusListener(CollectorRegistry()).registry)
+    server, thread = start_http_server(port, "127.0.0.1", PrometheusListener().registry)
     metrics = Metrics.read(port)
     server.shutdown()
     server.server_close()

@@ -12,9 +12,9 @@ import psutil
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from prometheus_client import Histogram
 
 from services.settings import REPOSITORY
+from tests.samples import names_of
 from tests.services.producer_world import free_port, scraped, wait_until
 from tests.tools.test_verify_drills import OVER, write
 from tests.tools.verify_world import COLUMNS, World, exact_world  # noqa: F401 - a fixture
@@ -220,14 +220,12 @@ def test_every_row_is_scraped_and_nothing_else(start: Start, world: World) -> No
     wait_until(lambda: run_count(port, "exact") == 1, "an exact run", 120)
     found, expected = scraped(port), set()
     for metric in METRICS:
-        ends = ("_bucket", "_count", "_sum") if metric.kind is Histogram else ("",)
-        expected |= {metric.name + end for end in ends}
+        expected |= names_of(metric)
     assert {name for name, _ in found if not name.startswith("process_")} == expected
     assert ("process_resident_memory_bytes", frozenset()) in found
     labels = {name: {label for label, _ in pairs} - {"le"} for name, pairs in found}
     for metric in METRICS:
-        name = metric.name + ("_count" if metric.kind is Histogram else "")
-        assert labels[name] == set(metric.labels), name
+        assert all(labels[name] == set(metric.labels) for name in names_of(metric)), metric.name
     assert found["verify_rows", frozenset({("table", "page_totals"), ("verdict", "exact")})] == 12
     watcher.send_signal(signal.SIGTERM)
     output, _ = watcher.communicate(timeout=10)

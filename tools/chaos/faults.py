@@ -88,12 +88,12 @@ FAULTS: Mapping[str, Fault] = MappingProxyType(
             Fault("cassandra-pause", "cassandra", PauseServer, "held for 10 s", _GOES_ON),
             Fault("kafka-cut", "kafka", Cut, "no way to it for 10 s", _GOES_ON),
             Fault("cassandra-cut", "cassandra", Cut, "no way to it for 10 s", _GOES_ON),
-            Fault("kafka-slow", "kafka", Slow, "answers take 0.5 s longer", "commits come slower, but come"),
+            Fault("kafka-slow", "kafka", Slow, "answers take 1 s longer", "commits come slower, but come"),
             Fault(
                 "cassandra-slow",
                 "cassandra",
                 Slow,
-                "answers take 0.5 s longer",
+                "answers take 1 s longer",
                 "commits come slower, but come",
             ),
             Fault(

@@ -21,7 +21,7 @@ from tools.stack.events import Event
 from tools.stack.programs import State
 from tools.stack.ready import is_answering
 
-SLOW_SECONDS = 0.5
+SLOW_SECONDS = 1.0
 """So much longer an answer takes; a batch has several requests one after the other."""
 
 
@@ -293,7 +293,7 @@ class Cut(OnLane):
 
 
 class Slow(OnLane):
-    """Every answer of the server takes half a second longer; the engine goes on, at a slower pace."""
+    """Every answer of the server takes a second longer; the engine goes on, at a slower pace."""
 
     def strike(self, outcome: Outcome) -> None:
         """Slow down, see the pace of commits follow, then be quick again."""

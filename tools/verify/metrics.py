@@ -14,7 +14,7 @@ Never: a rule of the proof.
 import threading
 from collections import Counter as Tally
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, Literal, NamedTuple
 
 from prometheus_client import (
     CollectorRegistry,
@@ -22,7 +22,6 @@ from prometheus_client import (
     Gauge,
     Histogram,
     ProcessCollector,
-    disable_created_metrics,
     start_http_server,
 )
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
@@ -40,54 +39,54 @@ SECONDS: Final = (0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600, 1_800)
 Family = CounterMetricFamily | GaugeMetricFamily
 
 
-class Metric(NamedTuple):
-    """One row of the table."""
+class Row(NamedTuple):
+    """One row of the table; that of the engine's tables is the engine's, with whom the judge shares nothing."""
 
     name: str
-    kind: type[Counter] | type[Gauge] | type[Histogram]
+    kind: Literal["counter", "gauge", "histogram"]
     labels: tuple[str, ...]
     meaning: str
 
 
 METRICS: Final = (
-    Metric(
+    Row(
         "verify_rows",
-        Gauge,
+        "gauge",
         ("table", "verdict"),
         "Rows by verdict (exact, missing, over, wrong) in the last run that could tell.",
     ),
-    Metric("verify_runs_total", Counter, ("outcome",), "Runs by outcome: exact, inexact, unknown."),
-    Metric("verify_run_seconds", Histogram, (), "One run of verify, a process of its own."),
-    Metric(
+    Row("verify_runs_total", "counter", ("outcome",), "Runs by outcome: exact, inexact, unknown."),
+    Row("verify_run_seconds", "histogram", (), "One run of verify, a process of its own."),
+    Row(
         "verify_last_run_time_seconds",
-        Gauge,
+        "gauge",
         (),
         "When the last run that could tell ended, seconds since the epoch.",
     ),
-    Metric(
+    Row(
         "verify_next_run_time_seconds",
-        Gauge,
+        "gauge",
         (),
         "When the next run is due, or the running one began, seconds since the epoch.",
     ),
-    Metric("verify_dead_letters", Gauge, (), "Rows of dead_letters in the last run that could tell."),
-    Metric("chaos_drill_running", Gauge, ("fault",), "1 while a drill of the fault runs, else 0."),
-    Metric("chaos_drills_total", Counter, ("fault", "verdict"), "Drills that are over by verdict."),
-    Metric(
+    Row("verify_dead_letters", "gauge", (), "Rows of dead_letters in the last run that could tell."),
+    Row("chaos_drill_running", "gauge", ("fault",), "1 while a drill of the fault runs, else 0."),
+    Row("chaos_drills_total", "counter", ("fault", "verdict"), "Drills that are over by verdict."),
+    Row(
         "chaos_drill_phase_seconds",
-        Gauge,
+        "gauge",
         ("fault", "phase"),
         "From the fault until a phase ended, in the newest drill that is over.",
     ),
-    Metric(
+    Row(
         "chaos_drill_started_time_seconds",
-        Gauge,
+        "gauge",
         ("fault",),
         "When the newest drill began, seconds since the epoch.",
     ),
-    Metric(
+    Row(
         "chaos_drill_ended_time_seconds",
-        Gauge,
+        "gauge",
         ("fault",),
         "When the newest drill that is over ended, seconds since the epoch.",
     ),
@@ -115,8 +114,6 @@ class VerifierMetrics:
     """
 
     def __init__(self, drills: Callable[[], Drills]) -> None:
-        # For the whole process: without it every counter has a second series with its time of birth.
-        disable_created_metrics()  # type: ignore[no-untyped-call]  # the library's, untyped
         self.registry = CollectorRegistry()
         row = _ROWS["verify_runs_total"]
         self._runs = Counter(row.name, row.meaning, row.labels, registry=self.registry)
@@ -208,7 +205,7 @@ class _DrillCollector(Collector):
 def _family(name: str, values: Mapping[Any, float]) -> Family:
     """A row of the table with its samples."""
     row = _ROWS[name]
-    kind: Any = CounterMetricFamily if row.kind is Counter else GaugeMetricFamily
+    kind: Any = CounterMetricFamily if row.kind == "counter" else GaugeMetricFamily
     family: Family = kind(row.name, row.meaning, labels=row.labels)
     for labels, value in values.items():
         family.add_metric(labels, float(value))

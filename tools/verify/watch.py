@@ -29,6 +29,7 @@ from collections.abc import Iterator
 from typing import Any, Final, NamedTuple, NoReturn
 
 import click
+from prometheus_client import disable_created_metrics
 
 from services.settings import REFUSED, REPOSITORY, Settings, exit_code, load_settings
 from tools.verify.drills import DrillFiles
@@ -173,6 +174,8 @@ class Watch:
 def _watch(settings: Settings) -> int:
     """Verify until a signal ends the process."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(levelname)s %(message)s")
+    # Without it every counter has a second series with its time of birth.
+    disable_created_metrics()  # type: ignore[no-untyped-call]  # the library's, untyped
     metrics = VerifierMetrics(DrillFiles(settings.data_dir / "drills").read)
     try:
         metrics.serve(settings.listen_host, settings.verifier_metrics_port)

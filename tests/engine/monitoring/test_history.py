@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -29,11 +30,11 @@ def batch_of(time: int, attempt: int = 0, partitions: int = 2) -> Batch:
     return Batch(Time(time), {"pages": ranges}, attempt)
 
 
-def complete(history: History, batch: Batch) -> None:
+def complete(history: History, batch: Batch, **more: Any) -> None:
     """Tell the history of a batch from its beginning to its end."""
     history.onBatchSubmitted(events.StreamingListenerBatchSubmitted(batch))
     history.onBatchStarted(events.StreamingListenerBatchStarted(batch))
-    info = BatchInfo(batch, int(batch.time), int(batch.time) + 5, int(batch.time) + 30)
+    info = BatchInfo(batch, int(batch.time), int(batch.time) + 5, int(batch.time) + 30, **more)
     lags = {TopicPartition("pages", 0): Lag(7, int(batch.time) - 2_000)}
     history.onBatchCompleted(events.StreamingListenerBatchCompleted(info, lags=lags))
 
@@ -64,6 +65,20 @@ def test_only_the_last_batches_are_kept() -> None:
     assert [entry.time for entry in view.entries] == [7_000, 8_000, 9_000]
     assert view.totals.completed == 10
     assert view.totals.records == 200
+
+
+def test_dead_letters_are_summed_by_reason() -> None:
+    """Records that were put aside are counted by reason over all topics, in the batch and since the start."""
+    history = History()
+
+    complete(
+        history, batch_of(1_000), dead_letters={("a", "late"): 1, ("b", "late"): 2, ("b", "undecodable"): 4}
+    )
+    complete(history, batch_of(2_000), dead_letters={("a", "late"): 8})
+
+    view = history.view()
+    assert [entry.dead_letters for entry in view.entries] == [{"late": 3, "undecodable": 4}, {"late": 8}]
+    assert view.totals.dead_letters == {"late": 11, "undecodable": 4}
 
 
 def test_ranges_of_old_batches_are_dropped_before_their_sums() -> None:

@@ -1,15 +1,21 @@
 """Tests that need promtool or prometheus do not run without them, and pytest's closing section says which package has them.
 
-Owns: the fixture promtool.
+Owns: the fixtures promtool and monitored.
 """
 
 import shutil
 import subprocess
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from services.settings import Settings, load_settings
+from tests.services.prometheus.live_world import BATCH_SECONDS, SmallVolume, Watched
+from tests.tools.stack_world import free_ports
+from tools.stack import jars
+from tools.stack.api import Stack
 from tools.stack.monitors import PACKAGE
 
 _UNABLE = pytest.StashKey[list[str]]()
@@ -55,3 +61,31 @@ def promtool() -> Callable[..., str]:
         return done.stdout
 
     return run
+
+
+@pytest.fixture(scope="package")
+def monitored(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
+    """A stack of plain processes with monitoring, its data in pytest's folder, its checkpoint on a small volume."""
+    settings = Settings.model_validate(
+        {
+            "data_dir": tmp_path_factory.mktemp("monitored"),
+            "jars_dir": load_settings().jars_dir,
+            "monitoring": True,
+            "batch_seconds": BATCH_SECONDS,
+            "ad_rate": 200,
+            "page_rate": 100,
+            "verify_seconds": 5.0,
+            **free_ports(),
+        }
+    )
+    for profile in (*jars.SERVERS, jars.AGENT):
+        jars.fetch(settings.jars_dir, profile, print)
+    volume = SmallVolume(settings.checkpoint_dir)
+    engine = volume.inside(sys.executable, "-m", "services.pipeline.main")
+    stack = Stack(settings, commands={"engine": engine}, is_tied=True)
+    try:
+        stack.up()
+        yield Watched(stack, volume)
+    finally:
+        stack.down(wipe=True)
+        volume.close()

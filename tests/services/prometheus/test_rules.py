@@ -16,6 +16,7 @@ import yaml
 
 from services.settings import REPOSITORY, Settings
 from tests.grafana.boards_world import exported, metrics_in, scrape_intervals
+from tests.services.prometheus.live_world import NOT_LIVE, SCENES
 from tools.stack.folder import Folder
 from tools.stack.monitors import prometheus_program
 
@@ -90,6 +91,27 @@ def test_each_alert_has_its_three_cases(alert: Mapping[str, Any]) -> None:
     found = ["".join("x" if fires else "." for fires in case) for case in cases(alert)]
 
     assert any(re.search(r"\.x+\.", case) for case in found), found
+
+
+def test_each_alert_fires_live_or_has_a_reason_not_to() -> None:
+    """The scenes on the running pipeline raise every alert, but for those that have a reason, and no other."""
+    raised = frozenset().union(*SCENES.values())
+
+    assert raised & set(NOT_LIVE) == set()
+    assert raised | set(NOT_LIVE) == {name_of(alert) for alert in ALERTS}
+
+
+def test_runbook_says_what_is_shown_live() -> None:
+    """The runbook's tables have every scene with its alerts, and every alert that promtool alone shows with the reason."""
+    rows = re.findall(
+        r"^\| ([a-zA-Z ]+) \|[^|]+\| ((?:[A-Z]\w+(?:, )?)+) \|$", RUNBOOK.read_text(), re.MULTILINE
+    )
+    reasons = re.findall(r"^\| ([A-Z]\w+) \| promtool only: ([^|]+) \|$", RUNBOOK.read_text(), re.MULTILINE)
+
+    assert {scene: set(names.split(", ")) for scene, names in rows} == {
+        scene: {name.partition("-")[0] for name in names} for scene, names in SCENES.items()
+    }
+    assert dict(reasons) == {name.partition("-")[0]: reason for name, reason in NOT_LIVE.items()}
 
 
 @pytest.mark.parametrize("alert", ALERTS, ids=name_of)

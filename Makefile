@@ -7,7 +7,7 @@ export PYTHONPATH :=
 IN_CONTAINERS = $(if $(STACK),$(filter compose,$(STACK)),$(shell . scripts/settings.sh; find_stack; [ "$$STACK" = compose ] && echo yes))
 
 .DEFAULT_GOAL := help
-.PHONY: help up down logs verify chaos demo test test-compose check fmt kill-loop bench screenshots clean
+.PHONY: help up down logs verify chaos demo test test-compose check fmt kill-loop parity bench screenshots clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -56,6 +56,9 @@ fmt: $(READY) ## format the code
 
 kill-loop: $(READY) ## kill -9 in every phase of a batch, verify (STACK= KILLS=)
 	@$(VENV)/bin/python -m tools.killloop
+
+parity: $(READY) ## small programs on PySpark's own DStreams and here (N= SEED=)
+	@$(VENV)/bin/python -m tools.parity --programs $(or $(N),100) --seed $(or $(SEED),7)
 
 bench: $(READY) ## the engine beside a hand-written loop in one run
 	@$(VENV)/bin/python -m tools.bench

@@ -132,17 +132,17 @@ LAYERS: tuple[tuple[str, str], ...] = (
     ("tools: verify's front door", "tools.verify"),
     (
         "tools: drills, loops and benches",
-        "tools.chaos.scene tools.chaos.lanes tools.chaos.volume tools.chaos.choice tools.killloop.phases tools.bench.loop tools.bench.fixed tools.bench.state tools.demo.choice tools.demo.watch",
+        "tools.parity.functions tools.parity.shown tools.chaos.scene tools.chaos.lanes tools.chaos.volume tools.chaos.choice tools.killloop.phases tools.bench.loop tools.bench.fixed tools.bench.state tools.demo.choice tools.demo.watch",
     ),
     (
         "tools: their parts",
-        "tools.killloop.backlog tools.killloop.victim tools.bench.metrics tools.bench.rdd tools.bench.yahoo tools.demo.view tools.chaos.hits tools.chaos.history",
+        "tools.parity.programs tools.killloop.backlog tools.killloop.victim tools.bench.metrics tools.bench.rdd tools.bench.yahoo tools.demo.view tools.chaos.hits tools.chaos.history",
     ),
-    ("tools: the loop", "tools.killloop.loop tools.chaos.faults"),
-    ("tools: its report", "tools.killloop.report tools.chaos.drill"),
+    ("tools: the loop", "tools.api.inventory tools.parity.compare tools.parity.engine_side tools.parity.pyspark_side tools.killloop.loop tools.chaos.faults"),
+    ("tools: its report", "tools.api.rows tools.killloop.report tools.chaos.drill"),
     (
         "commands",
-        """tools.verify.__main__ tools.verify.watch tools.stack.__main__ tools.chaos.__main__ tools.killloop.__main__ tools.bench.__main__
+        """tools.api.__main__ tools.parity.__main__ tools.verify.__main__ tools.verify.watch tools.stack.__main__ tools.chaos.__main__ tools.killloop.__main__ tools.bench.__main__
         tools.demo.__main__""",
     ),
 )
@@ -191,7 +191,7 @@ THIRD_PARTY = {
     "pydantic": r"services\.settings",
     "pydantic_settings": r"services\.settings",
     "py4j": r"engine\.spark\..*",
-    "pyspark": r"engine\.spark\..*|tools\.bench\.rdd",
+    "pyspark": r"engine\.spark\..*|tools\.(api\.inventory|bench\.rdd|parity\.pyspark_side)",
     "rich": r"tools\..*",
     "sqlite3": r"engine\.sinks\.sqlite|services\.sqlite\..*|tools\.verify\..*",
     "subprocess": r"engine\.rdd\.(executor|pipe)|tools\..*",

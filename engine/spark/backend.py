@@ -49,11 +49,13 @@ class SparkBackend:
 
     def parallelize(self, c: Iterable[T], numSlices: int | None = None) -> RDD[T]:
         """The elements as an RDD of that many partitions."""
+        self._tell_thread()
         made: RDD[T] = self._context.parallelize(c, numSlices)
         return made
 
     def union(self, rdds: Sequence[RDD[Any]]) -> RDD[Any]:
         """The partitions of all of them; PySpark's own fails without one."""
+        self._tell_thread()
         made: RDD[Any] = self._context.union(list(rdds)) if rdds else self._context.emptyRDD()
         return made
 
@@ -68,10 +70,17 @@ class SparkBackend:
         Spark keeps properties by thread; a stream starts on one and runs its batches on another, which gets them all.
         """
         self._properties[key] = value
-        changed = {key: value} if getattr(self._told, "is_told", False) else dict(self._properties)
+        if not self._tell_thread():
+            self._context.setLocalProperty(key, value)
+
+    def _tell_thread(self) -> bool:
+        """Set every property for a thread that is new here; returns whether it is."""
+        if getattr(self._told, "is_told", False):
+            return False
         self._told.is_told = True
-        for name, known in changed.items():
-            self._context.setLocalProperty(name, known)
+        for key, value in self._properties.items():
+            self._context.setLocalProperty(key, value)
+        return True
 
     def accumulator(self, value: Any, accum_param: Any = None) -> Any:
         """A variable that tasks add to and the driver reads; what a failed task added does not count."""

@@ -104,6 +104,7 @@ def context_of(settings: Settings) -> Any:
         ConfigurationError: the master cannot be used.
     """
     if settings.is_on_spark:
+        logging.getLogger("py4j").setLevel(logging.WARNING)  # it tells of each of its connections
         return spark_context(settings.master, settings.app)
     return LocalContext(settings.master, settings.app)
 

@@ -133,6 +133,24 @@ def test_demo_on_real_servers_ends_with_the_verdict(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.spark
+@pytest.mark.timeout(500)
+def test_demo_on_spark_survives_a_worker_and_the_driver(tmp_path: Path) -> None:
+    """With BACKEND=spark the jobs run on a cluster, a worker and then the driver are killed, and every row is exact."""
+    process = demo(tmp_path, "--kill-after", "8", STACK="embedded", BACKEND="spark")
+    printed, said = process.communicate(timeout=480)
+    assert process.returncode == 0, printed + said
+    lines = printed.splitlines()
+    assert lines[1] == "backend: a standalone Spark cluster, one master and two workers"
+    assert any("kill -9 of Spark's worker-" in line for line in lines)
+    assert any("next commit" in line and "after the worker's death" in line for line in lines)
+    assert any("recovered: pid" in line for line in lines)
+    assert "missing=0 over=0 wrong=0" in lines[-1]
+    assert max(map(len, lines)) <= 80
+    assert running(tmp_path) == []
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_interrupted_demo_stops_what_it_started(tmp_path: Path, number: signal.Signals) -> None:
     """Ctrl-C or SIGTERM ends the demo, and every process that it has started."""

@@ -80,7 +80,7 @@ def run(context: SparkContext, programs: Sequence[Program]) -> dict[int, list[li
     _collected.append(collected)
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)
-        ssc = StreamingContext(context, INTERVAL)
+        ssc = StreamingContext(context, INTERVAL)  # type: ignore[arg-type]  # Spark takes parts of a second
         ssc.checkpoint(folder)
         for one in programs:
             stream, other = (_queue(ssc, context, batches) for batches in (one.batches, one.others))

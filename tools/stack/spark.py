@@ -1,13 +1,14 @@
 """A standalone Apache Spark cluster on loopback, from the pyspark wheel: one master and some workers, each a plain process.
 
-The workers' Python is this one, and the engine is importable in it. A worker that is killed takes its executors with it, as
-its children die when their worker is gone.
+The workers' Python is this one, and the engine is importable in it. Nothing outlives the process that started the cluster: each
+JVM has a parent that waits for the end of a pipe, and executors end by themselves when their worker is gone.
 
 Owns: SparkCluster.
 Never: a process that outlives `stop`.
 """
 
 import importlib.util
+import os
 import shutil
 import signal
 import socket
@@ -31,6 +32,16 @@ _GRACE_SECONDS = 5.0
 _LOOK_SECONDS = 0.05
 _JVM = "-XX:+UseSerialGC -XX:TieredStopAtLevel=1"
 """For many small JVMs on few cores: the thorough compiler and the parallel collectors cost more than they bring."""
+_TIED = """
+import os, signal, subprocess, sys, threading
+child = subprocess.Popen(sys.argv[2:])
+signal.signal(signal.SIGTERM, lambda *_: child.terminate())
+def watch():
+    os.read(int(sys.argv[1]), 1)  # returns when the starter's end closes, however it ended
+    child.kill()
+threading.Thread(target=watch, daemon=True).start()
+sys.exit(child.wait() and 1)
+"""
 _MASTER = "org.apache.spark.deploy.master.Master"
 _WORKER = "org.apache.spark.deploy.worker.Worker"
 
@@ -78,6 +89,7 @@ class SparkCluster:
         self._size = ("--cores", str(cores), "--memory", memory)
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
         self._started = 0
+        self._watched, self._alive = os.pipe()
         self._ports = dict(zip(("rpc", "page"), free_ports(2), strict=True))
 
     def __enter__(self) -> Self:
@@ -187,11 +199,16 @@ class SparkCluster:
 
     def stop(self) -> None:
         """End everything; a second call does nothing."""
+        if self._alive < 0:
+            return
         processes = [psutil.Process(popen.pid) for popen in self._processes.values() if popen.poll() is None]
         end_processes(processes, _GRACE_SECONDS, self._reap)
         for popen in self._processes.values():
             popen.wait()
         self._processes.clear()
+        for descriptor in (self._watched, self._alive):
+            os.close(descriptor)
+        self._watched = self._alive = -1
 
     def _reap(self) -> None:
         for popen in self._processes.values():
@@ -214,8 +231,12 @@ class SparkCluster:
         }
         with (self._folder / f"{name}.out").open("ab") as log:
             self._processes[name] = subprocess.Popen(
-                [str(self._home / "bin" / "spark-class"), main, *arguments],
+                [
+                    *(sys.executable, "-c", _TIED, str(self._watched)),
+                    *(str(self._home / "bin" / "spark-class"), main, *arguments),
+                ],
                 cwd=self._folder,
+                pass_fds=(self._watched,),
                 env=environment,
                 stdin=subprocess.DEVNULL,
                 stdout=log,

@@ -115,25 +115,28 @@ def test_a_function_that_raises_ends_the_stream_with_its_own_traceback(
 
 
 def test_batches_of_a_thread_know_their_time(spark_context: pyspark.SparkContext, tmp_path: Path) -> None:
-    """Batches run in another thread than the start; their tasks know their own batch all the same."""
+    """Batches run in another thread than the start, as does the restore of state; their tasks know their batch all the same."""
     seen: list[Any] = []
 
     def keep(time: Any, rdd: Any) -> None:
         seen.append((int(time.timestamp() * 1_000), rdd.collect()))
 
-    ssc = StreamingContext(spark_context, 0.5, shards=2, everyInterval=True)
-    ssc.checkpoint(tmp_path)
-    stream = ssc.queueStream([[("a", 1)], [("a", 2)]])
-    stream.updateStateByKey(total).map(lambda pair: (int(batch_time()), pair)).foreachRDD(keep)
-    stream.foreachRDD(lambda _rdd: None)
-    ssc.start()
-    try:
-        while len(seen) < 2 and not ssc.awaitTerminationOrTimeout(0.05):
-            pass
-    finally:
-        ssc.stop(stopSparkContext=False)
+    for starts in range(1, 3):
+        ssc = StreamingContext(spark_context, 0.5, shards=2, everyInterval=True)
+        ssc.checkpoint(tmp_path)
+        stream = ssc.queueStream([[("a", 1)], [("a", 2)], [("a", 3)], [("a", 4)]])
+        totals = stream.updateStateByKey(total, name="totals")
+        totals.map(lambda pair: (int(batch_time()), pair)).foreachRDD(keep, name="keep")
+        ssc.start()
+        try:
+            while len(seen) < 2 * starts and not ssc.awaitTerminationOrTimeout(0.05):
+                pass
+        finally:
+            ssc.stop(stopSparkContext=False)
+        del seen[2 * starts :]
 
-    assert [rows for _, rows in seen[:2]] == [
-        [(seen[0][0], ("a", 1))],
-        [(seen[1][0], ("a", 3))],
-    ]
+    sums = [rows for _, rows in seen]
+    assert sums[:2] == [[(seen[0][0], ("a", 1))], [(seen[1][0], ("a", 3))]]
+    # The second start goes on where the first was when it was stopped.
+    assert all(rows == [(time, ("a", rows[0][1][1]))] for time, rows in seen)
+    assert sums[2][0][1][1] > 3

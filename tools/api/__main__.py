@@ -1,0 +1,64 @@
+"""`python -m tools.api`: write docs/api.md, or say whether it is as the code is.
+
+Owns: the command and the page.
+Never: a row by hand.
+"""
+
+import importlib.util
+import sys
+
+import click
+
+from services.settings import REPOSITORY
+from tools.api.inventory import CLASSES
+from tools.api.rows import Row, rows
+
+PAGE = REPOSITORY / "docs" / "api.md"
+_HEAD = """# The API
+
+Every public name of PySpark 4.3's streaming classes, its RDD and its SparkContext, and what only Scala and Java have. Read from the code by
+`python -m tools.api`: a name is there when the class has it, an *error* is a method that refuses in one sentence, and a difference is what
+its docstring says. On the Spark backend DStreams and contexts are the same classes as on local, over PySpark's own RDDs. The last column counts
+the modules of tests that call the operation.
+"""
+
+
+def page() -> str:
+    """The page."""
+    parts = [_HEAD]
+    for kind in CLASSES:
+        found = rows(kind)
+        done = {where: sum(getattr(row, where) == "yes" for row in found) for where in ("local", "spark")}
+        parts.append(
+            f"## {kind.title}\n\n{len(found)} operations; done on local {done['local']}, on Spark {done['spark']}.\n"
+        )
+        parts.append(
+            "| Operation | PySpark 4.3 | local | Spark | difference, and why | tests |\n|---|---|---|---|---|---|"
+        )
+        parts += [_line(row) for row in found]
+        parts.append("")
+    return "\n".join(parts)
+
+
+def _line(row: Row) -> str:
+    theirs = "yes" if row.is_in_pyspark else "Scala only"
+    difference = row.difference.replace("|", "\\|")
+    return f"| `{row.name}` | {theirs} | {row.local} | {row.spark} | {difference} | {row.tests} |"
+
+
+@click.command()
+@click.option("--check", is_flag=True, help="Write nothing; exit 1 when the page is not as the code is.")
+def main(check: bool) -> None:
+    """Write docs/api.md from the code and the tests.
+
+    Needs the extra `spark`. Exit codes: 0 written or equal, 1 not equal, 2 refused.
+    """
+    if check:
+        sys.exit(PAGE.read_text() != page())
+    PAGE.write_text(page())
+
+
+if __name__ == "__main__":
+    if importlib.util.find_spec("pyspark") is None:
+        sys.exit("pyspark is not installed; install the extra: pip install .[spark]")
+    main()

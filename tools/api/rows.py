@@ -1,0 +1,104 @@
+"""One row an operation: who has it, how it differs, and which tests call it.
+
+Owns: Row, rows.
+Never: a page.
+"""
+
+import ast
+import inspect
+import re
+from collections.abc import Iterator, Mapping
+from functools import cache
+from pathlib import Path
+from types import ModuleType
+from typing import Any, NamedTuple
+
+from services.settings import REPOSITORY
+from tools.api.inventory import Class
+
+
+class Row(NamedTuple):
+    """An operation."""
+
+    name: str
+    is_in_pyspark: bool
+    local: str
+    """yes, error (it is refused with a sentence) or no."""
+    spark: str
+    """The same on the Spark backend."""
+    difference: str
+    """From PySpark or Scala, and why; "" when there is none."""
+    tests: int
+    """Modules of tests that call it."""
+
+
+def rows(kind: Class) -> list[Row]:
+    """The operations of a class, by name."""
+    theirs, ours = _public(kind.theirs), _public(kind.ours)
+    return [_row(kind, name, theirs, ours) for name in sorted(theirs | kind.scala, key=str.lower)]
+
+
+def _row(kind: Class, name: str, theirs: set[str], ours: set[str]) -> Row:
+    local = "no" if name not in ours else "error" if _only_raises(getattr(kind.ours, name)) else "yes"
+    spark = ("yes" if name in theirs else "no") if kind.is_theirs_on_spark else local
+    difference = kind.absent.get(name, "") or _difference(kind.ours, name)
+    if local == "error" and not difference:
+        difference = _refusal(getattr(kind.ours, name))
+    return Row(name, name in theirs, local, spark, difference, tests_that_call().get(name, 0))
+
+
+def _public(kind: type | ModuleType) -> set[str]:
+    """Public names of a class or a module."""
+    return {name for name in dir(kind) if not name.startswith("_")}
+
+
+def _refusal(operation: Any) -> str:
+    """What a method that refuses says of it under "Raises:"."""
+    text = inspect.getdoc(operation) or ""
+    found = re.search(r"Raises:\s*\w+:(.*?)(\n\s*\n|\Z)", text, re.DOTALL)
+    return " ".join(found[1].split()) if found else ""
+
+
+def _only_raises(operation: Any) -> bool:
+    """Whether all that an operation does is to refuse."""
+    function = operation.fget if isinstance(operation, property) else inspect.unwrap(operation)
+    if not inspect.isroutine(function):
+        return False
+    tree = ast.parse(inspect.cleandoc("\n" + inspect.getsource(function)))
+    (definition,) = tree.body
+    body = (
+        [step for step in definition.body if not _is_text(step)]
+        if isinstance(definition, ast.FunctionDef)
+        else []
+    )
+    return bool(body) and isinstance(body[0], ast.Raise)
+
+
+def _is_text(step: ast.stmt) -> bool:
+    return isinstance(step, ast.Expr) and isinstance(step.value, ast.Constant)
+
+
+def _difference(kind: type | ModuleType, name: str) -> str:
+    """What the docstring says after "Difference:", to the end of its paragraph."""
+    text = inspect.getdoc(getattr(kind, name, None)) or ""
+    found = re.search(r"Difference:(.*?)(\n\s*\n|\Z)", text, re.DOTALL)
+    return " ".join(found[1].split()) if found else ""
+
+
+@cache
+def tests_that_call() -> Mapping[str, int]:
+    """By name of a method the modules of tests that call it."""
+    counts: dict[str, int] = {}
+    for path in sorted((REPOSITORY / "tests").rglob("*.py")):
+        for name in set(_attributes(path)):
+            counts[name] = counts.get(name, 0) + 1
+    return counts
+
+
+def _attributes(path: Path) -> Iterator[str]:
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Attribute):
+            yield node.attr
+        elif isinstance(node, ast.FunctionDef):
+            # A listener's methods are called by the engine.
+            yield node.name

@@ -94,7 +94,8 @@ class Checkpoint:
     """
 
     def __init__(self, folder: Path, app: str, batch: Duration, shards: int) -> None:
-        self.folder = folder / app
+        # Tasks of a cluster read it from their own working folder.
+        self.folder = (folder / app).absolute()
         self._meta = Meta(
             format=FORMAT_VERSION,
             app=app,

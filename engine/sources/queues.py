@@ -159,13 +159,16 @@ class QueueInputDStream(LoggedInputDStream):
             SourceError: the queue is a list that holds other items than were taken from it.
         """
         self._pass(ranges)
-        if self._position > self._end.offset:
-            raise CheckpointError(
-                f"the block log of {self.name!r} ends at {self._end.offset}, and {self._position} were committed; "
-                "restore the folder blocks, or start with an empty checkpoint folder"
-            )
+        self._refuse_beyond_the_end(self._position)
         if self._list is not None:
             self._recognise(self._list)
+
+    def _refuse_beyond_the_end(self, offset: int) -> None:
+        if offset > self._end.offset:
+            raise CheckpointError(
+                f"the block log of {self.name!r} ends at {self._end.offset}, and a batch has elements up to {offset}; "
+                "restore the folder blocks, or start with an empty checkpoint folder"
+            )
 
     def _recognise(self, items: Sequence[Any]) -> None:
         """Find out what a list holds after a restart: nothing yet, or what it held before."""
@@ -256,8 +259,13 @@ class QueueInputDStream(LoggedInputDStream):
         return _Item.of(self._list[number - self._first]).collected()
 
     def range_rdd(self, batch: Batch, ranges: Sequence[OffsetRange]) -> RDD[Any]:  # noqa: ARG002  items do not depend on it
-        """The elements of the items."""
+        """The elements of the items.
+
+        Raises:
+            CheckpointError: the log does not reach that far.
+        """
         context = self.scope.context
+        self._refuse_beyond_the_end(max((part.untilOffset for part in ranges), default=0))
         items = [
             self._item(place.number)
             for part in ranges

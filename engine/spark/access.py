@@ -117,8 +117,12 @@ class Advance(ShardTask):
 
     def __call__(self, index: int, elements: Iterator[Any]) -> Iterator[Any]:
         """One ShardResult, then the elements."""
+        return self.each([(index, elements)])
+
+    def each(self, parts: Iterable[tuple[int, Iterator[Any]]]) -> Iterator[Any]:
+        """The same of several shards, one after another."""
         with pinning(self._properties):
-            return iter(self._advanced(index, elements))
+            return chain.from_iterable([self._advanced(shard, elements) for shard, elements in parts])
 
     def _advanced(self, index: int, elements: Iterator[Any]) -> list[Any]:
         shard = self._brought(index, RestorePlan.unpacked(self._plans[index]))
@@ -134,11 +138,11 @@ class Advance(ShardTask):
         return [result, *mapped]
 
 
-class AdvanceBundle(Advance):
+class AdvanceBundle:
     """Advances all shards of a task, one after another, from the chunks that were sent to them."""
 
     def __init__(self, advance: Advance, bundles: Bundles, end: Gather) -> None:
-        self.__dict__.update(advance.__dict__)
+        self._advance = advance
         self._bundles = bundles
         self._end = end
 
@@ -147,12 +151,8 @@ class AdvanceBundle(Advance):
         sent: dict[int, list[tuple[int, Chunk]]] = {}
         for shard, chunk in chunks:
             sent.setdefault(shard, []).append((shard, chunk))
-        with pinning(self._properties):
-            parts = [
-                self._advanced(shard, self._end(iter(sent.pop(shard, ()))))
-                for shard in self._bundles.shards_of(index)
-            ]
-        return chain.from_iterable(parts)
+        shards = self._bundles.shards_of(index)
+        return self._advance.each((shard, self._end(iter(sent.pop(shard, ())))) for shard in shards)
 
 
 class ReadBack(ShardTask):

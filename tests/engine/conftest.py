@@ -34,7 +34,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     ]
     if left_out:
         config.hook.pytest_deselected(items=left_out)
-        items[:] = [item for item in items if item not in left_out]
+        without = set(left_out)
+        items[:] = [item for item in items if item not in without]
 
 
 def _runs_operators_on_spark(item: Any) -> bool:

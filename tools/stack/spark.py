@@ -78,11 +78,12 @@ class SparkCluster:
     Args:
         folder: for logs and the workers' own files.
         workers: how many.
-        cores: of each worker.
+        cores: of each worker; an application takes one of each, so that two may run beside each other: the one that was
+            killed, until the master has noticed, and the one that follows.
         memory: of each worker, in Spark's spelling.
     """
 
-    def __init__(self, folder: Path, workers: int = 2, *, cores: int = 1, memory: str = "1g") -> None:
+    def __init__(self, folder: Path, workers: int = 2, *, cores: int = 2, memory: str = "1200m") -> None:
         self._home = spark_home()
         self._folder = folder
         self._workers = workers
@@ -144,6 +145,8 @@ class SparkCluster:
         return {
             "spark.driver.host": _LOOPBACK,
             "spark.driver.bindAddress": _LOOPBACK,
+            "spark.cores.max": str(self._workers),
+            "spark.executor.cores": "1",
             "spark.driver.memory": "512m",
             "spark.driver.extraJavaOptions": _JVM,
             "spark.executor.extraJavaOptions": _JVM,

@@ -12,7 +12,7 @@ import psutil
 import pytest
 
 from engine import LocalContext, StreamingContext, StreamingListener
-from engine.batch import Batch, OffsetRange, Time
+from engine.batch import Batch, Time
 from engine.dstream.dstream import DStream
 from engine.errors import ExecutorLostError, LifecycleError, UserFunctionError
 from engine.rdd.task import TaskContext
@@ -208,8 +208,8 @@ def test_state_is_exact_after_a_thousand_attempts(tmp_path: Path) -> None:
         App(context, tmp_path, job, [[("a", 1)], [("a", 1)], []]) as app,
     ):
         app.run()
-        batch = Batch(Time(START_MS + 2_000), {"queue": (OffsetRange("queue", 0, 1, 2),)}, 5_000)
-        app.ssc._checkpoint.begin(batch)
+        (queue,), time = app.ssc.graph.inputs, Time(START_MS + 2_000)
+        app.ssc._checkpoint.begin(Batch(time, {"queue": queue.plan(time)}, 5_000))
         app.crash().run()
 
     assert listener.failed == ["ExecutorLostError"]

@@ -2,18 +2,19 @@
 
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import psutil
 import pytest
 
 from tests.engine import victim
 from tests.engine.children import ROOT, wait_until
 from tools.stack.spark import SparkCluster
 
-pytestmark = [pytest.mark.spark, pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.spark, pytest.mark.slow, pytest.mark.timeout(450)]
 
-START_SECONDS = 120.0
+START_SECONDS = 200.0
+Drive = Callable[..., subprocess.Popen[str]]
 
 
 @pytest.fixture
@@ -23,7 +24,22 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def drive(cluster: SparkCluster, folder: Path, point: str = "", after: int = 0) -> subprocess.Popen[str]:
+@pytest.fixture
+def drive(spark_cluster: SparkCluster, folder: Path) -> Iterator[Drive]:
+    """Starts a driver; whatever is left of it at the end is killed."""
+    started: list[subprocess.Popen[str]] = []
+
+    def start(point: str = "", after: int = 0) -> subprocess.Popen[str]:
+        started.append(launch(spark_cluster, folder, point, after))
+        return started[-1]
+
+    yield start
+    for driver in started:
+        driver.kill()
+        driver.communicate()
+
+
+def launch(cluster: SparkCluster, folder: Path, point: str, after: int) -> subprocess.Popen[str]:
     """Start a driver."""
     command = [
         sys.executable,
@@ -47,24 +63,22 @@ def finish(driver: subprocess.Popen[str], folder: Path) -> list[str]:
     return lines
 
 
-def test_a_job_on_spark_is_exact(spark_cluster: SparkCluster, folder: Path) -> None:
+def test_a_job_on_spark_is_exact(drive: Drive, folder: Path) -> None:
     """State, windows, dead letters and the ledger of a job on Spark are what they must be."""
-    lines = finish(drive(spark_cluster, folder), folder)
+    lines = finish(drive(), folder)
 
     assert lines[-1] == "done"
     assert victim.found(folder) == victim.expected()
 
 
 @pytest.mark.parametrize("point", ["before_commit", "after_commit"])
-def test_a_driver_that_is_killed_starts_again_exact(
-    spark_cluster: SparkCluster, folder: Path, point: str
-) -> None:
+def test_a_driver_that_is_killed_starts_again_exact(drive: Drive, folder: Path, point: str) -> None:
     """A driver that dies by SIGKILL around a commit leaves a folder from which the next one ends exact."""
-    killed = drive(spark_cluster, folder, point, after=4)
+    killed = drive(point, after=4)
     killed.communicate(timeout=START_SECONDS)
     assert killed.returncode == -9
 
-    lines = finish(drive(spark_cluster, folder), folder)
+    lines = finish(drive(), folder)
 
     # The batch that was begun has run again before the driver's first line.
     assert lines[0] == "committed 5"
@@ -72,27 +86,22 @@ def test_a_driver_that_is_killed_starts_again_exact(
 
 
 def test_a_worker_that_is_killed_in_a_batch_is_survived_exact(
-    spark_cluster: SparkCluster, folder: Path
+    spark_cluster: SparkCluster, drive: Drive, folder: Path
 ) -> None:
     """A worker that dies by SIGKILL with all its processes in the middle of a batch costs time and nothing else."""
     (folder / "hold").write_text("4")
-    driver = drive(spark_cluster, folder)
-    try:
-        wait_until(lambda: any(folder.glob("held-?")), "a task is held", START_SECONDS)
-        held = {int(path.read_text()) for path in folder.glob("held-?")}
-        victims = [
-            name
-            for name in spark_cluster.worker_names
-            if held & {process.pid for process in spark_cluster.python_workers(name)}
-        ]
-        spark_cluster.kill_worker(victims[0])
-        spark_cluster.add_worker()
-        (folder / "go-on").touch()
-        finish(driver, folder)
-    finally:
-        if driver.poll() is None:
-            psutil.Process(driver.pid).kill()
-            driver.wait()
-        spark_cluster.await_workers(2)
+    driver = drive()
+    wait_until(lambda: any(folder.glob("held-?")), "a task is held", START_SECONDS)
+    held = {int(path.read_text()) for path in folder.glob("held-?")}
+    victims = [
+        name
+        for name in spark_cluster.worker_names
+        if held & {process.pid for process in spark_cluster.python_workers(name)}
+    ]
+    spark_cluster.kill_worker(victims[0])
+    spark_cluster.add_worker()
+    (folder / "go-on").touch()
+    finish(driver, folder)
+    spark_cluster.await_workers(2)
 
     assert victim.found(folder) == victim.expected()

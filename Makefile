@@ -7,7 +7,7 @@ export PYTHONPATH :=
 IN_CONTAINERS = $(if $(STACK),$(filter compose,$(STACK)),$(shell . scripts/settings.sh; find_stack; [ "$$STACK" = compose ] && echo yes))
 
 .DEFAULT_GOAL := help
-.PHONY: help up down logs verify chaos demo test test-compose check fmt kill-loop parity bench screenshots clean
+.PHONY: help venv up down logs verify chaos demo test test-compose check fmt kill-loop parity bench screenshots clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -20,19 +20,22 @@ $(READY): requirements-dev.lock
 	@$(VENV)/bin/pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.lock
 	@touch $@
 
+venv: $(READY) ## .venv with the developers' tools (needs Python 3.11)
+	@echo "$(VENV) is there"
+
 up: $(if $(filter processes embedded,$(STACK)),$(READY)) ## the whole stack in containers, healthy (PROFILE= STACK=)
 	@scripts/up
 
 down: ## end the stack; its data stays (WIPE=1 removes it)
 	@scripts/down
 
-logs: ## what the stack says, until Ctrl-C
-	@scripts/logs
+logs: ## what the stack says, until Ctrl-C (SERVICE=engine)
+	@scripts/logs $(SERVICE)
 
 verify: $(if $(IN_CONTAINERS),,$(READY)) ## prove the result tables of the running stack exact
 	@scripts/verify
 
-chaos: $(READY) ## break the stack, prove it exact (FAULT= SEED= RUNS=)
+chaos: $(READY) ## break the stack, prove it (FAULT=engine-kill SEED=1 RUNS=1)
 	@scripts/chaos
 
 demo: $(READY) ## a minute without Docker: run, kill -9, recover, verify (BACKEND=spark)

@@ -4,18 +4,25 @@ from engine.clock import ManualClock
 from engine.context import StreamingContext, StreamingContextState
 from engine.dstream.statespec import State, StateSpec
 from engine.rdd.context import LocalContext
+from engine.rdd.shared import Accumulator, AccumulatorParam, Broadcast, SparkFiles
+from engine.rdd.task import TaskContext
 from engine.scheduler.listener import StreamingListener
 from engine.sources.receiver import Receiver
 from engine.storage import StorageLevel
 
 __all__ = [
+    "Accumulator",
+    "AccumulatorParam",
+    "Broadcast",
     "LocalContext",
     "ManualClock",
     "Receiver",
+    "SparkFiles",
     "State",
     "StateSpec",
     "StorageLevel",
     "StreamingContext",
     "StreamingContextState",
     "StreamingListener",
+    "TaskContext",
 ]

@@ -352,7 +352,10 @@ class StreamingContext(InputStreams):
         self.graph.zero_time = self._checkpoint.open(
             zero, takeover=self._takeover, must_exist=self._must_exist
         )
-        self._blocks = Blocks(None if self._folder is None else self._checkpoint.folder, self._clock)
+        if self._folder is None:
+            self._blocks = Blocks(None, self._clock)
+        else:
+            self._blocks = Blocks(self._checkpoint.folder, self._clock, self._checkpoint.open_journal())
         for stream in self.graph.inputs:
             if isinstance(stream, LoggedInputDStream):
                 stream.open(self._blocks)

@@ -115,6 +115,8 @@ class Volume(NamedTuple):
     """Left on the volume for this process."""
     size_bytes: int
     """Of the whole volume."""
+    block_bytes: int = 0
+    """Of the block logs: what inputs that cannot replay have taken."""
 
 
 def merged(reports: Iterable[WriteReport]) -> Mapping[str, WriteReport]:

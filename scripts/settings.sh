@@ -37,6 +37,28 @@ find_stack() {
   [ "${STACK:-}" != compose ] || umask 022
 }
 
+# find_plain: without STACK, the stack of plain processes that is up in DATA_DIR is meant.
+find_plain() {
+  if [ -z "${STACK:-}" ] && [ -f "$DATA_DIR/run/supervisor.json" ]; then
+    STACK=$(sed -n 's/.*"STACK": *"\([^"]*\)".*/\1/p' "$DATA_DIR/run/settings.json")
+    export STACK
+  fi
+}
+
+# name_variables: HOST_VARIABLES, the names of all variables of this environment, so that a program in a container can point
+# out a misspelt one.
+name_variables() {
+  HOST_VARIABLES=$(env | sed -n 's/^\([A-Za-z_][A-Za-z0-9_]*\)=.*/\1/p' | tr '\n' ' ')
+  export HOST_VARIABLES
+}
+
+# need_python: the tools of this machine have their libraries in .venv.
+need_python() {
+  [ -x .venv/bin/python ] || refuse "there is no .venv yet; make venv makes it (Python 3.11 or later, a few minutes)"
+}
+
+NO_STACK='no stack is up; start one with make up (containers), make up STACK=processes or make up STACK=embedded'
+
 # refuse TEXT: what was asked for cannot be done as it is.
 refuse() {
   echo "$1" >&2

@@ -227,10 +227,12 @@ class Settings(BaseSettings):
 def load_settings() -> Settings:
     """The settings that the environment gives, with the defaults for the rest.
 
+    In a container HOST_VARIABLES names the variables of the host, whose misspelt ones are pointed out too.
+
     Raises:
         ConfigurationError: a value is unknown or malformed; one sentence with variable, value and remedy.
     """
-    for variable, meant in misspelt(os.environ):
+    for variable, meant in misspelt([*os.environ, *os.environ.get("HOST_VARIABLES", "").split()]):
         print(f"{variable} is not a setting and is ignored; did you mean {meant}?", file=sys.stderr)  # noqa: T201 - for the person at the command line
     try:
         return Settings.model_validate(EnvSettingsSource(Settings, case_sensitive=True)())
@@ -238,14 +240,18 @@ def load_settings() -> Settings:
         raise ConfigurationError(_sentence(error)) from None
 
 
-def misspelt(names: Iterable[str]) -> list[tuple[str, str]]:
+def misspelt(names: Iterable[str], also: Iterable[str] = ()) -> list[tuple[str, str]]:
     """Names that look like a setting's variable and are none, each with the variable that it looks like.
+
+    Args:
+        names: to look at.
+        also: variables beside the settings.
 
     Example:
         >>> misspelt(["METRICS_PORT", "METRIC_PORT", "Batch_Seconds", "PATH"])
         [('METRIC_PORT', 'METRICS_PORT'), ('Batch_Seconds', 'BATCH_SECONDS')]
     """
-    known = [name.upper() for name in Settings.model_fields]
+    known = [*(name.upper() for name in Settings.model_fields), *also]
     found = []
     for name in names:
         if name not in known and len(name) >= _LEAST_NAME:
@@ -296,3 +302,12 @@ def _sentence(error: ValidationError) -> str:
     variable = str(fault["loc"][0]).upper()
     remedy = re.sub(r"^(Input|Value|List|Tuple) ", "it ", remedy)
     return f"{variable}={fault['input']!r} is not valid: {remedy}"
+
+
+def _check() -> None:
+    load_settings()
+
+
+if __name__ == "__main__":
+    # `make up` asks the image so, before it touches anything that runs.
+    sys.exit(exit_code(_check))

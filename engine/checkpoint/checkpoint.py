@@ -345,7 +345,7 @@ class Checkpoint:
         self._append(Begin(record))
         self.catalog.begun = record
         self._has_lock()
-        self._open_journal().refuse_if_fenced()
+        self.open_journal().refuse_if_fenced()
         fail_point("after_begin")
 
     def commit(
@@ -361,7 +361,7 @@ class Checkpoint:
         Call it AFTER every output has been acknowledged: nothing is repeated once it returns. Raises as `begin`.
         """
         fail_point("before_commit")
-        self._open_journal().refuse_if_fenced()
+        self.open_journal().refuse_if_fenced()
         body = bytearray()
         records: list[DeltaRecord] = []
         for delta in deltas:
@@ -387,7 +387,7 @@ class Checkpoint:
         return len(body)
 
     def _append(self, record: Record, body: bytes = b"") -> tuple[str, int]:
-        journal = self._open_journal()
+        journal = self.open_journal()
         if self._damaged:
             # The end of the old segment is unknown after a failed append: it is given up.
             self._begin_segment(journal)
@@ -406,7 +406,8 @@ class Checkpoint:
         journal.append(encode(Open(journal.epoch, self._opened, self.catalog)))
         self._before, self._opened = self._opened, journal.segment
 
-    def _open_journal(self) -> Journal:
+    def open_journal(self) -> Journal:
+        """The journal of this process's epoch; what is fenced with the folder asks it."""
         if self._journal is None:
             raise CheckpointError(f"checkpoint folder {self.folder} is not open")
         return self._journal
@@ -427,7 +428,7 @@ class Checkpoint:
         for place in sorted(weight, key=lambda place: (-weight[place], place)):
             if weight[place] >= 1:
                 chosen.setdefault(place[1] % executors, place)
-        epoch = self._open_journal().epoch
+        epoch = self.open_journal().epoch
         return [
             SnapshotTask(operator, shard, version, self._snapshot_path(operator, shard, version, epoch))
             for operator, shard in chosen.values()
@@ -452,9 +453,9 @@ class Checkpoint:
     def purge(self, horizon: Time) -> None:
         """Drop what no restart needs any more: batches at or before the horizon, old snapshots, old segments."""
         fail_point("purge")
-        self._open_journal().refuse_if_fenced()
+        self.open_journal().refuse_if_fenced()
         self.catalog.history = [record for record in self.catalog.history if record.time > horizon]
-        journal = self._open_journal()
+        journal = self.open_journal()
         if journal.size > SEGMENT_BYTES:
             self._begin_segment(journal)
         self._remove_segments(journal)
@@ -477,7 +478,7 @@ class Checkpoint:
         kept = {record.file for record in self.catalog.snapshots}
         for shard in {(self.folder / record.file).parent for record in self.catalog.snapshots}:
             # A newer epoch's snapshots are not in this catalog, and are not this process's to remove.
-            files = [path for path in shard.glob("*.snap") if _epoch_of(path) <= self._open_journal().epoch]
+            files = [path for path in shard.glob("*.snap") if _epoch_of(path) <= self.open_journal().epoch]
             gone = [path for path in files if str(path.relative_to(self.folder)) not in kept]
             for path in gone:
                 self.sizes.remove_snapshot(path)
@@ -487,7 +488,7 @@ class Checkpoint:
 
     def volume(self) -> Volume | None:
         """What the folder takes of its volume; None without a folder."""
-        return self.sizes.volume(self._open_journal().written)
+        return self.sizes.volume(self.open_journal().written)
 
     def close(self) -> None:
         """Close the journal and let go of the folder."""

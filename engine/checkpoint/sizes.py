@@ -4,6 +4,7 @@ Owns: Sizes.
 Never: a choice of what goes.
 """
 
+import contextlib
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -30,6 +31,7 @@ class Sizes:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+        self._blocks = folder / "blocks"
         self._keys: dict[tuple[str, int], int] = {}
         self._sums: dict[str, _Sums] = {}
         self._journal_bytes = self._snapshot_bytes = 0
@@ -78,7 +80,16 @@ class Sizes:
         found = os.statvfs(self._folder)
         free_bytes, size_bytes = found.f_bavail * found.f_frsize, found.f_blocks * found.f_frsize
         journal_bytes = self._journal_bytes + written_bytes
-        return Volume(journal_bytes, self._snapshot_bytes, free_bytes, size_bytes)
+        return Volume(journal_bytes, self._snapshot_bytes, free_bytes, size_bytes, self._block_bytes())
+
+    def _block_bytes(self) -> int:
+        """Of the block logs, which inputs write and cut: their segments are few, so they are looked at each time."""
+        if not self._blocks.is_dir():
+            return 0
+        # Another process that has taken over may remove a segment meanwhile.
+        with contextlib.suppress(FileNotFoundError):
+            return sum(path.stat().st_size for path in self._blocks.glob("*/*/*.log"))
+        return 0
 
     def _of(self, operator: str) -> _Sums:
         sums = self._sums.get(operator)

@@ -6,9 +6,11 @@ Never: I/O, a clock, a thread.
 
 import itertools
 import re
+from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from operator import attrgetter
 from typing import Any, NamedTuple
 
 from engine.batch import Batch, Duration, Interval, Time
@@ -19,6 +21,7 @@ from engine.dstream.run import announce, announce_owner
 from engine.errors import ConfigurationError, LifecycleError, StateVersionError
 from engine.rdd.api import Context
 
+_TIME = attrgetter("time")
 _starts = itertools.count(1)
 """Numbers the graphs that this process starts: executors tell by it whose state they hold."""
 
@@ -65,7 +68,8 @@ class DStreamGraph:
         """By node the job that it was made in."""
         self._prefix: list[str] = []
         self.is_fixed = False
-        self._history: dict[Time, Batch] = {}
+        self._history: list[Batch] = []
+        """The committed batches that are remembered, oldest first; never changed in place, as `slice` is free to ask on any thread."""
         self._reach = 0
         """As of the start."""
         self._horizon = Time(0)
@@ -189,7 +193,7 @@ class DStreamGraph:
             output.operation = replace(output.operation, id=number)
         self._watermarks = dict(watermarks or {})
         self.zero_time = zero_time
-        self._history = {batch.time: batch for batch in history}
+        self._history = list(history)
         self._reach = self.reach()
         self._horizon = Time(history[-1].time - self._reach) if history else zero_time
         self._versions = versions
@@ -243,8 +247,7 @@ class DStreamGraph:
         self._running = None
         self._horizon = horizon = batch.time.plus(-self._reach)
         # The newest stays in any case: `slice` may ask for it.
-        newest = {batch.time: batch}
-        self._history = {time: kept for time, kept in self._history.items() if time > horizon} | newest
+        self._history = [*self._history[bisect_right(self._history, horizon, key=_TIME) :], batch]
         for node in self._nodes.values():
             node.forget(horizon)
         for stream in self.inputs:
@@ -257,12 +260,24 @@ class DStreamGraph:
         """The running batch, or a committed one that is still remembered."""
         if self._running is not None and self._running.time == time:
             return self._running
-        return self._history[time]
+        history = self._history
+        place = bisect_right(history, time, key=_TIME) - 1
+        if place < 0 or history[place].time != time:
+            raise KeyError(time)
+        return history[place]
+
+    def first_remembered(self) -> Batch | None:
+        """The oldest batch that is remembered, or runs; None before the first."""
+        return self._history[0] if self._history else self._running
 
     def batches_in(self, interval: Interval) -> list[Batch]:
         """The remembered batches with a time in the interval, oldest first."""
-        batches = [*self._history.values(), *([self._running] if self._running else [])]
-        return sorted((batch for batch in batches if batch.time in interval), key=lambda batch: batch.time)
+        history, running = self._history, self._running
+        found = history[
+            bisect_right(history, interval.begin, key=_TIME) : bisect_right(history, interval.end, key=_TIME)
+        ]
+        # It comes after all that are committed.
+        return [*found, running] if running is not None and running.time in interval else found
 
     def is_whole(self, time: Time, reach: Duration) -> bool:
         """Whether every batch of (time - reach, time] is still remembered."""

@@ -33,9 +33,7 @@ from engine.checkpoint.checkpoint import Delta
 from engine.checkpoint.codec import StateCodec
 from engine.dstream.access import StateAccess
 from engine.dstream.run import announce_base
-from engine.dstream.state import (
-    StateFunction,
-)
+from engine.dstream.state import StateFunction
 from engine.errors import ConfigurationError, StreamingError, UserFunctionError
 from engine.rdd.api import RDD, Context
 from engine.rdd.backends import translated
@@ -81,6 +79,9 @@ class BatchScope(Protocol):
 
     def batch(self, time: Time) -> Batch:
         """The running batch, or a committed one that is still remembered."""
+
+    def first_remembered(self) -> Batch | None:
+        """The oldest batch that is remembered, or runs; None before the first."""
 
     def batches_in(self, interval: Interval) -> list[Batch]:
         """The remembered batches with a time in the interval, oldest first."""

@@ -246,6 +246,7 @@ class PrometheusListener(events.StreamingListener):
         if volume is not None:
             self._gauge("engine_checkpoint_bytes", part="journal").set(volume.journal_bytes)
             self._gauge("engine_checkpoint_bytes", part="state").set(volume.state_bytes)
+            self._gauge("engine_checkpoint_bytes", part="blocks").set(volume.block_bytes)
             self._gauge("engine_checkpoint_volume_bytes", kind="free").set(volume.free_bytes)
             self._gauge("engine_checkpoint_volume_bytes", kind="size").set(volume.size_bytes)
 

@@ -166,7 +166,7 @@ METRICS: Final = (
         "engine_checkpoint_bytes",
         "gauge",
         "Files of the checkpoint folder, after each purge.",
-        {"part": ("journal", "state")},
+        {"part": ("journal", "state", "blocks")},
     ),
     Metric(
         "engine_checkpoint_volume_bytes",

@@ -23,9 +23,10 @@ R = TypeVar("R")
 class Actions(RDD[T]):
     """What brings results of an RDD to the driver; `LocalRDD` inherits it."""
 
-    context: Any
+    # Attributes here, set by LocalRDD; the defaults take the place of the protocol's read-only properties.
+    context: Any = None
     """The context that made the RDD; its type stands with LocalRDD, which is above this module."""
-    partitioner: Any
+    partitioner: Any = None
     """How keys were spread, when that is known; as above."""
 
     def prepare(self) -> None:

@@ -12,13 +12,13 @@ import sys
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, ClassVar, NoReturn, TypeVar
 from uuid import uuid4
 
 from engine.clock import SystemClock
 from engine.errors import ConfigurationError
 from engine.rdd.api import T
-from engine.rdd.paths import file_uri, local_path
+from engine.rdd.paths import file_uri, local_path, only_on_spark
 from engine.rdd.shared import FILES_PROPERTY, Accumulator, AccumulatorParam, Broadcast, SparkFiles
 from engine.rdd.surface import JobProperties, Reading
 from engine.version import VERSION
@@ -59,12 +59,14 @@ class Surroundings(JobProperties, Reading):
 
     master: str
     """What computes the RDDs, such as local[2]."""
+    startTime: int
+    """When the context was made; milliseconds since the epoch, UTC."""
+    _system_properties: ClassVar[dict[str, str]] = {}
     _accumulators: dict[int, Accumulator[Any]]
 
     def __init__(self) -> None:
         super().__init__()
         self.startTime = SystemClock().wall_ms()
-        """When the context was made; milliseconds since the epoch, UTC."""
         self._added_files: list[str] = []
         self._archives: list[str] = []
         self._checkpoint_dir: str | None = None
@@ -129,6 +131,42 @@ class Surroundings(JobProperties, Reading):
                 "spark.master": self.master,
             }
         )
+
+    @classmethod
+    def setSystemProperty(cls, key: str, value: str) -> None:
+        """Keep a property of this process; `spark.master` and `spark.app.name` count for a later `getOrCreate`.
+
+        Source: pyspark.SparkContext.setSystemProperty, which sets it in the Java machine.
+        """
+        cls._system_properties[key] = value
+
+    @classmethod
+    def getSystemProperty(cls, key: str) -> str | None:
+        """The property that was set, or None; there is no Java machine that would have others.
+
+        Source: pyspark.SparkContext.getSystemProperty.
+        """
+        return cls._system_properties.get(key)
+
+    def show_profiles(self) -> NoReturn:
+        """Profiles of tasks are Spark's; the engine's metrics tell what a batch spends its time on.
+
+        Raises:
+            ConfigurationError: always.
+
+        Source: pyspark.SparkContext.show_profiles.
+        """
+        raise only_on_spark("show_profiles")
+
+    def dump_profiles(self, path: str) -> NoReturn:
+        """As `show_profiles`.
+
+        Raises:
+            ConfigurationError: always.
+
+        Source: pyspark.SparkContext.dump_profiles.
+        """
+        raise only_on_spark(f"dump_profiles({path!r})")
 
     def setLogLevel(self, logLevel: str) -> None:
         """Log what is at least as grave, in the driver: a level of `logging`, or ALL, TRACE, FATAL or OFF as in Spark.

@@ -1,7 +1,7 @@
-"""The part of PySpark's RDD protocol that discretized streams stand on.
+"""PySpark's RDD protocol: what discretized streams stand on, and what users' functions get.
 
 `StreamingContext` takes any context with these methods: `LocalContext`, ours, or a `pyspark.SparkContext`. Nothing below
-this protocol is used, so a job moves between the two without a change.
+this protocol is used, so a job moves between the two without a change. Both have more methods, for users who know which they have.
 
 Owns: the type variables, RDD, Context, OutputFolders, InfersClasses, Executors.
 Never: an implementation.
@@ -137,7 +137,7 @@ class RDD(Protocol[T]):
     def getStorageLevel(self) -> Any:
         """Where partitions are kept; its type is the backend's kind of level."""
 
-    def unpersist(self) -> "RDD[T]":
+    def unpersist(self, blocking: bool = False) -> "RDD[T]":
         """Let go of the kept partitions."""
 
     def getNumPartitions(self) -> int:
@@ -173,6 +173,228 @@ class RDD(Protocol[T]):
         conf: dict[str, str] | None = None,
     ) -> None:
         """Write a folder of pairs with an output format of Hadoop's new API."""
+
+    # What follows no node of the engine needs: it is for functions of users, which get RDDs from transform and foreachRDD.
+
+    @property
+    def context(self) -> Any:
+        """The context that made it."""
+
+    @property
+    def partitioner(self) -> Any:
+        """How keys were spread, when that is known."""
+
+    def id(self) -> int:
+        """A number that no other RDD of its context has."""
+
+    def name(self) -> str | None:
+        """The name that it was given."""
+
+    def setName(self, name: str) -> "RDD[T]":
+        """Give it a name."""
+
+    def toDebugString(self) -> bytes | None:
+        """The RDDs that it is computed from, one a line."""
+
+    def checkpoint(self) -> None:
+        """Write the elements to files with the next job, and forget where they came from."""
+
+    def localCheckpoint(self) -> None:
+        """As checkpoint, to files that go with the RDD."""
+
+    def isCheckpointed(self) -> bool:
+        """Whether the elements are in files."""
+
+    def getCheckpointFile(self) -> str | None:
+        """The folder of the files of checkpoint."""
+
+    def keyBy(self, f: Callable[[Any], U]) -> "RDD[tuple[U, T]]":
+        """The pairs of the function of each element and the element."""
+
+    def keys(self) -> "RDD[Any]":
+        """The key of each pair."""
+
+    def values(self) -> "RDD[Any]":
+        """The value of each pair."""
+
+    def zip(self, other: "RDD[U]") -> "RDD[tuple[T, U]]":
+        """Pairs of the elements at equal places of both."""
+
+    def zipWithIndex(self) -> "RDD[tuple[T, int]]":
+        """Each element with its number in the RDD, from 0."""
+
+    def zipWithUniqueId(self) -> "RDD[tuple[T, int]]":
+        """Each element with a number that no other has."""
+
+    def pipe(self, command: str, env: dict[str, str] | None = None, checkCode: bool = False) -> "RDD[str]":
+        """The lines that a program prints when it reads the elements as lines."""
+
+    def sample(self, withReplacement: bool, fraction: float, seed: int | None = None) -> "RDD[T]":
+        """Each element with this probability."""
+
+    def sampleByKey(
+        self, withReplacement: bool, fractions: dict[Any, float], seed: int | None = None
+    ) -> "RDD[tuple[Any, Any]]":
+        """Each pair with the probability of its key."""
+
+    def randomSplit(self, weights: Sequence[float], seed: int | None = None) -> "list[RDD[T]]":
+        """The elements divided by chance over as many RDDs as there are weights."""
+
+    def takeSample(self, withReplacement: bool, num: int, seed: int | None = None) -> list[T]:
+        """That many elements by chance."""
+
+    def distinct(self, numPartitions: int | None = None) -> "RDD[T]":
+        """Each element once."""
+
+    def subtract(self, other: "RDD[Any]", numPartitions: int | None = None) -> "RDD[T]":
+        """The elements that the other has not."""
+
+    def intersection(self, other: "RDD[Any]") -> "RDD[T]":
+        """The elements that both have, each once."""
+
+    def cartesian(self, other: "RDD[U]") -> "RDD[tuple[T, U]]":
+        """Every pair of an element of this and one of the other."""
+
+    def coalesce(self, numPartitions: int, shuffle: bool = False) -> "RDD[T]":
+        """The elements in so many partitions, neighbours together."""
+
+    def groupBy(
+        self,
+        f: Callable[[Any], Any],
+        numPartitions: int | None = None,
+        partitionFunc: Callable[[Any], int] = ...,
+    ) -> "RDD[tuple[Any, Any]]":
+        """One pair a value of the function, with all elements that have it."""
+
+    def groupWith(self, other: "RDD[Any]", *others: "RDD[Any]") -> "RDD[tuple[Any, Any]]":
+        """As cogroup, of any number of RDDs."""
+
+    def subtractByKey(self, other: "RDD[Any]", numPartitions: int | None = None) -> "RDD[tuple[Any, Any]]":
+        """The pairs whose key the other lacks."""
+
+    def aggregateByKey(
+        self,
+        zeroValue: Any,
+        seqFunc: Callable[[Any, Any], Any],
+        combFunc: Callable[[Any, Any], Any],
+        numPartitions: int | None = None,
+        partitionFunc: Callable[[Any], int] = ...,
+    ) -> "RDD[tuple[Any, Any]]":
+        """One pair a key with its values folded onto the zero value."""
+
+    def foldByKey(
+        self,
+        zeroValue: Any,
+        func: Callable[[Any, Any], Any],
+        numPartitions: int | None = None,
+        partitionFunc: Callable[[Any], int] = ...,
+    ) -> "RDD[tuple[Any, Any]]":
+        """As reduceByKey, from a zero value."""
+
+    def reduceByKeyLocally(self, func: Callable[[Any, Any], Any]) -> dict[Any, Any]:
+        """The reduced values of each key, in the driver."""
+
+    def sortBy(
+        self, keyfunc: Callable[[Any], Any], ascending: bool = True, numPartitions: int | None = None
+    ) -> "RDD[T]":
+        """The elements in the order of the function of each, over all partitions."""
+
+    def sortByKey(
+        self, ascending: bool = True, numPartitions: int | None = None, keyfunc: Callable[[Any], Any] = ...
+    ) -> "RDD[tuple[Any, Any]]":
+        """The pairs in the order of their keys, over all partitions."""
+
+    def repartitionAndSortWithinPartitions(
+        self,
+        numPartitions: int | None = None,
+        partitionFunc: Callable[[Any], int] = ...,
+        ascending: bool = True,
+        keyfunc: Callable[[Any], Any] = ...,
+    ) -> "RDD[tuple[Any, Any]]":
+        """The pairs as partitionBy spreads them, each partition in the order of its keys."""
+
+    def first(self) -> T:
+        """The first element; ValueError when there is none."""
+
+    def lookup(self, key: Any) -> list[Any]:
+        """The values of a key."""
+
+    def collectAsMap(self) -> dict[Any, Any]:
+        """All pairs as one dict."""
+
+    def toLocalIterator(self, prefetchPartitions: bool = False) -> Iterator[T]:
+        """The elements one by one; the driver holds a partition at a time."""
+
+    def top(self, num: int, key: Callable[[Any], Any] | None = None) -> list[T]:
+        """The largest elements, in descending order."""
+
+    def takeOrdered(self, num: int, key: Callable[[Any], Any] | None = None) -> list[T]:
+        """The smallest elements, in ascending order."""
+
+    def max(self, key: Callable[[Any], Any] | None = None) -> T:
+        """The largest element."""
+
+    def min(self, key: Callable[[Any], Any] | None = None) -> T:
+        """The smallest element."""
+
+    def countByKey(self) -> dict[Any, int]:
+        """How many pairs each key has."""
+
+    def countByValue(self) -> dict[Any, int]:
+        """How often each element occurs."""
+
+    def countApprox(self, timeout: int, confidence: float = 0.95) -> int:
+        """Number of elements, from what is known after so many milliseconds."""
+
+    def countApproxDistinct(self, relativeSD: float = 0.05) -> int:
+        """Number of different elements, about."""
+
+    def fold(self, zeroValue: T, op: Callable[[Any, Any], Any]) -> T:
+        """The elements of each partition folded onto the zero value, then those results."""
+
+    def aggregate(
+        self, zeroValue: U, seqOp: Callable[[Any, Any], Any], combOp: Callable[[Any, Any], Any]
+    ) -> U:
+        """As fold, to a value of another type."""
+
+    def treeReduce(self, f: Callable[[Any, Any], Any], depth: int = 2) -> T:
+        """As reduce, in a tree of tasks."""
+
+    def treeAggregate(
+        self,
+        zeroValue: U,
+        seqOp: Callable[[Any, Any], Any],
+        combOp: Callable[[Any, Any], Any],
+        depth: int = 2,
+    ) -> U:
+        """As aggregate, in a tree of tasks."""
+
+    def sum(self) -> Any:
+        """The sum of the elements."""
+
+    def mean(self) -> float:
+        """The mean of the elements."""
+
+    def variance(self) -> float:
+        """The variance of the elements as all there are."""
+
+    def stdev(self) -> float:
+        """The standard deviation of the elements as all there are."""
+
+    def sampleVariance(self) -> float:
+        """The variance of the elements as a sample of more."""
+
+    def sampleStdev(self) -> float:
+        """The standard deviation of the elements as a sample of more."""
+
+    def stats(self) -> Any:
+        """Count, mean, variance, smallest and largest, in one job."""
+
+    def histogram(self, buckets: Any) -> tuple[Sequence[Any], list[int]]:
+        """The edges of buckets and how many elements lie in each; `buckets` is their number or their edges."""
+
+    def saveAsSequenceFile(self, path: str, compressionCodecClass: str | None = None) -> None:
+        """Write the pairs as a sequence file of Hadoop."""
 
 
 class Context(Protocol):

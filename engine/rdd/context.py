@@ -10,13 +10,14 @@ Never: a record; what passes through the driver is offset ranges, pickled bucket
 import itertools
 import os
 import re
+import weakref
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final, Generic, Self, cast
+from typing import Any, ClassVar, Final, Generic, Self, cast
 
 from engine.errors import ConfigurationError, ExecutorLostError, LifecycleError, StreamingError
-from engine.rdd.ambient import Surroundings
+from engine.rdd.ambient import Settings, Surroundings
 from engine.rdd.api import RDD, T
 from engine.rdd.executor import ExecutorProcess, InProcessExecutor, Outcome, Stage
 from engine.rdd.functions import FunctionTable
@@ -62,6 +63,9 @@ class LocalContext(Surroundings):
         [0, 1, 4, 9]
     """
 
+    _newest: ClassVar["weakref.ref[LocalContext] | None"] = None
+    """The context that was made last in this process."""
+
     def __init__(
         self,
         master: str = "local",
@@ -99,6 +103,28 @@ class LocalContext(Surroundings):
         self._stopped = False
         self._executors = [] if self._in_process else list(map(self._executor, range(self._parallelism)))
         self._forgotten: list[list[int]] = [[] for _ in self._executors]
+        LocalContext._newest = weakref.ref(self)
+
+    @classmethod
+    def getOrCreate(cls, conf: Settings | Mapping[str, str] | None = None) -> "LocalContext":
+        """The context that was made last, while it runs; where none does, one of the settings' spark.master and spark.app.name.
+
+        Args:
+            conf: the settings; without a master local[*], a process for each core.
+
+        Source: pyspark.SparkContext.getOrCreate.
+
+        Example:
+            >>> with LocalContext("local") as sc:
+            ...     LocalContext.getOrCreate() is sc
+            True
+        """
+        newest = LocalContext._newest() if LocalContext._newest is not None else None
+        if newest is not None and not newest._stopped:  # noqa: SLF001 - of the same class
+            return newest
+        given = {} if conf is None else dict(conf.getAll() if isinstance(conf, Settings) else conf)
+        settings = {**cls._system_properties, **given}
+        return cls(settings.get("spark.master", "local[*]"), settings.get("spark.app.name", "app"))
 
     def __enter__(self) -> Self:
         return self

@@ -185,7 +185,40 @@ class Keeping(Lineage[T]):
         """The plan that reads a partition from its file."""
         return Narrow(Split(builder.leaf([file])), "mapPartitions", builder.function(_restored))
 
-    # What only a cluster has.
+    def cleanShuffleDependencies(self, blocking: bool = False) -> None:  # noqa: ARG002 - files are gone when it returns
+        """Remove what the exchanges before it wrote, as far as no kept RDD stands between; a later job computes them anew.
+
+        Source: pyspark.RDD.cleanShuffleDependencies.
+
+        Example:
+            >>> from engine import LocalContext
+            >>> with LocalContext("local") as sc:
+            ...     counts = sc.parallelize(["a", "b", "a"]).map(lambda word: (word, 1)).reduceByKey(int.__add__)
+            ...     _ = counts.count()
+            ...     counts.cleanShuffleDependencies()
+            ...     counts.collect()
+            [('a', 2), ('b', 1)]
+        """
+        unseen = list(self._before())
+        while unseen:
+            parent: Any = unseen.pop()
+            if isinstance(parent, Exchange):
+                parent.forget()
+                parent = parent.parent
+            if parent.getStorageLevel() == StorageLevel.NONE:
+                unseen += parent._before()  # noqa: SLF001 - of the same class
+
+    # What only Spark has.
+
+    def toDF(self, schema: Any = None, sampleRatio: float | None = None) -> NoReturn:  # noqa: ARG002 - PySpark's signature
+        """Data frames are Spark's.
+
+        Raises:
+            ConfigurationError: always.
+
+        Source: pyspark.RDD.toDF.
+        """
+        raise only_on_spark("toDF")
 
     def barrier(self) -> NoReturn:
         """Tasks that wait for each other need Spark: here a partition may wait for its turn in an executor.

@@ -165,6 +165,8 @@ class Exchange:
         self._before = before
         self.buckets: list[list[Bucket]] | None = None
         """By map partition and then by partition of the next stage; never opened in the driver."""
+        self._files: weakref.finalize[..., Exchange] | None = None
+        """Removes the stage's files, if it wrote any."""
 
     def prepare(self) -> None:
         """Run the map stage once, after those before it."""
@@ -184,7 +186,15 @@ class Exchange:
             raise
         self.buckets = rows
         if any(type(bucket) is not bytes for row in rows for bucket in row):
-            weakref.finalize(self, backend.remove_shuffle, name).atexit = False
+            self._files = weakref.finalize(self, backend.remove_shuffle, name)
+            self._files.atexit = False
+
+    def forget(self) -> None:
+        """Remove what the stage wrote; it runs again when a job needs it."""
+        self.buckets = None
+        if self._files is not None:
+            self._files()
+            self._files = None
 
     def fetch(self, builder: PlanBuilder, index: int, merge: Function | None = None) -> Plan:
         """A leaf that reads the partition's buckets."""

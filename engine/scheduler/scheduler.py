@@ -149,7 +149,12 @@ class JobScheduler:
             if self._is_planning and self._stopping.is_set() and self._drain_until is None:
                 return  # `stop` closed the inputs; nothing had begun
             self.error = error
+            self._end_receiving()
             raise
+
+    def _end_receiving(self) -> None:
+        for stream in self._graph.inputs:
+            stream.end_receiving()
 
     def refuse_own_stop(self) -> None:
         """Prove that it is no batch that asks for the stop.
@@ -209,8 +214,7 @@ class JobScheduler:
         except Exception as error:  # noqa: BLE001 - the thread's end: whoever awaits the context gets the error
             self.error = error
         finally:
-            for stream in self._graph.inputs:
-                stream.end_receiving()
+            self._end_receiving()
             self.ended.set()
 
     def _wait_until_due(self) -> bool:

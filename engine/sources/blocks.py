@@ -14,10 +14,11 @@ import re
 import shutil
 import tempfile
 import threading
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from engine.batch import Batch, Interval, OffsetRange, Time, TopicPartition
 from engine.checkpoint.files import checksum, writing
@@ -47,26 +48,53 @@ def topic_of(stream: str) -> str:
     return f"{_UNSAFE.sub('_', stream)[:80]}-{checksum(stream.encode()):016x}"
 
 
+class Fence(Protocol):
+    """What tells a process that another one has taken over from it."""
+
+    @property
+    def epoch(self) -> int:
+        """Of this process."""
+
+    def refuse_if_fenced(self) -> None:
+        """Look for a newer epoch.
+
+        Raises:
+            ConcurrentRunError: there is one; this process must not go on.
+        """
+
+
 class BlockLog:
     """The block log of one stream; its methods may be called from any thread.
+
+    A process that takes over begins its epoch, THEN reads the log to its end, and goes on in a segment of its own. The one that it
+    took over from looks for a newer epoch AFTER each append and BEFORE it says that the block is durable. So a block that was called
+    durable was there when the log was read; one that came later is behind the new segment's base, which no reader sees.
 
     Args:
         folder: of the logs of all streams.
         stream: name of the stream.
         clock: what time a block is stamped with.
+        fence: of the folder; None has the log locked instead.
 
     Raises:
-        ConcurrentRunError: another process still writes it.
+        ConcurrentRunError: without a fence, another process still writes it.
     """
 
-    def __init__(self, folder: Path, stream: str, clock: Clock) -> None:
+    def __init__(self, folder: Path, stream: str, clock: Clock, fence: Fence | None = None) -> None:
+        self._fence = fence
+        self._is_fenced = False
         self.topic = topic_of(stream)
         self._folder = folder
         self._clock = clock
         self._lock = threading.Lock()
+        self._stored: deque[tuple[int, int]] = deque()
+        """Of the blocks that this process appended and no batch was committed with: end and time, milliseconds since the epoch."""
         with writing(folder):
             create_topic(folder, self.topic, 1)
-            self._writer = LogWriter(folder, self.topic, 0, segment_bytes=SEGMENT_BYTES)
+            epoch = None if fence is None else fence.epoch
+            self._writer = LogWriter(folder, self.topic, 0, segment_bytes=SEGMENT_BYTES, epoch=epoch)
+        self._first = self._writer.next_offset
+        """What lies before it was appended by an earlier process."""
         self.source = LogSource(folder, [self.topic])
         """Reads it, in the driver and in tasks."""
 
@@ -91,13 +119,49 @@ class BlockLog:
         Raises:
             CheckpointWriteError: the volume is full, or fails; no record of the block is in the log.
             ConfigurationError: the block is larger than 64 MiB.
+            ConcurrentRunError: another process has taken over; it decides whether the block counts.
         """
         now = self._clock.wall_ms()
         records = [(now, None, value) for value in values]
         if key is not None:
             records[-1] = (now, key, values[-1])  # type: ignore[assignment]  # a key is None or bytes
         with self._lock, writing(self._folder / self.topic):
-            return self._writer.append(records)
+            if self._is_fenced:
+                self._refuse_if_fenced()
+            end = self._writer.append(records)
+            self._refuse_if_fenced()
+            self._stored.append((end, now))
+            return end
+
+    def _refuse_if_fenced(self) -> None:
+        if self._fence is not None:
+            self._is_fenced = True
+            self._fence.refuse_if_fenced()
+            self._is_fenced = False
+
+    def stored(self, begin: int, until: int) -> list[int]:
+        """When the first and the last record of [begin, until) were stored, milliseconds since the epoch; none of an empty range.
+
+        Blocks of an earlier process are looked up in the log.
+        """
+        if begin >= until:
+            return []
+        with self._lock:
+            times = [time for end, time in self._stored if begin < end <= until]
+            known = bool(times) and self._first <= begin
+        if known:
+            return [times[0], times[-1]]
+        return [self._time_of(begin), self._time_of(until - 1)]
+
+    def _time_of(self, offset: int) -> int:
+        (piece,) = self.source.read(OffsetRange(self.topic, 0, offset, offset + 1))
+        return piece.created()[0]
+
+    def forget_stored(self, offset: int) -> None:
+        """Forget when the blocks before an offset were stored: their batch is committed."""
+        with self._lock:
+            while self._stored and self._stored[0][0] <= offset:
+                self._stored.popleft()
 
     def read(self, begin: int, until: int) -> Iterator[bytes | None]:
         """The values of [begin, until).
@@ -123,6 +187,7 @@ class BlockLog:
 
     def release(self, offset: int) -> None:
         """Delete the segments that lie wholly before an offset."""
+        self.forget_stored(offset)
         with self._lock:
             self._writer.delete_before(offset)
 
@@ -143,12 +208,14 @@ class Blocks:
     Args:
         folder: of the application's checkpoint; None makes a temporary folder, which goes with `close`.
         clock: what time it is.
+        fence: of the folder, which one process may take over from another; None has each log locked.
     """
 
-    def __init__(self, folder: Path | None, clock: Clock) -> None:
+    def __init__(self, folder: Path | None, clock: Clock, fence: Fence | None = None) -> None:
         self.is_durable = folder is not None
         """Whether a later start finds the logs."""
         self.clock = clock
+        self._fence = fence
         self._folder = folder / "blocks" if folder is not None else None
         self._temporary: Path | None = None
 
@@ -156,11 +223,11 @@ class Blocks:
         """The log of a stream.
 
         Raises:
-            ConcurrentRunError: another process still writes it.
+            ConcurrentRunError: without a fence, another process still writes it.
         """
         if self._folder is None:
             self._temporary = self._folder = Path(tempfile.mkdtemp(prefix="blocks-"))
-        return BlockLog(self._folder, stream, self.clock)
+        return BlockLog(self._folder, stream, self.clock, self._fence)
 
     def close(self) -> None:
         """Remove what was temporary."""

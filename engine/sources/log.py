@@ -265,6 +265,8 @@ class LogSource:
         for segment, following in zip(segments[index:], [*segments[index + 1 :], None], strict=False):
             if reached >= until:
                 return
+            if following and following.base == segment.base:
+                continue  # it was given up, or is of a writer that was taken over from
             end = min(until, following.base) if following else until
             reached = yield from self._segment_frames(partition, segment, reached, end, meta.salt)
             if reached < end and following:

@@ -89,7 +89,7 @@ class Segment(NamedTuple):
     base: int
     """Offset of its first record."""
     number: int
-    """0, or one more than the given up segment of the same base."""
+    """0, or one more than the given up segment of the same base; larger for a writer of a newer epoch. The last one counts."""
     folder: Path
 
     @property

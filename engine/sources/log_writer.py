@@ -36,6 +36,9 @@ from engine.sources.log_format import (
 
 SEGMENT_BYTES = 64 * 1024 * 1024
 
+_EPOCH_SHIFT = 32
+"""The number of a segment is the epoch of its writer, and below that many bits the times that its base was given up."""
+
 _log = logging.getLogger(__name__)
 
 
@@ -100,6 +103,8 @@ class LogWriter:
         topic: name of a topic that exists.
         partition: from 0.
         segment_bytes: bytes after which a new segment begins.
+        epoch: of a writer that a newer one may take over from, who began its epoch BEFORE it opens this; see `BlockLog`. It takes no lock,
+            and neither appends to nor cuts a segment of another epoch. None for a writer that keeps others out.
         retention_bytes: bytes above which the oldest segments are deleted, as long as the rest holds that much; never by default.
 
     Raises:
@@ -115,6 +120,7 @@ class LogWriter:
         partition: int,
         *,
         segment_bytes: int = SEGMENT_BYTES,
+        epoch: int | None = None,
         retention_bytes: int | None = None,
     ) -> None:
         self._folder = topic_folder(log_dir, topic) / str(partition)
@@ -126,9 +132,13 @@ class LogWriter:
         self._retention_bytes = retention_bytes
         self._fd = -1
         self._size = 0
-        self._lock_fd = self._lock()
+        self._is_exclusive = epoch is None
+        self._first_number = (epoch or 0) << _EPOCH_SHIFT
+        self._lock_fd = self._lock() if self._is_exclusive else -1
         try:
             self._next_offset = self._recover()
+            if not self._is_exclusive:
+                self._begin_segment()
         except BaseException:
             self.close()
             raise
@@ -172,7 +182,7 @@ class LogWriter:
         for each, following in pairwise(segments):
             if following.base > offset:
                 return
-            each.path.unlink()
+            each.path.unlink(missing_ok=True)
 
     def close(self) -> None:
         """Let go of the partition; what was appended is durable already."""
@@ -211,14 +221,18 @@ class LogWriter:
         offset, self._size = last.base, 0
         for frame in read_frames(self._fd, last, 0, offset, self._salt):
             offset, self._size = frame.until, frame.end
-        torn_bytes = os.fstat(self._fd).st_size - self._size
-        if torn_bytes:
-            _log.warning("%s: cut %d bytes of a torn append behind offset %d", last.path, torn_bytes, offset)
-            os.ftruncate(self._fd, self._size)
+        if self._is_exclusive:
+            self._cut_torn_end(last, offset)
         # What a killed writer left may be in memory only: it is durable BEFORE anything is appended behind it.
         os.fsync(self._fd)
         sync_folder(self._folder)
         return offset
+
+    def _cut_torn_end(self, last: Segment, offset: int) -> None:
+        torn_bytes = os.fstat(self._fd).st_size - self._size
+        if torn_bytes:
+            _log.warning("%s: cut %d bytes of a torn append behind offset %d", last.path, torn_bytes, offset)
+            os.ftruncate(self._fd, self._size)
 
     def _begin_segment(self) -> None:
         """Go on in a new file at the next offset; delete the files that retention no longer asks for."""
@@ -226,7 +240,9 @@ class LogWriter:
             os.close(self._fd)
             self._fd = -1
         segments = list_segments(self._folder)
-        number = max((each.number + 1 for each in segments if each.base == self._next_offset), default=0)
+        own = range(self._first_number, self._first_number + (1 << _EPOCH_SHIFT))
+        numbers = (each.number for each in segments if each.base == self._next_offset and each.number in own)
+        number = max(numbers, default=self._first_number - 1) + 1
         path = Segment(self._next_offset, number, self._folder).path
         self._fd = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_EXCL, 0o644)
         self._size = 0

@@ -17,10 +17,10 @@ from dataclasses import replace
 from itertools import islice
 from typing import Any, NamedTuple
 
-from engine.batch import OffsetRange, ReceiverInfo, Time, TopicPartition
+from engine.batch import Batch, OffsetRange, ReceiverInfo, Time, TopicPartition
 from engine.clock import Clock
-from engine.dstream.nodes import BatchScope
-from engine.errors import CheckpointWriteError, ConfigurationError, LifecycleError
+from engine.dstream.nodes import BatchScope, Observed
+from engine.errors import CheckpointWriteError, ConcurrentRunError, ConfigurationError, LifecycleError
 from engine.sources.blocks import BlockLog, Blocks, LoggedInputDStream
 from engine.sources.elements import decode_element, encode_element
 
@@ -132,6 +132,7 @@ class Receiver(ABC):
         Raises:
             ConfigurationError: a record has a type that the block log does not know.
             CheckpointWriteError: the volume is full, or fails; nothing of the block is stored.
+            ConcurrentRunError: another process has taken over the checkpoint folder; it decides whether the block counts.
             LifecycleError: the context has stopped; nothing is stored.
         """
         self._attached.store(dataItem, metadata)
@@ -282,7 +283,8 @@ class ReceiverSupervisor:
             try:
                 self.flush()
             except (
-                CheckpointWriteError
+                CheckpointWriteError,
+                ConcurrentRunError,
             ):  # the stop goes on; the receiver was told of none of these records that it is durable
                 lost = len(self._buffer)
                 log.exception("receiver %s: %d single records are lost", self.info.name, lost)
@@ -372,7 +374,8 @@ class ReceiverSupervisor:
             try:
                 self.flush()
             except (
-                CheckpointWriteError
+                CheckpointWriteError,
+                ConcurrentRunError,
             ) as error:  # the next batch's plan tries again, and ends the stream if need be
                 log.warning("receiver %s: a block waits: %s", self.info.name, error)
 
@@ -440,3 +443,18 @@ class ReceiverInputDStream(LoggedInputDStream):
         ranges = super().plan(time)
         self._ends = {part.topicPartition(): part.untilOffset for part in ranges}
         return ranges
+
+    def finish(self, batch: Batch) -> Observed:
+        """When the records of the batch were stored."""
+        ranges = batch.ranges.get(self.name, ())
+        stored = {
+            part.topicPartition(): self.log.stored(part.fromOffset, part.untilOffset)
+            for part in ranges
+            if part.count()
+        }
+        return Observed([], {}, stored)
+
+    def committed(self, batch: Batch) -> None:
+        """Go on after the batch, and let go of what no window needs any more."""
+        super().committed(batch)
+        self.log.forget_stored(self._position)

@@ -60,6 +60,14 @@ def test_scripts_read_what_is_documented() -> None:
         assert is_plain or name in text + (ROOT / "scripts/settings.sh").read_text(), name
 
 
+def test_up_checks_every_setting_that_all_read() -> None:
+    """The image is asked about each setting that containers take from the host."""
+    text = (ROOT / "scripts/up").read_text()
+    asked = text.split("settings='")[1].split("'")[0].split()
+
+    assert {name for name, who in names.readers_of_document().items() if who == "all"} == set(asked)
+
+
 def test_containers_get_every_setting_that_all_read(stack: Stack) -> None:
     """What docs/settings.md says all read is handed into our containers, and no container gets a setting that does not exist."""
     readers = names.readers_of_document()

@@ -4,6 +4,7 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,9 @@ case "$*" in
   "compose version --short") [ -n "${PLUGIN-2.40.3}" ] && echo "${PLUGIN-2.40.3}" || exit 1 ;;
   "info --format"*) echo "${MEMORY:-8589934592}" ;;
   *" config") cat "$PLAN" ;;
+  *" config --services") printf 'kafka\nengine\n' ;;
+  "run "*) [ -z "${REFUSES-}" ] || { echo "$REFUSES" >&2; exit 2; } ;;
+  "volume "*) ;;
   *" ps --all"*) echo "${STATES-}" ;;
   *" up --detach"*)
     [ -n "${HANGS-}" ] || exit 0
@@ -38,7 +42,8 @@ services:
   engine:
     mem_limit: "3000000000"
     ports:
-      - target: 19108
+      - mode: ingress
+        target: 19108
         published: "19108"
 """
 
@@ -99,6 +104,124 @@ def test_up_refuses_what_stands_against_it(place: Path, variables: dict[str, str
     assert said.startswith(sentence)
     assert said.count("\n") == 1
     assert not (place / ".stack").exists()
+
+
+@pytest.mark.parametrize("value", ["0", "65536", "80a", "999999", "-1"])
+def test_up_refuses_what_is_no_port(place: Path, value: str) -> None:
+    """A port's variable with anything but a port in it is refused by its name before anything is made."""
+    code, said = run(place, "scripts/up", GRAFANA_PORT=value)
+
+    assert (code, said) == (2, f"GRAFANA_PORT={value} is not valid: it must be a port from 1 to 65535\n")
+    assert not (place / ".stack").exists()
+
+
+def test_up_refuses_two_services_on_one_port(place: Path) -> None:
+    """Two variables that give one port are both named before anything is made."""
+    more = '      - mode: ingress\n        target: 3000\n        published: "19108"\n'
+    (place / "plan").write_text(PLAN + more)
+
+    code, said = run(place, "scripts/up")
+
+    assert (code, said) == (
+        2,
+        "port 19108 would be that of METRICS_PORT and GRAFANA_PORT; give each its own port\n",
+    )
+    assert not (place / ".stack").exists()
+
+
+def test_up_asks_the_image_before_it_touches_anything(place: Path) -> None:
+    """Settings that the image refuses end `make up` with 2 before any container is changed, and no stack is noted as up."""
+    sentence = "AD_RATE='abc' is not valid: it should be a valid integer"
+    code, said = run(place, "scripts/up", REFUSES=sentence, PROFILE="light")
+
+    assert code == 2
+    assert said.endswith(f"{sentence}\nrefused; nothing that runs was changed\n")
+    assert "docker compose --profile full" not in said
+    assert not (place / ".stack/compose").exists()
+    assert not (place / ".stack/secrets/grafana-password").exists()
+
+
+def test_image_knows_a_bad_and_a_misspelt_setting() -> None:
+    """The check that `make up` runs in the image refuses a bad value and points out a misspelt variable of the host."""
+    command = [sys.executable, "-m", "services.settings"]
+
+    def check(**variables: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            command, cwd=ROOT, env=variables, capture_output=True, text=True, timeout=30, check=False
+        )
+
+    bad, odd = check(AD_RATE="abc"), check(HOST_VARIABLES="PATH AD_RATES")
+    assert bad.returncode == 2
+    assert bad.stderr.startswith("AD_RATE='abc' is not valid: it should be ")
+    assert (odd.returncode, odd.stderr) == (
+        0,
+        "AD_RATES is not a setting and is ignored; did you mean AD_RATE?\n",
+    )
+
+
+@pytest.mark.parametrize(
+    ("files", "variables", "sentence"),
+    [
+        (("compose",), {}, "there is no service nosuch; choose from engine kafka"),
+        (("logs/engine.log",), {}, "choose from engine"),
+        ((), {}, "no stack is up; start one with make up (containers)"),
+    ],
+)
+def test_logs_refuses_a_service_that_is_not_there(
+    place: Path, files: tuple[str, ...], variables: dict[str, str], sentence: str
+) -> None:
+    """A name without a log is refused with those that there are."""
+    for name in files:
+        (place / ".stack" / name).parent.mkdir(parents=True, exist_ok=True)
+        (place / ".stack" / name).write_text('{"profile": "full", "project": "mine"}\n')
+
+    code, said = run(place, "scripts/logs", "nosuch", **variables)
+
+    assert code == 2
+    assert sentence in said
+
+
+@pytest.mark.slow
+def test_logs_end_quietly_on_ctrl_c(place: Path) -> None:
+    """Ctrl-C is the way to end `make logs`, so make says nothing about it."""
+    shutil.copy(ROOT / "Makefile", place)
+    (place / ".stack/logs").mkdir(parents=True)
+    (place / ".stack/logs/engine.log").write_text("it works\n")
+    with subprocess.Popen(
+        ["make", "logs", "SERVICE=engine"],
+        cwd=place,
+        env=environment(place),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    ) as logs:
+        assert logs.stdout is not None
+        assert logs.stdout.readline() == "it works\n"
+        os.killpg(logs.pid, signal.SIGINT)
+        said = logs.communicate(timeout=20)
+
+    assert said == ("", "")
+
+
+@pytest.mark.parametrize("script", ["stack", "chaos"])
+def test_missing_python_names_the_command_that_makes_it(place: Path, script: str) -> None:
+    """Without .venv a command says how to get one."""
+    code, said = run(place, f"scripts/{script}", "--help")
+
+    assert (code, said) == (
+        2,
+        "there is no .venv yet; make venv makes it (Python 3.11 or later, a few minutes)\n",
+    )
+
+
+def test_verify_and_down_say_that_no_stack_is_up(place: Path) -> None:
+    """Where no stack is up, verify refuses and down has nothing to end."""
+    code, said = run(place, "scripts/verify")
+
+    assert code == 2
+    assert said.startswith("no stack is up; start one with make up (containers)")
+    assert run(place, "scripts/down", WIPE="1") == (0, "no stack is up\n")
 
 
 @pytest.mark.slow
@@ -210,22 +333,27 @@ def test_verify_runs_inside_the_stack_that_is_up(place: Path) -> None:
     code, said = run(place, "scripts/verify", "--wait", "5")
 
     assert code == 0
-    assert said.strip().endswith("run --rm --no-deps -T verify --wait 5 project=mine")
+    assert said.strip().endswith("run --rm --no-deps -T --env HOST_VARIABLES verify --wait 5 project=mine")
     assert "docker" not in run(place, "scripts/verify", STACK="processes")[1]
 
 
 def test_down_takes_the_stack_of_its_folder(place: Path) -> None:
     """Down ends the project that the folder's marker names, and forgets it; WIPE=1 takes volumes and passwords along."""
-    for variables, more in (({}, ""), ({"WIPE": "1"}, " --volumes")):
+    for variables, more, closing in (
+        ({}, "", "the stack has ended; its data stays (make down WIPE=1 STACK=compose removes it)"),
+        ({"WIPE": "1"}, " --volumes", "the stack has ended, and its data is gone"),
+    ):
         (place / "data/secrets").mkdir(parents=True, exist_ok=True)
+        (place / "data/events.jsonl").touch()
         (place / "data/compose").write_text('{"profile": "full", "project": "mine"}\n')
 
         code, said = run(place, "scripts/down", DATA_DIR="data", **variables)
 
         assert (code, said.strip()) == (
             0,
-            f"docker compose --profile full --profile tools down --remove-orphans{more} project=mine",
+            f"docker compose --profile full --profile tools down --remove-orphans{more} project=mine\n{closing}",
         )
+        assert (place / "data/events.jsonl").exists() is not bool(variables)
         assert not (place / "data/compose").exists()
         assert (place / "data/secrets").exists() is not bool(variables)
 

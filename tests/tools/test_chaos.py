@@ -16,6 +16,7 @@ from tests.servers import CassandraServer, KafkaServer
 from tests.tools.stack_world import embedded, kinds_of, pid_of, state_of, wait_until
 from tools.chaos import scene
 from tools.chaos.__main__ import INTERRUPTED, table
+from tools.chaos.choice import alone
 from tools.chaos.drill import HOLD_SECONDS, Drill
 from tools.chaos.faults import FAULTS, faults_of
 from tools.chaos.history import History
@@ -38,11 +39,11 @@ def stack(tmp_path: Path) -> Iterator[Stack]:
     made.down()
 
 
-def chaos(settings: Settings, **variables: str) -> subprocess.Popen[str]:
+def chaos(settings: Settings, *options: str, **variables: str) -> subprocess.Popen[str]:
     """The command on a stack."""
     environment = {**base_environment(), **settings.environment(), **variables}
     return subprocess.Popen(
-        [sys.executable, "-m", "tools.chaos"],
+        [sys.executable, "-m", "tools.chaos", *options],
         cwd=REPOSITORY,
         env=environment,
         stdout=subprocess.PIPE,
@@ -68,7 +69,7 @@ def outcome(run: int, seconds: float, **more: object) -> Outcome:
 @pytest.mark.slow
 def test_engine_kill_starts_the_stack_and_leaves_every_row_exact(stack: Stack) -> None:
     """The command brings the stack up, kills its engine as often as asked and tells what each recovery took."""
-    process = chaos(stack.settings, FAULT="engine-kill", RUNS="2", SEED="7")
+    process = chaos(stack.settings, "--up", FAULT="engine-kill", RUNS="2", SEED="7")
     printed, said = process.communicate(timeout=100)
     assert process.returncode == 0, said
     lines = printed.splitlines()
@@ -124,6 +125,44 @@ def test_server_faults_are_refused_on_the_embedded_stack(tmp_path: Path, fault: 
         "or one of engine-kill, engine-pause, producer-kill\n"
     )
     assert not (tmp_path / "stack").exists()
+
+
+@pytest.mark.slow
+def test_drill_without_a_stack_is_refused(tmp_path: Path) -> None:
+    """Where nothing is up, a drill starts nothing and says what does; a misspelt variable of its own is pointed out."""
+    process = chaos(embedded(tmp_path), FAULTS="engine-pause")
+    printed, said = process.communicate(timeout=30)
+
+    assert (process.returncode, printed) == (2, "")
+    assert said == (
+        "FAULTS is not a setting and is ignored; did you mean FAULT?\n"
+        f"no stack is up in {tmp_path / 'stack'}; start one with make up (containers), "
+        "make up STACK=processes or make up STACK=embedded\n"
+    )
+    assert not (tmp_path / "stack" / "run").exists()
+
+
+@pytest.mark.slow
+def test_second_drill_on_a_stack_is_refused(tmp_path: Path) -> None:
+    """While a drill goes on, another one on the same stack is refused in a sentence with exit code 2."""
+    settings = embedded(tmp_path)
+    with alone(settings):
+        process = chaos(settings, "--up")
+        printed, said = process.communicate(timeout=30)
+
+    assert (process.returncode, printed) == (2, "")
+    assert said == (
+        f"another drill is going on in {tmp_path / 'stack' / 'drills'}; "
+        "wait until it has ended, or end it with Ctrl-C\n"
+    )
+    assert not (tmp_path / "stack" / "run").exists()
+
+
+def test_drill_that_could_not_tell_has_no_verdict_line() -> None:
+    """Where verify could not tell, its reason closes the report, and no line praises zero windows."""
+    lines = list(table([outcome(1, 1.0, verdict=Verdict(reason="the log is gone"))]))
+
+    assert lines[-1] == "verify could not tell: the log is gone"
 
 
 class Toothless(Stack):

@@ -72,6 +72,19 @@ def test_every_command_explains_itself_in_eighty_columns(command: str) -> None:
     assert width(done.output) <= 80
 
 
+def test_status_names_a_stack_in_containers(settings: Settings) -> None:
+    """Where a stack in containers is up, `status` says whom to ask and shows no table of processes that do not run."""
+    settings.data_dir.mkdir(parents=True)
+    (settings.data_dir / "compose").write_text('{"profile": "full", "project": "mine"}')
+
+    done = CliRunner().invoke(main, ["status"], env=settings.environment())
+
+    assert (done.exit_code, done.output) == (
+        0,
+        "the stack that is up runs in containers; ask docker compose ps\n",
+    )
+
+
 @pytest.mark.slow
 def test_status_is_a_table_of_eighty_columns(settings: Settings) -> None:
     """`status` shows each process with state, pid, uptime, restarts, address and log, and why one does not run."""

@@ -116,7 +116,7 @@ def test_a_store_that_is_away_is_unknown_until_it_is_back(
     assert (runs(metrics), rows(metrics, "exact")) == ([1, 0, 2], exact)
     assert value(metrics, "verify_last_run_time_seconds") == told_at
     assert [message for message in caplog.messages if "unknown: " in message] == [
-        f"unknown: {store} does not exist; start the stack with `make stack-up`, or set DATA_DIR to where it keeps its data"
+        f"unknown: {store} does not exist; start the stack with `make up STACK=embedded`, or set DATA_DIR to where it keeps its data"
     ]
     away.rename(store)
     watch.take(run_verify())

@@ -17,9 +17,13 @@ PAGE = REPOSITORY / "docs" / "api.md"
 _HEAD = """# The API
 
 Every public name of PySpark 4.3's streaming classes, its RDD and its SparkContext, and what only Scala and Java have. Read from the code by
-`python -m tools.api`: a name is there when the class has it, an *error* is a method that refuses in one sentence, and a difference is what
-its docstring says. On the Spark backend DStreams and contexts are the same classes as on local, over PySpark's own RDDs. The last column counts
-the modules of tests that call the operation.
+`python -m tools.api`:
+
+- **local**: yes when the class has the name; *error* is a method that refuses in one sentence.
+- **Spark**: streams and contexts of streams are the same classes over PySpark's own RDDs, so what is there on local is there; for RDD and
+  SparkContext it is what PySpark's own class has. `pytest tests/engine -m spark` runs the shared suite on a real cluster.
+- **difference**: what the docstring says.
+- **tests**: modules of the engine's tests that use the name. Names that other classes share, such as join, count those too.
 """
 
 

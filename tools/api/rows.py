@@ -29,7 +29,7 @@ class Row(NamedTuple):
     difference: str
     """From PySpark or Scala, and why; "" when there is none."""
     tests: int
-    """Modules of tests that call it."""
+    """Modules of the engine's tests that use the name."""
 
 
 def rows(kind: Class) -> list[Row]:
@@ -53,10 +53,8 @@ def _public(kind: type | ModuleType) -> set[str]:
 
 
 def _refusal(operation: Any) -> str:
-    """What a method that refuses says of it under "Raises:"."""
-    text = inspect.getdoc(operation) or ""
-    found = re.search(r"Raises:\s*\w+:(.*?)(\n\s*\n|\Z)", text, re.DOTALL)
-    return " ".join(found[1].split()) if found else ""
+    """The first line of what a method that refuses says of itself."""
+    return (inspect.getdoc(operation) or "").partition("\n")[0]
 
 
 def _only_raises(operation: Any) -> bool:
@@ -87,18 +85,20 @@ def _difference(kind: type | ModuleType, name: str) -> str:
 
 @cache
 def tests_that_call() -> Mapping[str, int]:
-    """By name of a method the modules of tests that call it."""
+    """By name the modules of the engine's tests that use it."""
     counts: dict[str, int] = {}
-    for path in sorted((REPOSITORY / "tests").rglob("*.py")):
-        for name in set(_attributes(path)):
+    for path in sorted((REPOSITORY / "tests" / "engine").rglob("*.py")):
+        for name in set(_names(path)):
             counts[name] = counts.get(name, 0) + 1
     return counts
 
 
-def _attributes(path: Path) -> Iterator[str]:
+def _names(path: Path) -> Iterator[str]:
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Attribute):
             yield node.attr
+        elif isinstance(node, ast.Name):
+            yield node.id
         elif isinstance(node, ast.FunctionDef):
             # A listener's methods are called by the engine.
             yield node.name

@@ -15,7 +15,7 @@ from rich.console import Console
 
 from engine.errors import ConfigurationError
 from services.settings import Settings, exit_code
-from tools.chaos.choice import drill_settings, stack_of
+from tools.chaos.choice import alone, drill_settings, is_up, stack_of
 from tools.chaos.drill import Drill
 from tools.chaos.faults import FAULTS, faults_of
 from tools.chaos.scene import Outcome
@@ -30,12 +30,23 @@ _MEASURES = ("detect", "restart", "first batch", "caught up")
 def _listed() -> str:
     """The faults for --help, one a line, with the stacks on which they run."""
     lines = [
-        f"{fault.name:<18}{fault.does:<35}{', '.join(fault.stacks)}".replace(
+        f"{fault.name:<19}{fault.does:<36}{', '.join(fault.stacks)}".replace(
             "embedded, processes, compose", "all"
         )
         for fault in FAULTS.values()
     ]
     return "\n".join(["\b", "Faults, and the stacks on which they run:", *(f"  {line}" for line in lines)])
+
+
+class Whole(click.IntRange):
+    """A whole number, refused in one sentence with its value."""
+
+    def convert(self, value: int, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """The number."""
+        try:
+            return int(super().convert(value, param, ctx))
+        except click.BadParameter:
+            self.fail(f"{value!r} is not a whole number from {self.min} on", param, ctx)
 
 
 @click.command(
@@ -54,7 +65,7 @@ def _listed() -> str:
 @click.option(
     "--seed",
     envvar="SEED",
-    type=click.IntRange(min=0),
+    type=Whole(min=0),
     default=1,
     show_default=True,
     show_envvar=True,
@@ -63,31 +74,32 @@ def _listed() -> str:
 @click.option(
     "--runs",
     envvar="RUNS",
-    type=click.IntRange(min=1),
+    type=Whole(min=1),
     default=1,
     show_default=True,
     show_envvar=True,
     help="How often.",
 )
-def command(fault: str, seed: int, runs: int) -> None:
+@click.option("--up", "brings_up", is_flag=True, help="Bring up plain processes where no stack is up.")
+def command(fault: str, seed: int, runs: int, *, brings_up: bool) -> None:
     """Break the running stack on purpose and prove that its tables are still exact.
 
     Each run strikes while a batch is in flight, proves that the fault had its effect, heals it,
     waits until the engine has caught up, and verifies every row.
 
-    STACK and DATA_DIR say which stack; the containers of `make up` when STACK is not set and they
-    are there. What is not up is brought up; the stack goes on running afterwards.
+    It needs a stack that is up. STACK and DATA_DIR say which; the containers of `make up` when
+    STACK is not set and they are there. The stack goes on running afterwards.
 
     Exit codes: 0 every row exact, 1 not, or a fault had no effect, 2 refused.
     """
-    sys.exit(exit_code(lambda: run(drill_settings(), fault, seed, runs)))
+    sys.exit(exit_code(lambda: run(drill_settings(), fault, seed, runs, brings_up=brings_up)))
 
 
-def run(settings: Settings, fault: str, seed: int, runs: int) -> int:
+def run(settings: Settings, fault: str, seed: int, runs: int, *, brings_up: bool = False) -> int:
     """Do the runs one after another and print what they found.
 
     Raises:
-        ConfigurationError: the stack cannot have this fault.
+        ConfigurationError: the stack cannot have this fault, is not up, or has a drill going on.
         StreamingError: the stack did not come up, or did not come back.
     """
     if settings.stack not in FAULTS[fault].stacks:
@@ -100,19 +112,29 @@ def run(settings: Settings, fault: str, seed: int, runs: int) -> int:
     outcomes: list[Outcome] = []
     with _told() as say:
         stack = stack_of(settings, say)
-        drill = Drill(stack, fault, seed, say)
-        try:
-            bring_home(stack, say)
-            stack.up()
-            outcomes.extend(map(drill.run, range(1, runs + 1)))
-        except KeyboardInterrupt:
-            click.echo("interrupted; what the drill broke is whole again, and the stack goes on", err=True)
-            return INTERRUPTED
-        finally:
-            drill.close()
+        if not brings_up and not is_up(stack):
+            raise ConfigurationError(
+                f"no stack is up in {settings.data_dir}; start one with make up (containers), "
+                "make up STACK=processes or make up STACK=embedded"
+            )
+        with alone(settings):
+            drill = Drill(stack, fault, seed, say)
+            try:
+                bring_home(stack, say)
+                stack.up()
+                outcomes.extend(map(drill.run, range(1, runs + 1)))
+            except KeyboardInterrupt:
+                click.echo(
+                    "interrupted; what the drill broke is whole again, and the stack goes on", err=True
+                )
+                return INTERRUPTED
+            finally:
+                drill.close()
+        running = ", ".join(standing.name for standing in stack.status() if standing.pid)
     click.echo(f"{fault}, seed {seed}, STACK={settings.stack}; seconds since the fault")
     for line in table(outcomes):
         click.echo(line)
+    click.echo(f"{running} go on running; make down ends them", err=True)
     return 0 if all(outcome.is_good for outcome in outcomes) else 1
 
 
@@ -137,7 +159,8 @@ def table(outcomes: Sequence[Outcome]) -> Iterator[str]:
     if verdict:
         if verdict.reason:
             yield f"verify could not tell: {verdict.reason}"
-        yield verdict.line
+        if verdict.windows or not verdict.reason:
+            yield verdict.line
 
 
 def _seconds(outcome: Outcome) -> list[float | None]:

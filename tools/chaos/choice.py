@@ -1,13 +1,17 @@
 """Which stack a drill is for: processes, the embedded one, or the containers of `make up`.
 
-Owns: drill_settings, stack_of.
+Owns: drill_settings, stack_of, is_up, alone.
 Never: a start of anything.
 """
 
+import contextlib
+import fcntl
 import os
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
 
-from services.settings import Settings, load_settings
+from engine.errors import ConfigurationError
+from services.settings import Settings, load_settings, misspelt
 from tools.stack.api import Stack
 from tools.stack.compose import ComposeStack, project_of, settings_of
 from tools.stack.folder import Folder, read_json
@@ -21,9 +25,12 @@ def drill_settings() -> Settings:
     settings: they may come from a file that only compose has read.
     """
     os.environ.pop("SEED", None)
-    if not os.environ.get("STACK") and (load_settings().data_dir / "compose").exists():
-        os.environ["STACK"] = "compose"
+    for variable, meant in misspelt(os.environ, ("FAULT", "RUNS")):
+        if meant in {"FAULT", "RUNS"}:
+            print(f"{variable} is not a setting and is ignored; did you mean {meant}?", file=sys.stderr)
     settings = load_settings()
+    if not os.environ.get("STACK") and (settings.data_dir / "compose").exists():
+        settings = settings.model_copy(update={"stack": "compose"})
     if settings.stack == "compose":
         return settings_of(project_of(settings), settings)
     known = read_json(Folder(settings.data_dir).settings)
@@ -35,3 +42,31 @@ def stack_of(settings: Settings, report: Callable[[str], None]) -> Verbs:
     if settings.stack == "compose":
         return ComposeStack(settings, report=report)
     return Stack(settings, report=report)
+
+
+def is_up(stack: Verbs) -> bool:
+    """Whether any process or container of the stack runs.
+
+    Raises:
+        ConfigurationError: it is one of containers, and there are none.
+    """
+    return any(standing.pid for standing in stack.status())
+
+
+@contextlib.contextmanager
+def alone(settings: Settings) -> Iterator[None]:
+    """Hold off every other drill on this stack.
+
+    Raises:
+        ConfigurationError: one is going on.
+    """
+    folder = settings.data_dir / "drills"
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise ConfigurationError(
+                f"another drill is going on in {folder}; wait until it has ended, or end it with Ctrl-C"
+            ) from None
+        yield

@@ -161,7 +161,7 @@ class RestartServer(Server):
         kill = scene.kill()
         if scene.await_death(outcome, kill) is None:
             return
-        before = scene.hold_silent(outcome, scene.hold_seconds, self.doubt_answers(outcome))
+        before = scene.hold_silent(outcome, scene.hold_seconds, "stopped", self.doubt_answers(outcome))
         scene.say(f"starting {scene.victim}")
         scene.stack.start(scene.victim)
         outcome.restart = scene.since()
@@ -188,7 +188,7 @@ class PauseServer(Server):
         held = scene.begin(scene.stack.pause(scene.victim))
         if scene.state(scene.victim) != State.PAUSED:
             outcome.doubts.append(f"{scene.victim} was not held")
-        before = scene.hold_silent(outcome, scene.hold_seconds, self.doubt_answers(outcome))
+        before = scene.hold_silent(outcome, scene.hold_seconds, "paused", self.doubt_answers(outcome))
         self.heal()
         outcome.restart = scene.since()
         doubt_other_pid(scene, outcome, held)
@@ -210,7 +210,7 @@ class PauseEngine(Plain):
         held = scene.begin(scene.stack.pause("engine"))
         if scene.state("engine") != State.PAUSED:
             outcome.doubts.append("the engine was not held")
-        before = scene.hold_silent(outcome, scene.hold_seconds)
+        before = scene.hold_silent(outcome, scene.hold_seconds, "paused")
         self.heal()
         outcome.restart = scene.since()
         doubt_other_pid(scene, outcome, held)
@@ -282,7 +282,7 @@ class Cut(OnLane):
         scene.say(f"cutting the way to {scene.victim}")
         scene.begin(Event(time.time(), scene.victim, "cut", {}))
         self.lane.cut()
-        before = scene.hold_silent(outcome, scene.hold_seconds)
+        before = scene.hold_silent(outcome, scene.hold_seconds, "cut off")
         scene.say(f"joining {scene.victim} again")
         self.lane.mend()
         outcome.restart = scene.since()
@@ -344,7 +344,7 @@ class FillCheckpoint(Plain):
         scene.say("filling the checkpoint's volume")
         epoch = scene.progress.epoch()
         full = scene.begin(self._volume.fill())
-        before = scene.hold_silent(outcome, scene.hold_seconds)
+        before = scene.hold_silent(outcome, scene.hold_seconds, "without room")
         self._doubt_end(outcome, full)
         scene.say("freeing the checkpoint's volume")
         self._volume.free()

@@ -137,10 +137,17 @@ class Scene:
         return commits
 
     def hold_silent(
-        self, outcome: Outcome, seconds: float, check: Callable[[], object] = lambda: None
+        self, outcome: Outcome, seconds: float, how: str, check: Callable[[], object] = lambda: None
     ) -> int:
-        """Let the fault last; a commit after the first two seconds is a doubt. Returns the time of the newest batch."""
-        self.say(f"{self.victim} stays so for {seconds:g} s")
+        """Let the fault last; a commit after the first two seconds is a doubt. Returns the time of the newest batch.
+
+        Args:
+            outcome: gets the doubts.
+            seconds: since the fault.
+            how: the victim stands meanwhile, in a word.
+            check: called with each look.
+        """
+        self.say(f"{self.victim} stays {how} for {seconds:g} s")
         self.hold(outcome, min(FLIGHT_SECONDS, seconds), check)
         for commit in self.hold(outcome, seconds, check):
             outcome.doubts.append(

@@ -8,6 +8,7 @@ import importlib.util
 import json
 import subprocess
 import sys
+import tempfile
 from collections import Counter
 from collections.abc import Iterator
 
@@ -30,19 +31,18 @@ def on_pyspark(seed: int, count: int) -> Iterator[tuple[int, list[list[str] | No
     """The batches of each program on PySpark, as they come."""
     code = f"from tools.parity.pyspark_side import main; main({seed}, range({count}))"
     command = [sys.executable, "-c", code]
-    with subprocess.Popen(
-        command, cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    ) as child:
-        if child.stdout is None or child.stderr is None:
-            raise TypeError("both are pipes")
-        for line in child.stdout:
+    with (
+        tempfile.TemporaryFile("w+") as told,
+        subprocess.Popen(command, cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=told, text=True) as child,
+    ):
+        for line in child.stdout or ():
             number, batches = json.loads(line)
             yield number, batches
-        said = child.stderr.read()
-    if child.returncode:
-        raise click.ClickException(
-            f"PySpark's side ended with status {child.returncode}: {said.strip()[-600:]}"
-        )
+        if child.wait():
+            told.seek(0)
+            raise click.ClickException(
+                f"PySpark's side ended with status {child.returncode}: {told.read().strip()[-600:]}"
+            )
 
 
 def run(seed: int, count: int, master: str) -> list[Comparison]:

@@ -118,7 +118,16 @@ def status() -> None:
 
     Exit code 0 also when something does not run.
     """
-    _finish(lambda stack: _print_status(stack.status()))
+
+    def work(stack: Stack) -> None:
+        statuses = stack.status()
+        in_containers = (stack.settings.data_dir / "compose").exists()
+        if in_containers:
+            click.echo("the stack that is up runs in containers; ask docker compose ps")
+        if not in_containers or any(status.pid for status in statuses):
+            _print_status(statuses)
+
+    _finish(work)
 
 
 @main.command()

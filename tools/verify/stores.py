@@ -47,7 +47,7 @@ class SqliteStore:
         self._path = path
         if not path.exists():
             raise CannotTellError(
-                f"{path} does not exist; start the stack with `make stack-up`, or set DATA_DIR to where it keeps its data"
+                f"{path} does not exist; start the stack with `make up STACK=embedded`, or set DATA_DIR to where it keeps its data"
             )
         self._connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=10)
 

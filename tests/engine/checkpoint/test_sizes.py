@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from engine.clock import ManualClock
+from engine.sources.blocks import BlockLog
 from tests.engine.checkpoint.volume import OPERATOR, SHARDS, Volume
 
 HEADER_BYTES = 12
@@ -69,3 +71,18 @@ def test_keys_are_counted_over_shards(volume: Volume) -> None:
     volume.checkpoint.sizes.count_keys(OPERATOR, 0, 1)
     volume.checkpoint.sizes.count_keys(OPERATOR, 1, 2)
     assert volume.checkpoint.sizes.state(OPERATOR, updated=7) == (3, read_by_a_restart(volume), 7)
+
+
+def test_block_logs_are_counted(volume: Volume) -> None:
+    """What inputs write to their block logs, and cut again, is in the sizes."""
+    log = BlockLog(volume.checkpoint.folder / "blocks", "lines", ManualClock())
+    for _ in range(2):
+        log.append([b"x" * 1_000])
+        told = volume.checkpoint.volume()
+        assert told is not None
+        assert told.block_bytes == sum(
+            path.stat().st_size for path in volume.checkpoint.folder.glob("blocks/lines/0/*.log")
+        )
+    log.close()
+
+    assert told.block_bytes > 2_000

@@ -1,14 +1,20 @@
 """RDDs beside what streams use of them: actions, laziness, caching, accumulators."""
 
+import inspect
+import random
 from collections.abc import Iterator
 from operator import add
+from pathlib import Path
 from typing import Any
 
+import pyspark
 import pytest
 
 from engine import LocalContext
 from engine.errors import ConfigurationError, LifecycleError
+from engine.rdd.api import RDD
 from engine.rdd.lineage import Exchange
+from engine.rdd.local import LocalRDD
 from engine.rdd.shared import Accumulator
 from engine.rdd.task import TaskContext
 
@@ -211,3 +217,54 @@ def test_union_keeps_the_order_of_its_parents(context: LocalContext) -> None:
 
     assert both.collect() == [(0, 1), (1, 2), (2, 3)]
     assert context.union([both, both]).count() == 6
+
+
+def test_users_protocol_is_pyspark_s() -> None:
+    """Every method of the protocol that users' functions get is PySpark's and ours, by the same names of parameters."""
+    for name, method in vars(RDD).items():
+        if name.startswith("_") or not inspect.isfunction(method):
+            continue
+        theirs = inspect.signature(getattr(pyspark.RDD, name)).parameters
+        mine = inspect.signature(getattr(LocalRDD, name)).parameters
+        asked = inspect.signature(method).parameters
+        assert list(asked) == list(theirs)[: len(asked)] == list(mine)[: len(asked)], name
+
+
+@pytest.mark.slow
+def test_shuffle_files_can_be_dropped_early(tmp_path: Path) -> None:
+    """A call of cleanShuffleDependencies removes what exchanges wrote, and a later job computes it anew."""
+    with LocalContext("local", memory=1, temporaryFolder=str(tmp_path)) as sc:
+        groups = (
+            sc.parallelize(range(20_000), 2)
+            .map(lambda n: (n, random.Random(n).randbytes(100)))
+            .partitionBy(2)
+        )
+        before = groups.count()
+        files = list(tmp_path.glob("*/*/shuffle-*"))
+        groups.cleanShuffleDependencies()
+
+        assert files
+        assert not any(path.exists() for path in files)
+        assert groups.count() == before
+
+
+def test_data_frames_and_profiles_need_spark() -> None:
+    """toDF, show_profiles and dump_profiles name the backend that has them."""
+    with LocalContext("local") as sc:
+        for call in (sc.parallelize([1]).toDF, sc.show_profiles, lambda: sc.dump_profiles("profiles")):
+            with pytest.raises(ConfigurationError, match=r"needs the Spark backend"):
+                call()
+
+
+def test_get_or_create_gives_the_context_that_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The newest running context is given; where none runs, one is made of the settings over the system properties."""
+    monkeypatch.setattr(LocalContext, "_newest", None)
+    monkeypatch.setattr(LocalContext, "_system_properties", {})
+    LocalContext.setSystemProperty("spark.master", "local")
+    LocalContext.setSystemProperty("spark.app.name", "set")
+    with LocalContext.getOrCreate({"spark.app.name": "given"}) as first:
+        assert (first.master, first.appName) == ("local", "given")
+        assert LocalContext.getOrCreate() is first
+    with LocalContext.getOrCreate() as second:
+        assert second is not first
+        assert (second.appName, second.getSystemProperty("spark.none")) == ("set", None)

@@ -46,7 +46,7 @@ def spilled(context: LocalContext, before: int) -> bool:
 
 def files(context: LocalContext) -> list[str]:
     """Files of shuffles that are there now."""
-    return [path.name for path in Path(context._scratch.path).iterdir() if path.name != "lock"]
+    return [path.name for path in Path(context._scratch.path).glob("shuffle-*")]
 
 
 def pairs_of(context: LocalContext, keys: int, records: int = RECORDS) -> Any:

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from engine import ManualClock
+from engine.checkpoint.journal import Journal
 from engine.errors import CheckpointWriteError, ConcurrentRunError, ConfigurationError, OffsetOutOfRangeError
 from engine.sources import blocks
 from engine.sources.blocks import BlockLog, Blocks, topic_of
@@ -129,3 +130,50 @@ def test_unknown_elements_are_refused(element: Any) -> None:
         ConfigurationError, match=r"cannot be written to the block log.*store None, bool, int, float"
     ):
         encode_element(element)
+
+
+def test_takeover_fences_the_writer_before_it(tmp_path: Path) -> None:
+    """What the first process was told is durable stays, what it appends after the takeover is refused and read by nobody."""
+    clock, folder = ManualClock(), tmp_path / "blocks"
+    first = Journal(tmp_path, 1)
+    first.begin_segment()
+    old = BlockLog(folder, "clicks", clock, first)
+    old.append([b"a", b"b"])
+    second = Journal(tmp_path, 2)
+    second.begin_segment()
+    # It comes to the log after the takeover began, and before the new process has read the log: refused, and yet read.
+    with pytest.raises(ConcurrentRunError, match="epoch 2 has taken over"):
+        old.append([b"c"])
+    new = BlockLog(folder, "clicks", clock, second)
+    for _ in range(2):
+        with pytest.raises(ConcurrentRunError, match="epoch 2 has taken over"):
+            old.append([b"late"])
+    new.append([b"d", b"e"])
+
+    assert (new.begin, new.end, list(new.read(0, 5))) == (0, 5, [b"a", b"b", b"c", b"d", b"e"])
+    old.close()
+    new.close()
+
+
+def test_append_under_way_at_a_takeover_is_read_by_nobody(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A frame, or a segment, that the first process writes after the new one has read the log does not count."""
+    monkeypatch.setattr(blocks, "SEGMENT_BYTES", 100)
+    clock, folder = ManualClock(), tmp_path / "blocks"
+    journals = [Journal(tmp_path, epoch) for epoch in (1, 2, 3)]
+    journals[0].begin_segment()
+    logs = [BlockLog(folder, "clicks", clock, journals[0])]
+    for values in ([b"a"], [b"b"]):
+        logs[-1].append(values)
+    for journal in journals[1:]:
+        journal.begin_segment()
+        logs.append(BlockLog(folder, "clicks", clock, journal))
+        for old, size in zip(logs[:-1], (10, 200), strict=False):
+            with pytest.raises(ConcurrentRunError):
+                old.append([b"x" * size])
+        logs[-1].append([b"%d" % journal.epoch])
+
+    assert list(logs[-1].read(0, logs[-1].end)) == [b"a", b"b", b"2", b"3"]
+    for log in logs:
+        log.close()

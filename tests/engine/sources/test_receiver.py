@@ -9,7 +9,13 @@ import pytest
 
 from engine import LocalContext, ManualClock, StreamingContext, StreamingListener
 from engine.batch import ReceiverInfo
-from engine.errors import CheckpointWriteError, ConfigurationError, LifecycleError
+from engine.errors import (
+    CheckpointWriteError,
+    ConcurrentRunError,
+    ConfigurationError,
+    LifecycleError,
+    UserFunctionError,
+)
 from engine.sources.receiver import Receiver
 from tests.engine.app import START_MS
 from tests.engine.children import wait_until
@@ -55,6 +61,17 @@ class Heard(StreamingListener):
     def kinds(self) -> list[str]:
         """The events' kinds."""
         return [kind for kind, _ in self.events]
+
+
+class Times(StreamingListener):
+    """Notes when the records of each batch were stored."""
+
+    def __init__(self) -> None:
+        self.created: list[list[int]] = []
+
+    def onBatchCompleted(self, batchCompleted: Any) -> None:
+        """Note it."""
+        self.created += map(list, batchCompleted.created.values())
 
 
 class Receiving:
@@ -416,3 +433,59 @@ def test_window_reads_blocks_again_after_a_restart(context: LocalContext, tmp_pa
         ssc.stop(stopSparkContext=False)
 
     assert seen == [[0], [0, 1], [0, 1, 2], [1, 2, 3], [2, 3, 4]]
+
+
+def test_listeners_learn_when_records_were_stored(context: LocalContext, tmp_path: Path) -> None:
+    """A completed batch tells the times of its first and last block, of an earlier process too."""
+    receiver, told = Told(), Times()
+    with Receiving(context, receiver, tmp_path) as app:
+        app.ssc.addStreamingListener(told)
+        receiver.store([1, 2])
+        app.clock.advance(300)
+        receiver.store([3])
+        app.run().run()
+        receiver.store([4])
+    later = Receiving(context, Told(), tmp_path)
+    later.clock.advance(5_000)
+    later.ssc.addStreamingListener(told)
+    with later:
+        later.run()
+
+    assert told.created == [
+        [START_MS, START_MS + 300],
+        [],
+        [START_MS + 2_300, START_MS + 2_300],
+    ]
+
+
+def test_failed_batch_ends_the_receivers(context: LocalContext) -> None:
+    """An error of runBatch stops the receivers, not only stop()."""
+    receiver = Told()
+    with Receiving(context, receiver) as app:
+        del app.seen
+        with pytest.raises(UserFunctionError, match="seen"):
+            app.run()
+
+        assert receiver.calls == ["start", "stop"]
+
+
+def test_takeover_goes_on_with_what_a_living_process_stored(
+    context: LocalContext, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A start with takeover reads the blocks of the process that still runs, whose receiver is refused from then on."""
+    first, second = Told(), Told()
+    with Receiving(context, first, tmp_path) as held:
+        first.store([1])
+        held.run()
+        first.store([2, 3])
+        monkeypatch.setattr(StreamingContext, "_active", None)
+        taker = Receiving(context, second)
+        taker.ssc.checkpoint(tmp_path, takeover=True)
+        with taker:
+            with pytest.raises(ConcurrentRunError, match="has taken over"):
+                first.store([4])
+            second.store([5])
+            taker.clock.advance(1_000)
+            taker.run()
+
+    assert (held.seen, taker.seen) == ([[1]], [[2, 3, 5]])

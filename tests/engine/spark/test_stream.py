@@ -10,7 +10,7 @@ import pytest
 from engine import LocalContext, StreamingContext
 from engine.dstream.dstream import DStream
 from engine.dstream.run import batch_time
-from engine.errors import UserFunctionError
+from engine.errors import ConfigurationError, UserFunctionError
 from engine.sources.direct import create_direct_stream
 from engine.sources.log import LogSource, LogWriter, create_topic
 from tests.engine.app import START_MS, App
@@ -140,3 +140,16 @@ def test_batches_of_a_thread_know_their_time(spark_context: pyspark.SparkContext
     # The second start goes on where the first was when it was stopped.
     assert all(rows == [(time, ("a", rows[0][1][1]))] for time, rows in seen)
     assert sums[2][0][1][1] > 3
+
+
+def test_a_window_on_spark_asks_for_a_folder(spark_context: pyspark.SparkContext) -> None:
+    """Whatever keeps state on Spark needs a checkpoint folder, where a shard can be had by another worker, and says so."""
+    ssc = StreamingContext(spark_context, 1.0)
+    pairs = ssc.queueStream([[("a", 1)]])
+    pairs.reduceByKeyAndWindow(lambda x, y: x + y, None, 2, 1, name="sums").foreachRDD(lambda _rdd: None)
+
+    with pytest.raises(
+        ConfigurationError, match=r"checkpoint directory has not been set.*'sums' keeps state"
+    ):
+        ssc.start()
+    ssc.stop(stopSparkContext=False)

@@ -3,11 +3,11 @@ PYTHON ?= python3
 VENV := .venv
 READY := $(VENV)/.ready
 export PYTHONPATH :=
-# The stack in containers needs no Python on this machine.
-IN_CONTAINERS = $(if $(STACK),$(filter compose,$(STACK)),$(shell . scripts/settings.sh; find_stack; [ "$$STACK" = compose ] && echo yes))
+# The stack that is meant: STACK, or the one that is up, if any. That in containers needs no Python on this machine.
+MEANT = $(or $(STACK),$(shell . scripts/settings.sh; find_stack; find_plain; echo "$$STACK"))
 
 .DEFAULT_GOAL := help
-.PHONY: help venv up down logs verify chaos demo test test-compose check fmt kill-loop parity bench screenshots clean
+.PHONY: help venv up down logs verify chaos demo test test-compose test-spark check fmt kill-loop parity bench screenshots clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -32,13 +32,13 @@ down: ## end the stack; its data stays (WIPE=1 removes it)
 logs: ## what the stack says, until Ctrl-C (SERVICE=engine)
 	@scripts/logs $(SERVICE)
 
-verify: $(if $(IN_CONTAINERS),,$(READY)) ## prove the result tables of the running stack exact
+verify: $(if $(filter-out compose,$(MEANT)),$(READY)) ## prove the result tables of the running stack exact
 	@scripts/verify
 
-chaos: $(READY) ## break the stack, prove it (FAULT=engine-kill SEED=1 RUNS=1)
+chaos: $(if $(MEANT),$(READY)) ## break the stack, prove it (FAULT=engine-kill SEED=1 RUNS=1)
 	@scripts/chaos
 
-demo: $(READY) ## a minute without Docker: run, kill -9, recover, verify (BACKEND=spark)
+demo: $(READY) ## run, kill -9, recover, verify; no Docker (BACKEND=)
 	@scripts/demo
 
 test: $(READY) ## every test but those of the containers
@@ -46,6 +46,9 @@ test: $(READY) ## every test but those of the containers
 
 test-compose: $(READY) ## the tests of the stack in containers (needs Docker)
 	@$(VENV)/bin/pytest tests/compose -m compose $(if $(SELECT),-k "$(SELECT)")
+
+test-spark: $(READY) ## the operator tests on a real Spark cluster (SELECT=)
+	@$(VENV)/bin/pytest tests/engine -m spark $(if $(SELECT),-k "$(SELECT)")
 
 check: $(READY) ## format, lint, types, architecture
 	@$(VENV)/bin/ruff format --check --quiet .

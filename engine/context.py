@@ -13,7 +13,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, ClassVar
 
-from engine.batch import Duration, ReceiverInfo, Time
+from engine.batch import Duration, Time
 from engine.checkpoint.checkpoint import Checkpoint
 from engine.checkpoint.volatile import VolatileCheckpoint
 from engine.clock import Clock, SystemClock
@@ -124,6 +124,8 @@ class StreamingContext(InputStreams):
         self._scheduler: JobScheduler | None = None
         self._state = StreamingContextState.INITIALIZED
         self._ended = threading.Event()
+        self._releasing = threading.RLock()
+        """Of the end: of several threads that stop the context, one after another lets go of what is left."""
 
     @property
     def sparkContext(self) -> Context:
@@ -298,7 +300,11 @@ class StreamingContext(InputStreams):
             self._state = StreamingContextState.ACTIVE
             self._scheduler.start(thread=thread)
             for number, stream in enumerate(self.graph.inputs):
-                stream.begin_receiving(number, self._tell_receiver)
+                stream.begin_receiving(number, self._bus.post)
+            if self._scheduler.error is not None:
+                # A batch that ran again has failed while they were started, and may have ended those that had been.
+                for stream in self.graph.inputs:
+                    stream.end_receiving()
         except BaseException:
             if self._scheduler is not None:
                 self._scheduler.stop(_LAST_SECONDS)
@@ -315,13 +321,6 @@ class StreamingContext(InputStreams):
         if self._scheduler is None or self._state is not StreamingContextState.ACTIVE:
             raise LifecycleError("the context does not run; call start(thread=False) first")
         self._scheduler.run_next()
-
-    def _tell_receiver(self, method: str, info: ReceiverInfo) -> None:
-        {
-            "onReceiverStarted": self._bus.receiver_started,
-            "onReceiverError": self._bus.receiver_error,
-            "onReceiverStopped": self._bus.receiver_stopped,
-        }[method](info)
 
     def _open(self) -> JobScheduler:
         try:
@@ -410,6 +409,10 @@ class StreamingContext(InputStreams):
             self.sparkContext.stop()
 
     def _release(self, *, close: bool = True) -> None:
+        with self._releasing:
+            self._let_go(close=close)
+
+    def _let_go(self, *, close: bool) -> None:
         self._state = StreamingContextState.STOPPED
         with StreamingContext._active_lock:
             if StreamingContext._active is self:

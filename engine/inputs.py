@@ -118,7 +118,7 @@ class InputStreams:
         """The frames that a TCP server sends: 4 bytes of size, big endian, and so many bytes.
 
         Elements: bytes, one element a frame.
-        Replay: a frame is durable before the next one is read.
+        Replay: a frame is durable at most `blockInterval` after it came; those on their way when the process dies are lost.
 
         Args:
             hostname: of the server.

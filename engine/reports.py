@@ -119,7 +119,7 @@ class Volume(NamedTuple):
     """Of the block logs: what inputs that cannot replay have taken."""
 
 
-def merged(reports: Iterable[WriteReport]) -> Mapping[str, WriteReport]:
+def by_table(reports: Iterable[WriteReport]) -> Mapping[str, WriteReport]:
     """One report a table."""
     totals: dict[str, WriteReport] = {}
     for report in reports:

@@ -115,8 +115,7 @@ class Checkpoint:
         self._journal: Journal | None = None
         self._damaged = False
         self._opened = self._before = ""
-        """The segment with the newest durable `open` record, and the one before it: both are kept, so that damage to one
-        that holds nothing else leaves the other."""
+        """The segment with the newest durable `open` record, and the one before it: kept, should the newest be damaged."""
 
     # Opening.
 
@@ -492,9 +491,10 @@ class Checkpoint:
 
     def close(self) -> None:
         """Close the journal and let go of the folder."""
-        if self._journal is not None:
-            self._journal.close()
-            self._journal = None
-        if self._lock >= 0:
-            os.close(self._lock)
-            self._lock, self._holds_lock = -1, False
+        # Each is taken out first: a number that is closed twice may be another file's by then.
+        journal, self._journal = self._journal, None
+        if journal is not None:
+            journal.close()
+        lock, self._lock, self._holds_lock = self._lock, -1, False
+        if lock >= 0:
+            os.close(lock)

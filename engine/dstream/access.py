@@ -29,10 +29,10 @@ class StateAccess(Protocol):
         """Tell where shards are rebuilt from."""
 
     def listed(self, groups: RDD[Any]) -> RDD[Any]:
-        """What the backend's own groupByKey gave, each group as a list."""
+        """What the backend's own groupByKey gave, each group as a list, or as what reads as one."""
 
     def grouped(self, rdd: RDD[Any]) -> RDD[Any]:
-        """One pair a key with the list of its values, partition i being shard i."""
+        """One pair a key with its values, as `listed` gives them, partition i being shard i."""
 
     def reduced(self, rdd: RDD[Any], function: Reduce) -> RDD[Any]:
         """One pair a key with its reduced values, partition i being shard i."""
@@ -71,11 +71,11 @@ class StickyShards:
         """Nothing: the scheduler restores the shards, and there they stay."""
 
     def listed(self, groups: RDD[Any]) -> RDD[Any]:
-        """The groups, which are lists."""
+        """The groups, which are lists; those that are more than memory holds read as one."""
         return groups
 
     def grouped(self, rdd: RDD[Any]) -> RDD[Any]:
-        """One pair a key with the list of its values."""
+        """One pair a key with its values, a list or what reads as one."""
         return rdd.groupByKey(self._shards)
 
     def reduced(self, rdd: RDD[Any], function: Reduce) -> RDD[Any]:

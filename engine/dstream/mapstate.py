@@ -2,11 +2,12 @@
 
 A shard keeps for each key (time of the last batch that touched it, state).
 
-Owns: MapState, ReadMapped, ReadSnapshots, Seed.
+Owns: MapState, Mapped, ReadMapped, ReadSnapshots, Seed.
 Never: the volume; a delta goes to the driver, which commits it.
 """
 
 from collections.abc import Callable, Hashable, Iterable, Iterator
+from functools import partial
 from typing import Any, NamedTuple
 
 from engine.batch import Time
@@ -21,7 +22,7 @@ from engine.rdd.serializers import cannot_change, dump, load
 from engine.rdd.task import SCALARS
 
 
-class Elements:
+class Mapped:
     """What the function gave in one run; every reader gets its own."""
 
     def __init__(self, elements: list[Any]) -> None:
@@ -43,7 +44,7 @@ class Beside(NamedTuple):
 
     timers: Timers | None
     """None without a timeout."""
-    mapped: Elements
+    mapped: Mapped
 
 
 class Run(NamedTuple):
@@ -81,7 +82,7 @@ class MapState(StateFunction):
         """The shard's delta; what the function gave is kept beside the shard for `ReadMapped`."""
         return [self.result(index, elements)[0]]
 
-    def result(self, index: int, elements: Iterator[tuple[Hashable, Any]]) -> tuple[ShardResult, "Elements"]:
+    def result(self, index: int, elements: Iterator[tuple[Hashable, Any]]) -> tuple[ShardResult, Mapped]:
         """The shard's delta, and what the function gave."""
         shard = self._opened(index)
         run = Run(shard, batch_time(), self._timers(shard), State(self._own), [])
@@ -90,9 +91,11 @@ class MapState(StateFunction):
         keys = len(shard.values) + len(shard.overlay)
         try:
             keys += self._map_records(run, records) - self._map_idle(run)
+            if run.timers is not None:
+                run.timers.let_go(keys, partial(_touched, shard))
         except (StopIteration, StateNotSetError, LifecycleError) as cause:
             raise failed(cause) from cause
-        beside = Beside(run.timers, Elements(run.mapped))
+        beside = Beside(run.timers, Mapped(run.mapped))
         shard.derived, shard.derived_version = beside, run_version()
         return ShardResult(index, shard.delta(), keys, len(shard.overlay)), beside.mapped
 
@@ -160,7 +163,7 @@ class MapState(StateFunction):
         if timers is None or self._timeout_ms is None:
             return 0
         function, takes_time = self._function, self._takes_time
-        expired = timers.expired(time - self._timeout_ms, lambda key: _touched(shard, key))
+        expired = timers.expired(time - self._timeout_ms, partial(_touched, shard))
         for key in expired:
             state.open_timing_out(_kept(shard, key)[1])
             element = function(time, key, None, state) if takes_time else function(key, None, state)

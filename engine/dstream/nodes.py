@@ -25,7 +25,6 @@ from engine.batch import (
     Interval,
     OffsetRange,
     OutputOperation,
-    ReceiverInfo,
     Time,
     TopicPartition,
 )
@@ -221,7 +220,7 @@ def naming_errors(what: str, time: Time) -> Iterator[None]:
     """
     try:
         yield
-    except Exception as raised:  # the job boundary: a user's function may raise anything
+    except (Exception, SystemExit) as raised:  # the job boundary: a user's function may raise anything
         error = translated(raised)
         if isinstance(error, UserFunctionError):
             named = UserFunctionError(f"{what}, batch {int(time)}: {error}", error.user_traceback)
@@ -285,12 +284,12 @@ class InputDStream(Node):
     def resume(self, ranges: Sequence[OffsetRange]) -> None:
         """Go on after the last committed ranges; called once, before the first plan."""
 
-    def begin_receiving(self, number: int, tell: Callable[[str, ReceiverInfo], None]) -> None:
+    def begin_receiving(self, number: int, tell: Callable[[str, object], None]) -> None:
         """The context runs: take what comes.
 
         Args:
             number: of the stream among the inputs.
-            tell: told of receivers, with the name of a listener's method.
+            tell: told of receivers: the name of a listener's method, and the event.
         """
 
     def end_receiving(self) -> None:

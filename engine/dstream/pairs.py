@@ -99,7 +99,8 @@ class PairOperations(Handle[T]):
     def groupByKey(self, numPartitions: Any = None) -> "DStream[tuple[Any, list[Any]]]":
         """One pair a key of each batch with the list of its values, in the order of the source partitions.
 
-        Elements: DStream[tuple[K, V]] -> DStream[tuple[K, list[V]]], no order of keys.
+        Elements: DStream[tuple[K, V]] -> DStream[tuple[K, list[V]]], no order of keys. Values that are more than memory holds
+        stay on disk: they read as a list does but cannot be changed in place; sorted(values), list(values) give lists.
 
         Example:
             >>> from engine.testing import run_batches

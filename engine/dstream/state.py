@@ -141,7 +141,9 @@ class UpdateState(StateFunction):
             if key not in new:
                 self._apply(shard, key, old, update(time, key, [], shard.get(key)))
         for key, values in new.items():
-            self._apply(shard, key, shard.values.get(key), update(time, key, values, shard.get(key)))
+            # A group that is more than memory holds comes as a sequence on disk; the update is promised a list.
+            listed = values if type(values) is list else list(values)
+            self._apply(shard, key, shard.values.get(key), update(time, key, listed, shard.get(key)))
 
     def _apply(self, shard: Shard, key: Hashable, old: Any, state: Any) -> None:
         if state is None:
@@ -157,7 +159,7 @@ class UpdatePartition(UpdateState):
         left = dict.fromkeys(key for key in shard.values if key not in new)
         left.update(dict.fromkeys(new))
         given = left.copy()
-        for key, state in self._update((key, new.get(key, []), shard.get(key)) for key in given):
+        for key, state in self._update((key, list(new.get(key, ())), shard.get(key)) for key in given):
             if key not in given:
                 raise ValueError(
                     f"operator {self._codec.operator!r}: the iterator form gave key {key!r:.60}, which it was not given; "

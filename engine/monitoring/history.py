@@ -316,11 +316,11 @@ def _add(counts: dict[str, int], more: Mapping[str, int]) -> None:
         counts[name] = counts.get(name, 0) + count
 
 
-def _sentence(error: Exception) -> str:
+def _sentence(error: BaseException) -> str:
     return str(error) or type(error).__name__
 
 
-def _traceback(error: Exception) -> str:
+def _traceback(error: BaseException) -> str:
     """The user's own traceback where there is one, else the engine's; of a long one the end."""
     text = error.user_traceback if isinstance(error, UserFunctionError) else ""
     return (text or "".join(traceback.format_exception(error)))[-TRACEBACK_CHARACTERS:]

@@ -9,6 +9,7 @@ import importlib
 import logging
 import shutil
 import sys
+import weakref
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from pathlib import Path
@@ -62,11 +63,12 @@ class Surroundings(JobProperties, Reading):
     startTime: int
     """When the context was made; milliseconds since the epoch, UTC."""
     _system_properties: ClassVar[dict[str, str]] = {}
-    _accumulators: dict[int, Accumulator[Any]]
 
     def __init__(self) -> None:
         super().__init__()
         self.startTime = SystemClock().wall_ms()
+        self._accumulators: weakref.WeakValueDictionary[int, Accumulator[Any]] = weakref.WeakValueDictionary()
+        """Those that somebody may still read."""
         self._added_files: list[str] = []
         self._archives: list[str] = []
         self._checkpoint_dir: str | None = None
@@ -195,7 +197,7 @@ class Surroundings(JobProperties, Reading):
 
         Source: pyspark.SparkContext.broadcast.
         """
-        return Broadcast(value, self._new_broadcast_file, self._on_executors)
+        return Broadcast(value, self._new_broadcast_file, self.release_broadcast, self._on_executors)
 
     def accumulator(self, value: Any, accum_param: AccumulatorParam[Any] | None = None) -> Accumulator[Any]:
         """A variable that tasks add to; by `accum_param`, or by + when there is none.
@@ -208,6 +210,10 @@ class Surroundings(JobProperties, Reading):
 
     def next_number(self) -> int:
         """A number that nothing else of this context has."""
+        raise NotImplementedError(type(self).__name__)
+
+    def release_broadcast(self, path: str) -> None:
+        """Remove the file of a broadcast value, and let executors drop the value."""
         raise NotImplementedError(type(self).__name__)
 
     # Files for the executors.

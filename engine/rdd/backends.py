@@ -56,7 +56,7 @@ def spark_context(master: str, appName: str) -> Any:
     return backend.connect(master, appName)
 
 
-def translated(error: Exception) -> Exception:
+def translated(error: BaseException) -> BaseException:
     """The error as the engine knows it: what a job on Spark raised becomes one of `engine.errors`, all others stay.
 
     Example:
@@ -64,7 +64,7 @@ def translated(error: Exception) -> Exception:
         ValueError('x')
     """
     adapter = _adapter(error, "failures")
-    known: Exception = error if adapter is None else adapter.translated(error)
+    known: BaseException = error if adapter is None else adapter.translated(error)
     return known
 
 

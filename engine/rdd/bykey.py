@@ -136,8 +136,8 @@ class ByKey(Lineage[T]):
     ) -> Pairs:
         """One pair a key with its values, in the order of the source partitions.
 
-        Elements: RDD[tuple[K, V]] -> RDD[tuple[K, Sequence[V]]]; the values are a list, or a `LongGroup` on disk when they
-        are more than memory holds.
+        Elements: RDD[tuple[K, V]] -> RDD[tuple[K, Sequence[V]]]; the values are a list; those that are more than memory
+        holds stay on disk, and read as a list does but cannot be changed in place: sorted(values), list(values) give lists.
 
         Source: pyspark.RDD.groupByKey, whose values are a ResultIterable.
 

@@ -10,8 +10,9 @@ Never: a record; what passes through the driver is offset ranges, pickled bucket
 import itertools
 import os
 import re
+import threading
 import weakref
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Final, Generic, Self, cast
@@ -44,8 +45,16 @@ class _Listed(Generic[T]):
         return list(self._function(elements))
 
 
+def _taken(queue: deque[T]) -> list[T]:
+    """What is in the queue, which finalizers may append to meanwhile."""
+    return [queue.popleft() for _ in range(len(queue))]
+
+
 class LocalContext(Surroundings):
     """Makes RDDs and runs their jobs on this machine; PySpark's SparkContext as far as streams need it.
+
+    Any thread may run jobs; those of several threads run one after another, each over all executors. Local properties are
+    the context's, not a thread's.
 
     Args:
         master: "local" runs tasks in this process; "local[N]" on N processes; "local[*]" one for each core.
@@ -93,13 +102,16 @@ class LocalContext(Surroundings):
         )
         self._functions = FunctionTable()
         self._numbers = itertools.count()
-        self._accumulators: dict[int, Accumulator[Any]] = {
-            number: Accumulator(number, 0) for number in (SHUFFLED, SPILLED)
-        }
+        self._written = {number: Accumulator(number, 0) for number in (SHUFFLED, SPILLED)}
+        self._accumulators.update(self._written)
         self.task_outcomes: Counter[str] = Counter(completed=0, failed=0, lost=0)
         """Tasks by outcome: those of a stage that was answered, those that raised, those that were sent to an executor
         that died. What stood behind a task that raised, in the same executor, did not run and is not counted."""
-        self._released_rdds: list[int] = []
+        self.one_job = threading.RLock()
+        """Held by the thread whose job runs: the pipes, and in `local` the tasks' runtime, serve one job at a time."""
+        # Finalizers run on whichever thread drops the last reference, in the middle of anything: they only append here.
+        self._released_rdds: deque[int] = deque()
+        self._released_broadcasts: deque[str] = deque()
         self._stopped = False
         self._executors = [] if self._in_process else list(map(self._executor, range(self._parallelism)))
         self._forgotten: list[list[int]] = [[] for _ in self._executors]
@@ -220,12 +232,12 @@ class LocalContext(Surroundings):
     @property
     def shuffle_file_bytes(self) -> int:
         """Bytes that map tasks wrote to files since the context was made; small shuffles need none."""
-        return int(self._accumulators[SHUFFLED].value)
+        return int(self._written[SHUFFLED].value)
 
     @property
     def spilled_bytes(self) -> int:
         """Bytes that tasks laid aside on disk for want of memory since the context was made."""
-        return int(self._accumulators[SPILLED].value)
+        return int(self._written[SPILLED].value)
 
     # What an RDD asks for (the Backend protocol).
 
@@ -241,6 +253,11 @@ class LocalContext(Surroundings):
         """Let executors drop the RDD's kept partitions, with the next stage."""
         self._released_rdds.append(rdd)
 
+    def release_broadcast(self, path: str) -> None:
+        """Remove the file of a broadcast value, and let executors drop the value with the next stage."""
+        Path(path).unlink(missing_ok=True)
+        self._released_broadcasts.append(path)
+
     def remove_shuffle(self, name: str) -> None:
         """Remove the files of a shuffle."""
         self._scratch.remove(name)
@@ -255,6 +272,12 @@ class LocalContext(Surroundings):
             ExecutorLostError: an executor died; it has been replaced, and the job can be run again.
             UserFunctionError: a function of the user raised.
         """
+        with self.one_job:
+            return self._run_stage(rdd, end, partitions)
+
+    def _run_stage(
+        self, rdd: Lineage[Any], end: Callable[[PlanBuilder], End], partitions: Sequence[int]
+    ) -> list[Any]:
         if self._stopped:
             raise LifecycleError("the context was stopped; make a new LocalContext")
         tasks: list[list[Task]] = [[] for _ in range(self._parallelism)]
@@ -278,14 +301,16 @@ class LocalContext(Surroundings):
                 results[task.partition], updates[task.partition] = result, added
         for index in partitions:
             for number, terms in updates[index].items():
-                for term in terms:
-                    self._accumulators[number].merge(term)
+                accumulator = self._accumulators.get(number)
+                if accumulator is not None:  # else nobody can read it any more
+                    for term in terms:
+                        accumulator.merge(term)
         return [results[index] for index in partitions]
 
     def _run_tasks(self, tasks: list[list[Task]], functions: list[dict[int, Function]]) -> list[Outcome]:
-        released_rdds, self._released_rdds = self._released_rdds, []
+        rdds, broadcasts = _taken(self._released_rdds), _taken(self._released_broadcasts)
         if in_process := self._in_process:
-            stage = Stage({}, (), released_rdds, dict(self._properties), tasks[0])
+            stage = Stage({}, (), rdds, broadcasts, dict(self._properties), tasks[0])
             return [self._counted(lambda: in_process.run(functions[0], stage), len(tasks[0]))]
         released = self._functions.take_released()
         for forgotten in self._forgotten:
@@ -294,9 +319,9 @@ class LocalContext(Surroundings):
         errors: list[StreamingError] = []
         busy: list[ExecutorProcess] = []
         for executor in self._executors:
-            if tasks[executor.index] or released_rdds:
+            if tasks[executor.index] or rdds or broadcasts:
                 try:
-                    executor.send(self._stage(executor, tasks[executor.index], functions, released_rdds))
+                    executor.send(self._stage(executor, tasks[executor.index], functions, (rdds, broadcasts)))
                     busy.append(executor)
                 except ExecutorLostError as error:
                     errors.append(error)
@@ -333,7 +358,7 @@ class LocalContext(Surroundings):
         executor: ExecutorProcess,
         tasks: list[Task],
         functions: list[dict[int, Function]],
-        released_rdds: list[int],
+        released: tuple[list[int], list[str]],
     ) -> Stage:
         new = {
             number: self._functions.payload(number)
@@ -341,7 +366,7 @@ class LocalContext(Surroundings):
             if number not in executor.shipped
         }
         forget, self._forgotten[executor.index] = self._forgotten[executor.index], []
-        return Stage(new, forget, released_rdds, dict(self._properties), tasks)
+        return Stage(new, forget, *released, dict(self._properties), tasks)
 
     def _executor(self, index: int) -> ExecutorProcess:
         return ExecutorProcess(index, self._memory_bytes, self._scratch.path)

@@ -25,7 +25,8 @@ from engine.rdd.fuse import Function
 from engine.rdd.plan import Task
 from engine.rdd.scratch import Disk
 from engine.rdd.serializers import cannot_change, dump, dump_by_value, load
-from engine.rdd.task import Runtime
+from engine.rdd.shared import Broadcast
+from engine.rdd.task import Runtime, TaskContext
 
 
 class Stage(NamedTuple):
@@ -35,6 +36,8 @@ class Stage(NamedTuple):
     """Functions that this executor has not had yet."""
     forget_functions: Sequence[int]
     forget_rdds: Sequence[int]
+    forget_broadcasts: Sequence[str]
+    """Their files."""
     properties: Mapping[str, str]
     tasks: Sequence[Task]
 
@@ -54,6 +57,8 @@ class InProcessExecutor:
     def run(self, functions: Mapping[int, Function], stage: Stage) -> Outcome:
         """Run the tasks of a stage with these functions."""
         self.runtime.forget((), stage.forget_rdds)
+        for path in stage.forget_broadcasts:
+            Broadcast.forget(path)
         self.runtime.functions = dict(functions)
         try:
             return _run_tasks(self.runtime, stage._replace(tasks=list(map(_with_own_inputs, stage.tasks))))
@@ -145,26 +150,28 @@ def _run_tasks(runtime: Runtime, stage: Stage) -> Outcome:
         return [runtime.run(task, stage.properties) for task in stage.tasks]
     except StreamingError:
         raise
-    except Exception as cause:  # the job boundary: a user's function may raise anything
+    except (Exception, SystemExit) as cause:  # the job boundary: a user's function may raise anything
         raise UserFunctionError(f"{type(cause).__name__}: {cause}", traceback.format_exc()) from cause
 
 
 def _answer(runtime: Runtime, stage: Stage) -> Outcome | StreamingError:
     runtime.forget(stage.forget_functions, stage.forget_rdds)
+    for path in stage.forget_broadcasts:
+        Broadcast.forget(path)
     try:
         for number, payload in stage.functions.items():
             runtime.functions[number] = load(payload)
         return _run_tasks(runtime, stage)
     except StreamingError as error:
         return error
-    except Exception as cause:  # noqa: BLE001 - a function that cannot be loaded here: its module raises on import, say
+    except (Exception, SystemExit) as cause:  # noqa: BLE001 - a function that cannot be loaded here: its module raises on import, say
         return UserFunctionError(f"{type(cause).__name__}: {cause}", traceback.format_exc())
 
 
 def _dumped(answer: Outcome | StreamingError) -> bytes:
     try:
         return dump(answer)
-    except Exception as cause:  # noqa: BLE001 - pickling runs code of the user's objects, which may raise anything
+    except (Exception, SystemExit) as cause:  # noqa: BLE001 - pickling runs code of the user's objects, which may raise anything
         return dump(
             UserFunctionError(
                 f"the task's result cannot be sent to the driver ({type(cause).__name__}: {cause})",
@@ -176,7 +183,7 @@ def _dumped(answer: Outcome | StreamingError) -> bytes:
 def _loaded(payload: bytes) -> Outcome | StreamingError:
     try:
         answer: Outcome | StreamingError = load(payload)
-    except Exception as cause:  # noqa: BLE001 - as above; the executor is idle again, and the next stage must find it so
+    except (Exception, SystemExit) as cause:  # noqa: BLE001 - as above; the executor is idle again, and the next stage must find it so
         return UserFunctionError(
             f"the task's result cannot be read in the driver ({type(cause).__name__}: {cause})",
             traceback.format_exc(),
@@ -199,6 +206,7 @@ def main(connection_fd: int, watched_fd: int, memory_bytes: int, folder: str) ->
     logging.getLogger("engine").setLevel(logging.INFO)
     threading.Thread(target=_exit_with_driver, args=(watched_fd,), daemon=True).start()
     runtime = Runtime(Disk(folder, memory_bytes))
+    TaskContext.own_process()
     connection = Connection(connection_fd)
     while True:
         try:

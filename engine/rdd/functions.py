@@ -91,7 +91,10 @@ class FunctionTable:
 def _dump(function: Function) -> bytes:
     try:
         return dump_by_value(function)
-    except Exception as cause:  # pickling runs code of the user's objects, which may raise anything
+    except (
+        Exception,
+        SystemExit,
+    ) as cause:  # pickling runs code of the user's objects, which may raise anything
         name = getattr(function, "__qualname__", repr(function))
         raise ConfigurationError(
             f"function {name} cannot be shipped to the executors ({cause}); "

@@ -8,10 +8,14 @@ Owns: grouped, product, stored, KINDS, LongGroup.
 Never: the exchange; its parents' pairs are together already.
 """
 
+import operator
+from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
-from typing import Any, Final
+from itertools import islice
+from typing import Any, Final, NoReturn
 
+from engine.errors import ConfigurationError
 from engine.rdd.scratch import Appended, Disk
 from engine.rdd.serializers import Block, dump_block
 from engine.rdd.shuffle import DEPTH, PARTS, Parts, value_blocks
@@ -27,7 +31,11 @@ Values = Sequence[Any]
 class LongGroup(Sequence[Any]):
     """The values of a key when they are more than memory holds: on disk, and read from there as often as wanted.
 
-    It has a length, can be iterated and indexed (slowly), and becomes a list where it is sent to another process.
+    It reads as a list does: length, iteration, index and slice (which read no more than they give, to a block), `in`, + and ==
+    with lists. It cannot be changed in place; `list(values)` makes the list that can. Sent to another process it is a list.
+
+    Raises:
+        ConfigurationError: a call would change it.
 
     Source: `pyspark.resultiterable.ResultIterable` over an ExternalListOfList.
     """
@@ -36,6 +44,8 @@ class LongGroup(Sequence[Any]):
         self._disk = disk
         self._file = file
         self._stretches: list[tuple[int, int]] = []
+        self._begins: list[int] = []
+        """Index of the first value of each stretch."""
         self._written = 0
         self.tail: list[Any] = []
         """The values that are not on disk yet."""
@@ -46,6 +56,7 @@ class LongGroup(Sequence[Any]):
         for at in range(0, len(self.tail), _SLICE):
             stretch = self._file.append(dump_block(None, self.tail[at : at + _SLICE]))
             self._stretches.append(stretch)
+            self._begins.append(self._written + at)
             self._disk.spilled_bytes += stretch[1]
         self._written += len(self.tail)
         self.tail = []
@@ -58,13 +69,76 @@ class LongGroup(Sequence[Any]):
         return self._written + len(self.tail)
 
     def __iter__(self) -> Iterator[Any]:
-        if self._file is not None:
-            for _, values in self._file.blocks(self._stretches):
-                yield from values
-        yield from self.tail
+        return self._from(0)
+
+    def __reversed__(self) -> Iterator[Any]:
+        yield from reversed(self.tail)
+        for stretch in reversed(self._stretches):
+            yield from reversed(self._block(stretch))
 
     def __getitem__(self, index: Any) -> Any:
-        return list(self)[index]
+        if isinstance(index, slice):
+            wanted = range(len(self))[index]
+            upwards = wanted if wanted.step > 0 else wanted[::-1]
+            taken = list(
+                islice(self._from(upwards.start), 0, upwards.stop - upwards.start, upwards.step)
+                if upwards
+                else ()
+            )
+            return taken if wanted.step > 0 else taken[::-1]
+        place = operator.index(index)
+        place += len(self) if place < 0 else 0
+        if not 0 <= place < len(self):
+            raise IndexError("list index out of range")
+        return next(self._from(place))
+
+    def _from(self, begin: int) -> Iterator[Any]:
+        """The values from an index on, read from the block that has it."""
+        if begin < self._written:
+            first = bisect_right(self._begins, begin) - 1
+            within = begin - self._begins[first]
+            for stretch in self._stretches[first:]:
+                yield from islice(self._block(stretch), within, None)
+                within = 0
+        yield from islice(self.tail, max(0, begin - self._written), None)
+
+    def _block(self, stretch: tuple[int, int]) -> list[Any]:
+        assert self._file is not None
+        ((_, values),) = self._file.blocks([stretch])
+        return values
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, list | LongGroup):
+            return NotImplemented
+        return len(self) == len(other) and all(map(_is_equal, self, other))
+
+    __hash__ = None  # type: ignore[assignment]  # as a list's
+
+    def __add__(self, other: Any) -> list[Any]:
+        return [*self, *other] if isinstance(other, list | LongGroup) else NotImplemented
+
+    def __radd__(self, other: Any) -> list[Any]:
+        return [*other, *self] if isinstance(other, list) else NotImplemented
+
+    def copy(self) -> list[Any]:
+        """The values as a list."""
+        return list(self)
+
+    def index(self, value: Any, start: int = 0, stop: int | None = None) -> int:
+        """Where the value is first."""
+        begin, end, _ = slice(start, stop).indices(len(self))
+        for place, other in enumerate(islice(self._from(begin), max(0, end - begin)), begin):
+            if _is_equal(other, value):
+                return place
+        raise ValueError(f"{value!r:.60} is not in list")
+
+    def _refuse(self, *_: object, **__: object) -> NoReturn:
+        raise ConfigurationError(
+            f"the {len(self)} values of this key are on disk, because they are more than memory holds, "
+            "and cannot be changed in place; change list(values), or give LocalContext more memory"
+        )
+
+    append = extend = insert = remove = pop = clear = sort = reverse = __setitem__ = __delitem__ = _refuse
 
     def __reduce__(self) -> tuple[type[list[Any]], tuple[list[Any]]]:
         return list, (list(self),)
@@ -139,6 +213,10 @@ class _LongSide:
     def groups(self) -> dict[Any, Values]:
         """The values of each key."""
         return {key: group.settled() for key, group in self._groups.items()}
+
+
+def _is_equal(one: Any, other: Any) -> bool:
+    return one is other or bool(one == other)
 
 
 def _append(groups: dict[Any, list[Any]], keys: Sequence[Any], values: Sequence[Any]) -> None:

@@ -7,6 +7,7 @@ Never: a process or a pipe; those are the context's.
 import weakref
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
 from engine.errors import ConfigurationError
@@ -48,6 +49,10 @@ class Backend(Protocol):
     @property
     def defaultParallelism(self) -> int:
         """Number of tasks that run at the same time."""
+
+    @property
+    def one_job(self) -> AbstractContextManager[object]:
+        """Held by the thread whose job runs; it may be entered again by that thread."""
 
     def reference(self, function: Function) -> int:
         """The number of a function."""
@@ -191,10 +196,12 @@ class Exchange:
 
     def forget(self) -> None:
         """Remove what the stage wrote; it runs again when a job needs it."""
-        self.buckets = None
-        if self._files is not None:
-            self._files()
-            self._files = None
+        backend: Backend = self.parent.context
+        with backend.one_job:
+            self.buckets = None
+            if self._files is not None:
+                self._files()
+                self._files = None
 
     def fetch(self, builder: PlanBuilder, index: int, merge: Function | None = None) -> Plan:
         """A leaf that reads the partition's buckets."""

@@ -85,9 +85,13 @@ class LocalRDD(Rearranging[T], Elements[T], Numbers[T], Sampling[T], Saving[T], 
 
     def run(self, f: Callable[[Iterator[T]], R], partitions: Sequence[int] | None = None) -> list[R]:
         """The function of each partition (all of them by default), computed in the executors."""
-        self.prepare()
         indexes = range(self._num_partitions) if partitions is None else partitions
-        results: list[R] = self.context.run_stage(self, lambda builder: Collect(builder.function(f)), indexes)
+        # From the first map stage to the last: another thread's job on this RDD must not begin one that has begun.
+        with self.context.one_job:
+            self.prepare()
+            results: list[R] = self.context.run_stage(
+                self, lambda builder: Collect(builder.function(f)), indexes
+            )
         return results
 
     def derive(

@@ -5,6 +5,7 @@ Never: a message; a broadcast value goes to executors through a file of the cont
 """
 
 import os
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ClassVar, Final, Generic, Self
@@ -142,8 +143,9 @@ def _refuse_task(what: str) -> None:
 class Broadcast(Generic[T]):
     """A value that each executor reads once, however many functions use it.
 
-    The value is written to a file of the context's folder when a function that uses it is first shipped. Tasks must not
-    change it: what they change is seen by later tasks of the same executor.
+    The value is written to a file of the context's folder when a function that uses it is first shipped; the file and the
+    executors' copies go when nothing in the driver refers to the broadcast any more. Tasks must not change the value: what
+    they change is seen by later tasks of the same executor.
 
     Raises:
         LifecycleError: the value is used after `destroy`.
@@ -162,10 +164,15 @@ class Broadcast(Generic[T]):
     """In an executor: the values that it has read, by their file."""
 
     def __init__(
-        self, value: T, file: Callable[[], Path], on_executors: Callable[[Callable[[Any], None]], object]
+        self,
+        value: T,
+        file: Callable[[], Path],
+        release: Callable[[str], None],
+        on_executors: Callable[[Callable[[Any], None]], object],
     ) -> None:
         self._value: Any = value
         self._file = file
+        self._release = release
         self._on_executors = on_executors
         self._path: str | None = None
         self._is_destroyed = False
@@ -176,6 +183,7 @@ class Broadcast(Generic[T]):
             path = self._file()
             path.write_bytes(dump(self._value))
             self._path = str(path)
+            weakref.finalize(self, self._release, self._path).atexit = False
         return {"_path": self._path, "_is_destroyed": False}
 
     @property

@@ -6,9 +6,10 @@ Owns: TaskContext, Runtime, WHOLE.
 Never: a process, a pipe, the driver's lineage.
 """
 
+import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import chain
-from typing import Any, Final, TypeVar
+from typing import Any, ClassVar, Final, TypeVar
 
 from engine.rdd import serializers
 from engine.rdd.fuse import FUSED, Function, chain_of, combine_of
@@ -61,7 +62,7 @@ class TaskContext:
         True
     """
 
-    _current: "TaskContext | None" = None
+    _running: ClassVar["_OfThread | _OfProcess"]
 
     def __init__(self, runtime: "Runtime", index: int, properties: Mapping[str, str]) -> None:
         self._runtime = runtime
@@ -72,8 +73,21 @@ class TaskContext:
 
     @classmethod
     def get(cls) -> "TaskContext | None":
-        """The context of the task that runs in this process, or None in the driver."""
-        return TaskContext._current
+        """The context of the task that runs here, or None in the driver."""
+        return cls._running.task
+
+    @classmethod
+    def own_process(cls) -> None:
+        """In an executor: the running task is that of every thread, also of those that a user's function starts.
+
+        Elsewhere it is that of its own thread alone: the driver's other threads run no task.
+        """
+        TaskContext._running = _OfProcess()
+
+    @classmethod
+    def enter(cls, context: "TaskContext | None") -> None:
+        """Set the running task."""
+        cls._running.task = context
 
     @classmethod
     def current(cls) -> "TaskContext":
@@ -82,9 +96,10 @@ class TaskContext:
         Raises:
             RuntimeError: no task runs here.
         """
-        if TaskContext._current is None:
+        running = cls._running.task
+        if running is None:
             raise RuntimeError("there is no running task in this process")
-        return TaskContext._current
+        return running
 
     def partitionId(self) -> int:
         """Index of the partition that the task computes."""
@@ -97,6 +112,17 @@ class TaskContext:
     def resource(self, kind: Callable[[], R]) -> R:
         """The one object of this kind in this executor, made on first use."""
         return self._runtime.resource(kind)
+
+
+class _OfThread(threading.local):
+    task: TaskContext | None = None
+
+
+class _OfProcess:
+    task: TaskContext | None = None
+
+
+TaskContext._running = _OfThread()  # noqa: SLF001 - of this module; made here because it speaks of the class
 
 
 class Runtime:
@@ -126,7 +152,7 @@ class Runtime:
     def run(self, task: Task, properties: Mapping[str, str]) -> tuple[Any, dict[int, list[Any]]]:
         """Compute one task; returns its result and what it added to accumulators."""
         context = TaskContext(self, task.partition, properties)
-        TaskContext._current = context  # noqa: SLF001  the runtime is what sets the current task
+        TaskContext.enter(context)
         try:
             if isinstance(task.end, Collect):
                 elements = self._elements(task.plan, task.partition, task.inputs)
@@ -136,7 +162,7 @@ class Runtime:
             context.updates.update(self._disk.take_written())
             return result, context.updates
         finally:
-            TaskContext._current = None  # noqa: SLF001
+            TaskContext.enter(None)
 
     def _elements(self, plan: Plan, index: int, inputs: Mapping[int, Any]) -> Iterator[Any]:  # noqa: PLR0911, C901 - one return a kind of node
         match plan:

@@ -177,7 +177,7 @@ class StreamingListenerBatchFailed:
     """A run of a batch ended with an error; it runs again when the error is an executor's death, else the stream stops."""
 
     batch: Batch
-    error: Exception
+    error: BaseException
     stage: str = ""
     """In which of the `RUN_STAGES`, or restore when state was read for the run."""
     tasks: Mapping[str, int] = field(default_factory=dict)
@@ -213,7 +213,7 @@ class StreamingListenerCheckpointFailed:
 
     stage: str
     """begin, commit, snapshot, purge or restore."""
-    error: Exception
+    error: BaseException
 
 
 @dataclass(frozen=True, slots=True)
@@ -362,17 +362,3 @@ class StreamingListenerBus:
     def close(self) -> None:
         """Tell nobody anything any more."""
         self._is_closed = True
-
-    # Receivers, on their threads.
-
-    def receiver_started(self, info: ReceiverInfo) -> None:
-        """A receiver has started."""
-        self.post("onReceiverStarted", StreamingListenerReceiverStarted(info))
-
-    def receiver_error(self, info: ReceiverInfo) -> None:
-        """A receiver has reported an error."""
-        self.post("onReceiverError", StreamingListenerReceiverError(info))
-
-    def receiver_stopped(self, info: ReceiverInfo) -> None:
-        """A receiver has stopped."""
-        self.post("onReceiverStopped", StreamingListenerReceiverStopped(info))

@@ -19,7 +19,7 @@ from engine.dstream.state import Restore, WriteSnapshot
 from engine.errors import ExecutorLostError, LifecycleError
 from engine.failpoints import fail_point
 from engine.rdd.backends import translating
-from engine.reports import WriteReport, merged
+from engine.reports import WriteReport, by_table
 from engine.scheduler.generator import JobGenerator
 from engine.scheduler.listener import StreamingListenerBus
 from engine.scheduler.telling import Done, Teller
@@ -69,6 +69,10 @@ class JobScheduler:
         self._maxima: dict[str, dict[TopicPartition, int]] = {}
         self._has_state = False
         """Whether the executors hold every shard as of the last commit."""
+        self._turn = threading.RLock()
+        """Of whoever runs batches: two that stop a context without a thread take turns."""
+        self._edge = threading.RLock()
+        """Of what `stop` and a plan tell each other: where a plan begins and ends."""
         self._is_planning = False
         self._runner: threading.Thread | None = None
         self._stopping = threading.Event()
@@ -76,7 +80,7 @@ class JobScheduler:
         """Until when, in monotonic seconds, a stop runs batches of what inputs have taken."""
         self.ended = threading.Event()
         """Set when no batch runs any more."""
-        self.error: Exception | None = None
+        self.error: BaseException | None = None
         self._thread = threading.Thread(target=self._run, name="job-scheduler", daemon=True)
         self._generator = JobGenerator(graph.batch_duration, graph.zero_time)
         self._tell = Teller(bus, clock, graph, checkpoint)
@@ -119,7 +123,7 @@ class JobScheduler:
         except ExecutorLostError as error:
             log.warning("while state was restored: %s", error)
             self._tell.executors()
-        except Exception as error:  # told and raised again, here and below: listeners hear of every end
+        except BaseException as error:  # told and raised again, here and below: listeners hear of every end
             self._tell.checkpoint_failed("restore", error)
             raise
         pending = self._checkpoint.pending()
@@ -139,18 +143,35 @@ class JobScheduler:
                 f"the stream has ended with an error ({self.error}); stop it and start a new context"
             )
         try:
-            self._is_planning = True
-            self._tell.stages.enter("plan")
-            batch = self._graph.plan(self._generator.due(self._clock.wall_ms()), self._maxima)
-            self._tell.stages.leave()
-            self._is_planning = False
-            self.run_batch(batch)
-        except Exception as error:
-            if self._is_planning and self._stopping.is_set() and self._drain_until is None:
-                return  # `stop` closed the inputs; nothing had begun
+            with self._turn:
+                batch = self._plan()
+                if batch is not None:
+                    self.run_batch(batch)
+        except BaseException as error:  # an interrupt too: only a new start can go on
             self.error = error
             self._end_receiving()
             raise
+
+    def _plan(self) -> Batch | None:
+        """The batch that is due; None when the context stops, whose inputs may be closed."""
+        if not self._set_planning(begins=True):
+            return None
+        self._tell.stages.enter("plan")
+        try:
+            batch = self._graph.plan(self._generator.due(self._clock.wall_ms()), self._maxima)
+        except Exception:
+            if self._set_planning(begins=False):
+                raise
+            return None  # `stop` closed the inputs; nothing had begun
+        self._tell.stages.leave()
+        return batch if self._set_planning(begins=False) else None
+
+    def _set_planning(self, *, begins: bool) -> bool:
+        """A plan begins or ends; returns whether batches go on."""
+        with self._edge:
+            goes_on = not self._stopping.is_set() or self._drain_until is not None
+            self._is_planning = begins and goes_on
+            return goes_on
 
     def _end_receiving(self) -> None:
         for stream in self._graph.inputs:
@@ -183,16 +204,24 @@ class JobScheduler:
         self._stopping.set()
         if drain is not None and self._thread.is_alive():
             self._thread.join(drain)
-        if self._is_planning:
+        with self._edge:
+            is_planning = self._is_planning
+            if is_planning:
+                self._drain_until = None
+        if is_planning:
             # A plan waits for a server that is away for as long as it is; no batch has begun, so nothing is cut off.
-            self._drain_until = None
             for stream in self._graph.inputs:
                 stream.close()
         if self._thread.is_alive():
             self._thread.join(timeout)
         else:
-            self._drain()
-            self.ended.set()
+            if not self._turn.acquire(timeout=-1 if timeout is None else timeout):
+                return False
+            try:
+                self._drain()
+                self.ended.set()
+            finally:
+                self._turn.release()
         return not self._thread.is_alive()
 
     def _drain(self) -> None:
@@ -211,7 +240,7 @@ class JobScheduler:
             while not self._wait_until_due():
                 self.run_next()
             self._drain()
-        except Exception as error:  # noqa: BLE001 - the thread's end: whoever awaits the context gets the error
+        except BaseException as error:  # noqa: BLE001 - the thread's end: whoever awaits the context gets what it was, an exit too
             self.error = error
         finally:
             self._end_receiving()
@@ -247,7 +276,7 @@ class JobScheduler:
                 log.warning("batch %d, attempt %d: %s", batch.time, run, error)
                 self._tell.failed(current, error)
                 self._has_state = False
-            except Exception as error:
+            except BaseException as error:
                 self._tell.failed(current, error)
                 raise
         raise ExecutorLostError(
@@ -274,7 +303,7 @@ class JobScheduler:
         written = self._write_ledger(batch, observed)
         # Completion: the commit and the deltas in one append. BEFORE it everything is repeated, AFTER it nothing is.
         stages.enter("commit")
-        maxima = _merged(self._maxima, observed)
+        maxima = _largest(self._maxima, observed)
         delta_bytes = self._checkpoint.commit(batch, self._graph.operators(), versions, maxima, deltas)
         stages.leave()
         self._maxima = maxima
@@ -291,7 +320,7 @@ class JobScheduler:
             self._snapshot()
             stages.enter("purge")
             self._checkpoint.purge(horizon)
-        except Exception as error:
+        except BaseException as error:
             self._tell.checkpoint_failed(stages.leave(), error)
             raise
         self._tell.purged(time)
@@ -303,11 +332,11 @@ class JobScheduler:
             try:
                 with naming_errors(f"output {output.name!r}", batch.time):
                     output.run(batch.time)
-            except Exception as error:
-                failure = str(error)
+            except BaseException as error:
+                failure = str(error) or type(error).__name__
                 raise
             finally:
-                info = OutputInfo(output.operation, started, self._clock.wall_ms(), failure, merged(writes))
+                info = OutputInfo(output.operation, started, self._clock.wall_ms(), failure, by_table(writes))
                 self._tell.output_completed(batch.time, info)
         return info
 
@@ -357,13 +386,13 @@ class JobScheduler:
             self._tell.snapshot(task, keys, size, self._clock.monotonic() - begun)
 
 
-def _merged(
+def _largest(
     known: Mapping[str, Mapping[TopicPartition, int]], observed: Mapping[str, Observed]
 ) -> dict[str, dict[TopicPartition, int]]:
     """The largest event times so far with those of a batch."""
-    merged = {name: dict(parts) for name, parts in known.items()}
+    largest = {name: dict(parts) for name, parts in known.items()}
     for name, seen in observed.items():
-        for place, largest in seen.maxima.items():
-            parts = merged.setdefault(name, {})
-            parts[place] = max(largest, parts.get(place, largest))
-    return merged
+        for place, time in seen.maxima.items():
+            parts = largest.setdefault(name, {})
+            parts[place] = max(time, parts.get(place, time))
+    return largest

@@ -14,7 +14,7 @@ from engine.clock import Clock
 from engine.dstream.graph import DStreamGraph
 from engine.dstream.nodes import Observed
 from engine.errors import ExecutorLostError
-from engine.reports import StateReport, WriteReport, merged
+from engine.reports import StateReport, WriteReport, by_table
 from engine.scheduler import listener as events
 from engine.scheduler.accounting import ExecutorWatch, Lags, Stages
 from engine.spelling import Moment
@@ -133,11 +133,11 @@ class Teller:
             self._lags.after(batch, observed),
             {name: _all_created(seen) for name, seen in done.observed.items()},
             self._executors.tasks(),
-            merged(done.ledger),
+            by_table(done.ledger),
         )
         self._bus.post("onBatchCompleted", told)
 
-    def failed(self, batch: Batch, error: Exception) -> None:
+    def failed(self, batch: Batch, error: BaseException) -> None:
         """A run of the batch ended with an error."""
         stage = self.stages.leave()
         told = events.StreamingListenerBatchFailed(batch, error, stage, self._executors.tasks())
@@ -177,7 +177,7 @@ class Teller:
             told = events.StreamingListenerStateRestored(seconds, sum(read), len(read))
             self._bus.post("onStateRestored", told)
 
-    def checkpoint_failed(self, stage: str, error: Exception) -> None:
+    def checkpoint_failed(self, stage: str, error: BaseException) -> None:
         """The checkpoint could not do this."""
         self._bus.post("onCheckpointFailed", events.StreamingListenerCheckpointFailed(stage, error))
 

@@ -20,7 +20,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, Protocol
 
-from engine.batch import Batch, Interval, OffsetRange, Time, TopicPartition
+from engine.batch import Batch, OffsetRange, Time, TopicPartition
 from engine.checkpoint.files import checksum, writing
 from engine.clock import Clock
 from engine.dstream.nodes import InputDStream
@@ -186,14 +186,14 @@ class BlockLog:
         return piece.record(0).key
 
     def release(self, offset: int) -> None:
-        """Delete the segments that lie wholly before an offset."""
+        """Delete the segments that lie wholly before an offset; never the last record, whose key a later start asks for."""
         self.forget_stored(offset)
         with self._lock:
-            self._writer.delete_before(offset)
+            self._writer.delete_before(min(offset, self.end - 1))
 
     def would_release(self, offset: int) -> bool:
         """Whether a segment lies wholly before an offset."""
-        return self._writer.has_segment_before(offset)
+        return self._writer.has_segment_before(min(offset, self.end - 1))
 
     def close(self) -> None:
         """Let go of the log; what was appended is durable already."""
@@ -316,9 +316,10 @@ class LoggedInputDStream(InputDStream):
 
     def oldest_needed(self, time: Time) -> int:
         """The first offset that a remembered batch has."""
-        remembered = self.scope.batches_in(Interval(Time(0), time))
-        ranges = (part for batch in remembered for part in batch.ranges.get(self.name, ()))
-        return min((part.fromOffset for part in ranges), default=self._position)
+        # Ranges only grow, so the oldest batch has the first one; a stream that it does not know yet began after it.
+        first = self.scope.first_remembered()
+        ranges = () if first is None or first.time > time else first.ranges.get(self.name, ())
+        return min((part.fromOffset for part in ranges), default=0)
 
     def close(self) -> None:
         """Let go of the log."""

@@ -3,7 +3,8 @@
 Which files a batch has is a range of a list in the block log, durable BEFORE the batch begins, so a batch that runs again reads the
 same files. Tasks read them, by path and byte range, each to the length that it had when it was listed.
 
-    record of the list: msgpack (path, size in bytes, modification time in ns, 1 when a batch reads it, 0 when it was only seen)
+    record of the list: msgpack (path, size in bytes, modification time in ns, 1 when a batch reads it, 0 when it was only seen);
+    a size of -1 says that the name is forgotten, and an empty path that all that was there at the first start is written down
 
 A file is new when its name was not there at the first start and no batch has taken it. Modification times decide nothing, so a file that
 is moved in late with an old one is read, which Spark leaves out. A name that left the folder is forgotten after a minute; a file that
@@ -40,6 +41,10 @@ MAX_PARTITIONS = 64
 REMEMBER_MS = 60_000
 """How long the name of a file that is gone is remembered at least, as in Spark."""
 _CHUNK_BYTES = 1 << 20
+_PORTION = 4_000
+"""Names that are written down at a time: of the longest ones, 4 KiB each, a quarter of what one append may be."""
+_GONE = -1
+"""The size of a name that is forgotten."""
 
 Filter = Callable[[str], bool]
 
@@ -58,8 +63,9 @@ class _Listed(msgspec.Struct, array_like=True, frozen=True):
     """A record of the list of files."""
 
     path: str
+    """Empty in the record that stands behind what was there at the first start."""
     size: int
-    """Bytes."""
+    """Bytes; -1 in the record that forgets the name."""
     modified_ns: int
     is_taken: bool
 
@@ -226,11 +232,10 @@ class WholeFiles:
 
     def __call__(self, splits: Iterator[FileSplit]) -> Iterator[Any]:
         """The elements of some files."""
-        return chain.from_iterable(map(self._elements, splits))
-
-    def _elements(self, split: FileSplit) -> Iterable[Any]:
-        _opened(split).close()
-        return self._reader(split.path)
+        # A generator: a StopIteration that the reader raises is an error here, and not the end of the files.
+        for split in splits:
+            _opened(split).close()
+            yield from self._reader(split.path)
 
 
 Reader = LinesOf | RecordsOf | WholeFiles
@@ -273,23 +278,29 @@ class FileInputDStream(LoggedInputDStream):
     def open(self, blocks: Blocks) -> None:
         """Open the list of files; at the very first start, write down what is there already."""
         super().open(blocks)
-        listed = self._listed(self.log.begin, self.log.end)
-        self._known = {each.path for each in listed}
-        if not self.log.end:
+        self._known, self._gone = set(), {}
+        for each in self._listed(self.log.begin, self.log.end):
+            if each.size == _GONE:
+                self._known.discard(each.path)
+            else:
+                self._known.add(each.path)
+        if "" not in self._known:
+            self._known = set()
             found = self._new_files() if self._new_files_only else []
-            # One record at least: it tells a later start that this was not the first.
-            self._write([_Listed("", 0, 0, False), *found], is_taken=False)
+            # The last record tells a later start that this one saw everything.
+            self._write([*found, _Listed("", 0, 0, False)], is_taken=False)
             self._position = self.log.end
 
     def _listed(self, begin: int, until: int) -> list[_Listed]:
         return [_decode_listed(data) for data in self.log.read(begin, until) if data is not None]
 
     def _write(self, files: Sequence[_Listed], *, is_taken: bool) -> None:
-        if files:
+        for begin in range(0, len(files), _PORTION):
+            portion = files[begin : begin + _PORTION]
             self.log.append(
-                [_encode_listed(msgspec.structs.replace(each, is_taken=is_taken)) for each in files]
+                [_encode_listed(msgspec.structs.replace(each, is_taken=is_taken)) for each in portion]
             )
-            self._known.update(each.path for each in files)
+            self._known.update(each.path for each in portion)
 
     def plan(self, time: Time) -> tuple[OffsetRange, ...]:
         """The files that came since the last plan."""
@@ -315,10 +326,16 @@ class FileInputDStream(LoggedInputDStream):
         return sorted(new, key=lambda each: (each.modified_ns, each.path))
 
     def _forget(self, paths: set[str], time: Time) -> None:
-        """Forget the names of files that left long ago."""
-        self._gone = {path: self._gone.get(path, int(time)) for path in self._known - paths}
+        """Forget the names of files that left long ago, durably: a later start takes them for new too."""
+        self._gone = {path: self._gone.get(path, int(time)) for path in self._known - paths if path}
         horizon = time - max(REMEMBER_MS, self.scope.remember)
-        self._known -= {path for path, since in self._gone.items() if since < horizon}
+        forgotten = sorted(path for path, since in self._gone.items() if since < horizon)
+        if forgotten:
+            has_backlog = self._position < self.log.end
+            self._write([_Listed(path, _GONE, 0, False) for path in forgotten], is_taken=False)
+            self._known.difference_update(forgotten)
+            if not has_backlog:
+                self._position = self.log.end
 
     def _paths(self) -> Iterator[str]:
         """Every file that the pattern names, in the folders that it names."""
@@ -358,9 +375,14 @@ class FileInputDStream(LoggedInputDStream):
         return False
 
     def let_go(self, time: Time) -> None:
-        """Delete what only old batches need; the names that are still in the folder are written down again first."""
+        """Delete what only old batches need; the names that are still in the folder are written down again first.
+
+        As that costs what all names cost, it waits until the list holds twice as many records.
+        """
         oldest = self.oldest_needed(time)
-        if self.log.would_release(oldest):
-            self._write([_Listed(path, 0, 0, False) for path in self._known], is_taken=False)
+        if self.log.would_release(oldest) and self.log.end - self.log.begin > 2 * len(self._known):
+            # The mark comes last, as at the first start; it is in the old part until then.
+            names = sorted(self._known, reverse=True)
+            self._write([_Listed(path, 0, 0, False) for path in names], is_taken=False)
             self._position = self.log.end
             self.log.release(oldest)

@@ -106,6 +106,8 @@ class KafkaInputDStream(DirectInputDStream):
         self._limits = limits
         self._lock = threading.Lock()
         self._commits: list[_Commit] = []
+        self._begun: frozenset[TopicPartition] = frozenset()
+        """The partitions of the batch that ran last; one that runs again is the first that a new start knows of."""
         self._commits_itself = False
         if isinstance(strategy, Subscribe | SubscribePattern | Assign):
             self._choose(strategy, kafka)
@@ -168,6 +170,11 @@ class KafkaInputDStream(DirectInputDStream):
 
     # Commits.
 
+    def begin(self, batch: Batch) -> None:
+        """A run of a batch begins."""
+        super().begin(batch)
+        self._begun = frozenset(part.topicPartition() for part in batch.ranges.get(self.name, ()))
+
     def commit_async(self, ranges: Sequence[OffsetRange], callback: OnCommit | None) -> None:
         """Commit the ends of these ranges once the batches that hold them have succeeded; on any thread."""
         if self._kafka.group is None:
@@ -181,6 +188,11 @@ class KafkaInputDStream(DirectInputDStream):
                     f"commitAsync on stream {self.name!r} got {part!r}; give rdd.offsetRanges()"
                 )
             place = part.topicPartition()
+            if place not in self._positions and place not in self._begun:
+                raise ConfigurationError(
+                    f"commitAsync on stream {self.name!r} got a range of {place.topic}[{place.partition}], which it does not read; "
+                    "give the rdd.offsetRanges() of this stream"
+                )
             offsets[place] = max(part.untilOffset, offsets.get(place, 0))
         with self._lock:
             self._commits_itself = True
@@ -265,6 +277,6 @@ class KafkaDStream(DStream[T]):
             callback: called with the offsets by partition and None, or with what went wrong; on a thread of the engine.
 
         Raises:
-            ConfigurationError: there is no group.id, or what was given is no range.
+            ConfigurationError: there is no group.id, or what was given is no range of this stream.
         """
         self.node.commit_async(offsetRanges, callback)

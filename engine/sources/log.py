@@ -122,11 +122,18 @@ class _Places:
         return known[index - 1] if index else _Place(segment.base, 0)
 
     def note(self, segment: Segment, place: _Place) -> None:
-        """Remember a place."""
+        """Remember the last place, and of those before it one each 256 KiB."""
         known = self._known.get(segment, [])
         index = bisect.bisect_left(known, place)
-        if known[index : index + 1] != [place]:
-            # A new list each time: who looks something up in another thread sees it in order.
+        # A new list each time: who looks something up in another thread sees it in order.
+        if index == len(known):
+            before = known[-2].position if len(known) > 1 else 0
+            kept = known[:-1] if known and place.position - before < _MARK_BYTES else known
+            self._known[segment] = [*kept, place]
+        elif (
+            place != known[index]
+            and place.position - (known[index - 1].position if index else 0) >= _MARK_BYTES
+        ):
             self._known[segment] = [*known[:index], place, *known[index:]]
         if len(self._known) > _MARKED_SEGMENTS:
             self._known.pop(next(iter(self._known)), None)

@@ -27,6 +27,9 @@ QUEUE = "queue"
 Queue = Sequence[Any] | queue.Queue[Any] | queue.SimpleQueue[Any]
 
 
+_LIST_REMEDY = "start with the same items in it, with an empty list, or with a collections.deque, from which items are taken out"
+
+
 class _Item:
     """One item of the queue: its elements in slices, or an RDD whose elements the driver does not have.
 
@@ -139,29 +142,42 @@ class QueueInputDStream(LoggedInputDStream):
         self._is_logged = False
 
     def open(self, blocks: Blocks) -> None:
-        """Open the log of an application with a checkpoint folder; without one there is no later start."""
+        """Open the log of an application with a checkpoint folder; without one there is no later start.
+
+        Raises:
+            SourceError: the queue is a list that holds other items than were taken from it.
+        """
+        # A folder that is given up for a new one is opened again: nothing of the old one counts.
+        self._first, self._next_number, self._position = 0, 0, 0
+        self._kept, self._places, self._end = {}, [], _Place(0, 0, 0)
         self._is_logged = blocks.is_durable
         if not self._is_logged:
             return
         super().open(blocks)
         self._places = [_Place(*_place_of(key)) for key in self.log.keys()]  # noqa: SIM118  no dict
-        self._end, self._next_number = _Place(0, 0, 0), 0
         if self._places:
+            self._position = self._places[0].offset
             self._next_number = self._places[0].number
             last = self._places[-1]
             self._end = _Place(last.offset + last.width, last.number + 1, 0)
+            if self._list is not None:
+                # Here, and not when batches go on: the process may have died before its first commit.
+                self._recognise(self._list)
 
     def resume(self, ranges: Sequence[OffsetRange]) -> None:
         """Go on after the items of these ranges.
 
         Raises:
             CheckpointError: the log does not reach that far.
-            SourceError: the queue is a list that holds other items than were taken from it.
+            SourceError: the queue is a list that holds fewer items than were taken from it, and is not empty.
         """
         self._pass(ranges)
         self._refuse_beyond_the_end(self._position)
-        if self._list is not None:
-            self._recognise(self._list)
+        if self._list and not self._first and len(self._list) < self._next_number:
+            raise SourceError(
+                f"the list of {self.name!r} holds {len(self._list)} items, and {self._next_number} were taken before the restart; "
+                f"{_LIST_REMEDY}"
+            )
 
     def _refuse_beyond_the_end(self, offset: int) -> None:
         if offset > self._end.offset:
@@ -175,17 +191,12 @@ class QueueInputDStream(LoggedInputDStream):
         if not items:
             self._first = self._end.number
             return
-        remedy = "start with the same items in it, with an empty list, or with a collections.deque, from which items are taken out"
-        if len(items) < self._next_number:
-            raise SourceError(
-                f"the list of {self.name!r} holds {len(items)} items, and {self._next_number} were taken before the restart; {remedy}"
-            )
-        last = self._end.number - 1
-        if 0 <= last < len(items) and self._places:
+        last = min(self._end.number, len(items)) - 1
+        if last >= self._places[0].number:
             (known,) = self.log.read(last, last + 1)
             if known is not None and known != self._bytes_of(_Item.of(items[last]).collected()):
                 raise SourceError(
-                    f"item {last} in the list of {self.name!r} is another than was taken before the restart; {remedy}"
+                    f"item {last} in the list of {self.name!r} is another than was taken before the restart; {_LIST_REMEDY}"
                 )
 
     def _pass(self, ranges: Sequence[OffsetRange]) -> None:

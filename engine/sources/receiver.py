@@ -12,27 +12,39 @@ import socket
 import threading
 import traceback
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
-from itertools import islice
 from typing import Any, NamedTuple
 
 from engine.batch import Batch, OffsetRange, ReceiverInfo, Time, TopicPartition
 from engine.clock import Clock
 from engine.dstream.nodes import BatchScope, Observed
 from engine.errors import CheckpointWriteError, ConcurrentRunError, ConfigurationError, LifecycleError
+from engine.scheduler.listener import (
+    StreamingListenerReceiverError,
+    StreamingListenerReceiverStarted,
+    StreamingListenerReceiverStopped,
+)
 from engine.sources.blocks import BlockLog, Blocks, LoggedInputDStream
 from engine.sources.elements import decode_element, encode_element
+from engine.sources.portions import (
+    BESIDES_BYTES,
+    BLOCK_BYTES,
+    CHUNK_RECORDS,
+    gathered,
+    key_of,
+    portions_of,
+    refuse_large,
+)
 
 log = logging.getLogger(__name__)
 
 RESTART_SECONDS = 2.0
-CHUNK_RECORDS = 10_000
-"""Records that wait for their block, or are taken from an iterator, at most: memory stays bounded."""
 _END_SECONDS = 10.0
 """How long a stop waits for a receiver that does not end."""
 
-Tell = Callable[[str, ReceiverInfo], None]
+Tell = Callable[[str, object], None]
+"""Told the name of a listener's method, and the event."""
 
 
 class ReceiverSettings(NamedTuple):
@@ -127,11 +139,12 @@ class Receiver(ABC):
         Args:
             dataItem: a list, or an iterator: many records, durable when this returns. Bytes: one record, durable when this returns.
                 Anything else, a tuple too: one record, which is durable with its block, at most `blockInterval` later.
-            metadata: kept with the block for `lastMetadata`.
+                A list of up to 60 MiB is stored whole or not at all; a larger one, and an iterator, in portions.
+            metadata: kept with the block for `lastMetadata`; of portions with the last one, so it tells of what is there whole.
 
         Raises:
-            ConfigurationError: a record has a type that the block log does not know.
-            CheckpointWriteError: the volume is full, or fails; nothing of the block is stored.
+            ConfigurationError: a record has a type that the block log does not know, or is larger than 62 MiB.
+            CheckpointWriteError: the volume is full, or fails; nothing of the block is stored, and of portions those before.
             ConcurrentRunError: another process has taken over the checkpoint folder; it decides whether the block counts.
             LifecycleError: the context has stopped; nothing is stored.
         """
@@ -194,8 +207,9 @@ class ReceiverSupervisor:
         self._lock = threading.RLock()
         """Of the buffer and the log, so that records keep their order."""
         self._buffer: list[bytes] = []
-        self._metadata: Any = None
-        """Of the records in the buffer."""
+        self._buffer_bytes = 0
+        self._key: bytes | None = None
+        """The metadata of the records in the buffer."""
         self._free_at = 0.0
         """When the rate allows the next record, in seconds of the monotonic clock."""
         self._is_closed = False
@@ -227,7 +241,7 @@ class ReceiverSupervisor:
         """Call onStart; a receiver that cannot start is stopped, as in Spark."""
         self.is_started = True
         self.info = replace(self.info, active=True, location=socket.gethostname(), executorId="driver")
-        self._tell("onReceiverStarted", self.info)
+        self._tell("onReceiverStarted", StreamingListenerReceiverStarted(self.info))
         try:
             self._receiver.onStart()
         except Exception as error:  # noqa: BLE001  the user's code may raise anything; listeners are told
@@ -251,7 +265,7 @@ class ReceiverSupervisor:
                 break
             self._begin()
         self.info = replace(self.info, active=False, location="", executorId="")
-        self._tell("onReceiverStopped", self.info)
+        self._tell("onReceiverStopped", StreamingListenerReceiverStopped(self.info))
 
     def restart(self, message: str, error: BaseException | None, delay: float) -> None:
         """Ask for a restart; one that is under way already is enough."""
@@ -269,7 +283,7 @@ class ReceiverSupervisor:
         if message:
             self._note(message, error)
         if error is not None:
-            self._tell("onReceiverError", self.info)
+            self._tell("onReceiverError", StreamingListenerReceiverError(self.info))
         self._ending.set()
         self._asked.set()
 
@@ -293,7 +307,7 @@ class ReceiverSupervisor:
     def report(self, message: str, error: BaseException | None) -> None:
         """Tell of an error."""
         self._note(message, error)
-        self._tell("onReceiverError", self.info)
+        self._tell("onReceiverError", StreamingListenerReceiverError(self.info))
 
     def _note(self, message: str, error: BaseException | None) -> None:
         log.warning("receiver %s: %s%s", self.info.name, message, f": {error}" if error else "")
@@ -306,40 +320,56 @@ class ReceiverSupervisor:
     def store(self, item: Any, metadata: Any) -> None:
         """Store one record or many."""
         if isinstance(item, list):
-            self._store_block(item, metadata)
+            self._store_block(list(map(self._encode, item)), key_of(metadata))
         elif isinstance(item, Iterator):
-            while chunk := list(islice(item, CHUNK_RECORDS)):
-                self._store_block(chunk, metadata)
+            self._store_iterator(item, key_of(metadata))
         elif isinstance(item, bytes | bytearray | memoryview):
-            self._store_block([bytes(item)], metadata)
+            self._store_block([self._encode(bytes(item))], key_of(metadata))
         else:
             self.store_one(item, metadata)
 
     def store_one(self, item: Any, metadata: Any = None) -> None:
         """Store one record, whatever its type, with the next block."""
-        data = self._encode(item)
+        data, key = self._encode(item), key_of(metadata)
+        size = len(data) + BESIDES_BYTES
+        if size > BLOCK_BYTES:
+            refuse_large(len(data))
         if self._settings.max_rate is not None:
             self._wait_for_rate(1)
         with self._lock:
             self._refuse_closed()
-            self._buffer.append(data)
-            if metadata is not None:
-                self._metadata = metadata
-            if len(self._buffer) >= CHUNK_RECORDS:
+            # BEFORE the record is there: what the volume refuses now is not stored, and may be stored again.
+            if self._buffer_bytes + size > BLOCK_BYTES or len(self._buffer) >= CHUNK_RECORDS:
                 self.flush()
+            self._buffer.append(data)
+            self._buffer_bytes += size
+            if key is not None:
+                self._key = key
 
-    def _store_block(self, items: Iterable[Any], metadata: Any) -> None:
-        values = list(map(self._encode, items))
+    def _store_iterator(self, items: Iterator[Any], key: bytes | None) -> None:
+        """Store portions; one is held back, as the last one has the metadata."""
+        held: list[bytes] = []
+        for portion in gathered(map(self._encode, items)):
+            if key is None:
+                self._store_block(portion, None)
+                continue
+            if held:
+                self._store_block(held, key, more=True)
+            held = portion
+        self._store_block(held, key)
+
+    def _store_block(self, values: list[bytes], key: bytes | None, *, more: bool = False) -> None:
+        """Store many records, after what came before; where more follow, the key is for what comes last."""
+        refuse_large(max(map(len, values), default=0))
         self._wait_for_rate(len(values))
         with self._lock:
             self._refuse_closed()
-            # What came first stays first.
             self.flush()
-            self._append(values, metadata)
-
-    def _append(self, values: Sequence[bytes], metadata: Any) -> None:
-        if values:
-            self._log.append(values, None if metadata is None else encode_element(metadata))
+            portions = portions_of(values)
+            # A portion that is not the last keeps what was known, so that `lastMetadata` never tells of what is not there whole.
+            known = None if key is None or (len(portions) < 2 and not more) else self._log.last_key()
+            for number, portion in enumerate(portions, 1):
+                self._log.append(portion, known if more or number < len(portions) else key)
 
     def _refuse_closed(self) -> None:
         if self._is_closed:
@@ -360,8 +390,8 @@ class ReceiverSupervisor:
         """Make a block of the single records; on an error they wait for the next try."""
         with self._lock:
             if self._buffer and not self._is_closed:
-                self._append(self._buffer, self._metadata)
-                self._buffer, self._metadata = [], None
+                self._log.append(self._buffer, self._key)
+                self._buffer, self._buffer_bytes, self._key = [], 0, None
 
     def last_metadata(self) -> Any:
         """The metadata of the last durable block."""
@@ -378,6 +408,8 @@ class ReceiverSupervisor:
                 ConcurrentRunError,
             ) as error:  # the next batch's plan tries again, and ends the stream if need be
                 log.warning("receiver %s: a block waits: %s", self.info.name, error)
+            except Exception as error:  # noqa: BLE001  as above; without this thread no more blocks would be made, in silence
+                self.report("Error making a block", error)
 
 
 class ReceiverInputDStream(LoggedInputDStream):

@@ -146,7 +146,7 @@ class SocketReceiver(_Connected):
 
 
 class RawSocketReceiver(_Connected):
-    """Stores each frame of a connection as one record, durable before the next is read."""
+    """Stores each frame of a connection as one record, which is durable with its block."""
 
     def __init__(self, hostname: str, port: int, most: int, storageLevel: Any = None) -> None:
         super().__init__(hostname, port, storageLevel)
@@ -158,4 +158,4 @@ class RawSocketReceiver(_Connected):
 
     def _store_all(self, stream: BinaryIO) -> None:
         for frame in raw_frames(stream, self._most):
-            self.store(frame)
+            self._attached.store_one(frame)

@@ -20,13 +20,13 @@ from engine.checkpoint.codec import StateCodec
 from engine.checkpoint.files import checksum
 from engine.checkpoint.shards import RestorePlan, Shard, Shards
 from engine.dstream.access import Planned
-from engine.dstream.mapstate import Beside, Elements, MapState, ReadMapped
+from engine.dstream.mapstate import Beside, Mapped, MapState, ReadMapped
 from engine.dstream.run import run_version, state_owner
 from engine.dstream.state import Reduce, ShardResult, StateFunction, WriteSnapshot
 from engine.errors import CheckpointError
 from engine.rdd.api import RDD, Context
 from engine.rdd.running import current_task, pinning
-from engine.spark.exchange import Bundles, Chunk, Gather, Group, Merge, Scatter
+from engine.spark.exchange import Bundles, Chunk, Gather, GroupValues, Merge, Scatter
 
 KEPT_RUNS = 16
 """A shard that comes back to a worker within so many runs finds itself there, and takes only the deltas that it lacks."""
@@ -130,7 +130,7 @@ class Advance(ShardTask):
         if isinstance(self._function, MapState):
             result, mapped = self._function.result(index, elements)
             timers = shard.derived.timers
-            shard.derived = Beside(timers, Elements([]))  # they are Spark's to keep
+            shard.derived = Beside(timers, Mapped([]))  # they are Spark's to keep
         else:
             (result,) = self._function(index, elements)
         # Another attempt may win: the next batch builds on this overlay only if it is what the driver committed.
@@ -251,7 +251,7 @@ class MovingShards:
 
     def grouped(self, rdd: RDD[Any]) -> RDD[Any]:
         """One pair a key with the list of its values."""
-        return self._exchanged(rdd, Scatter(self._shards), Group())
+        return self._exchanged(rdd, Scatter(self._shards), GroupValues())
 
     def reduced(self, rdd: RDD[Any], function: Reduce) -> RDD[Any]:
         """One pair a key with its reduced values."""

@@ -3,7 +3,7 @@
 Spark hands a task the blocks of a shuffle as they arrive. A state that is made in another order may be another state, and a batch
 that runs again must give the same: chunks are put in the order of the partitions that they come from.
 
-Owns: Bundles, Scatter, Gather, Group, Merge.
+Owns: Bundles, Scatter, Gather, GroupValues, Merge.
 Never: a record by itself in the shuffle.
 """
 
@@ -60,7 +60,7 @@ class Scatter:
         """(shard, chunk)."""
         number = 0
         if self._function is not None:
-            pairs = iter(merged(pairs, self._function).items())
+            pairs = iter(reduced(pairs, self._function).items())
         while batch := list(islice(pairs, CHUNK_RECORDS)):
             buckets: dict[int, list[Any]] = {}
             shards = partitions_of(list(map(_KEY, batch)), self._shards, None)
@@ -80,7 +80,7 @@ class Gather:
         return chain.from_iterable(pairs for _, _, pairs in ordered)
 
 
-class Group(Gather):
+class GroupValues(Gather):
     """One pair a key of a shard, with the list of its values."""
 
     def __call__(self, chunks: Iterator[tuple[int, Chunk]]) -> Iterator[tuple[Any, Any]]:
@@ -99,14 +99,14 @@ class Merge(Gather):
 
     def __call__(self, chunks: Iterator[tuple[int, Chunk]]) -> Iterator[tuple[Any, Any]]:
         """(key, value)."""
-        return iter(merged(super().__call__(chunks), self._function).items())
+        return iter(reduced(super().__call__(chunks), self._function).items())
 
 
-def merged(pairs: Iterable[tuple[Any, Any]], function: Callable[[Any, Any], Any]) -> dict[Any, Any]:
+def reduced(pairs: Iterable[tuple[Any, Any]], function: Callable[[Any, Any], Any]) -> dict[Any, Any]:
     """Each key with its values reduced.
 
     Example:
-        >>> merged([("a", 1), ("b", 2), ("a", 3)], lambda x, y: x + y)
+        >>> reduced([("a", 1), ("b", 2), ("a", 3)], lambda x, y: x + y)
         {'a': 4, 'b': 2}
     """
     found: dict[Any, Any] = {}

@@ -215,13 +215,30 @@ def test_missing_python_names_the_command_that_makes_it(place: Path, script: str
     )
 
 
-def test_verify_and_down_say_that_no_stack_is_up(place: Path) -> None:
-    """Where no stack is up, verify refuses and down has nothing to end."""
-    code, said = run(place, "scripts/verify")
+@pytest.mark.slow
+def test_commands_say_that_no_stack_is_up(place: Path) -> None:
+    """Where no stack is up, verify and chaos refuse before they make .venv, and down has nothing to end."""
+    shutil.copy(ROOT / "Makefile", place)
+    (place / "requirements-dev.lock").touch()
 
-    assert code == 2
-    assert said.startswith("no stack is up; start one with make up (containers)")
+    for target in ("verify", "chaos"):
+        code, said = run(place, "make", target)
+        assert code == 2
+        assert said.startswith("no stack is up; start one with make up (containers)")
     assert run(place, "scripts/down", WIPE="1") == (0, "no stack is up\n")
+    assert not (place / ".venv").exists()
+
+
+def test_plain_stack_that_is_up_is_the_one_meant(place: Path) -> None:
+    """Without STACK the commands take the plain processes that are up, until they have ended."""
+    show = '. scripts/settings.sh; find_stack; find_plain; echo "[${STACK-}]"'
+    (place / ".stack/run").mkdir(parents=True)
+    (place / ".stack/run/settings.json").write_text('{\n "STACK": "embedded",\n "SEED": "1"\n}')
+
+    assert run(place, "sh", "-c", show) == (0, "[]\n")
+    (place / ".stack/run/supervisor.json").touch()
+    assert run(place, "sh", "-c", show) == (0, "[embedded]\n")
+    assert run(place, "sh", "-c", show, STACK="processes") == (0, "[processes]\n")
 
 
 @pytest.mark.slow
@@ -232,6 +249,15 @@ def test_up_takes_the_plugins_that_have_all_it_uses(place: Path, version: str) -
 
     assert code == 0, said
     assert "the stack is up and healthy" in said
+
+
+def test_up_tells_its_addresses_in_eighty_columns(place: Path) -> None:
+    """What `make up` says while all goes well fits a terminal."""
+    _, said = run(place, "scripts/up")
+
+    own = [line for line in said.splitlines() if not line.startswith("docker ")]
+    assert "  streaming page  http://127.0.0.1:19108/" in own
+    assert max(map(len, own)) <= 80
 
 
 def test_up_ends_the_start_that_it_gives_up(place: Path) -> None:

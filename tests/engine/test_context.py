@@ -2,13 +2,15 @@
 
 import threading
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from engine import LocalContext, ManualClock, StreamingContext, StreamingContextState, StreamingListener
+from engine.batch import Batch, OffsetRange, Time
+from engine.dstream.nodes import InputDStream
 from engine.errors import (
     ConcurrentRunError,
     ConfigurationError,
@@ -17,6 +19,7 @@ from engine.errors import (
     StateVersionError,
     UserFunctionError,
 )
+from engine.rdd.api import RDD
 from engine.sources.kafka import KafkaUtils, PreferConsistent, Subscribe
 from engine.sources.receiver import Receiver
 from engine.testing import run_batches
@@ -420,6 +423,44 @@ def test_remember_is_above_nothing(context: LocalContext, seconds: float) -> Non
     """A remember duration that is not above 0 is refused with its value."""
     with pytest.raises(ConfigurationError, match=f"remember is {seconds} s; give a number above 0"):
         StreamingContext(context, 1.0).remember(seconds)
+
+
+def test_two_threads_may_stop_at_once(context: LocalContext, tmp_path: Path) -> None:
+    """Of two threads that stop a context, one after the other lets go of its parts, and neither fails."""
+    ssc = with_output(context)
+    ssc.checkpoint(tmp_path)
+    order: list[str] = []
+
+    def stop() -> None:
+        ssc.stop(stopSparkContext=False)
+        order.append("stopped")
+
+    class Slow(InputDStream):
+        """Lets another thread try while it is closed."""
+
+        def plan(self, time: Time) -> tuple[OffsetRange, ...]:
+            """Nothing."""
+            return ()
+
+        def range_rdd(self, batch: Batch, ranges: Sequence[OffsetRange]) -> RDD[Any]:
+            """Nothing."""
+            return self.scope.context.emptyRDD()
+
+        def close(self) -> None:
+            """Give the other thread time to come in."""
+            if not order:
+                order.append("begins")
+                other.start()
+                other.join(0.1)
+                order.append("ends")
+
+    other = threading.Thread(target=stop)
+    Slow(ssc.graph, [], ssc.graph.batch_duration, "slow")
+    ssc.start(thread=False)
+    stop()
+    other.join(20)
+
+    assert order == ["begins", "ends", "stopped", "stopped"]
 
 
 def test_receivers_end_with_the_stream_that_failed(context: LocalContext) -> None:

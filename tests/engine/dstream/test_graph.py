@@ -3,8 +3,10 @@
 from collections.abc import Sequence
 from typing import Any
 
+import pytest
+
 from engine import LocalContext
-from engine.batch import Batch, Duration, OffsetRange, Time, TopicPartition
+from engine.batch import Batch, Duration, Interval, OffsetRange, Time, TopicPartition
 from engine.dstream.graph import DStreamGraph
 from engine.dstream.nodes import InputDStream
 from engine.rdd.api import RDD
@@ -32,6 +34,35 @@ def test_watermark_never_falls_when_a_partition_is_added() -> None:
     plan([*both, third], {both[0]: 7_000, both[1]: 7_000, third: 6_500})
 
     assert seen == [None, 4_000, 4_000, 4_000, 6_500]
+
+
+def test_batches_are_remembered_in_the_order_of_time() -> None:
+    """A graph gives the batches of an interval, the one that runs last, and names the first that it remembers."""
+    graph = DStreamGraph(LocalContext("local", "test"), Duration(1_000), 2)
+    graph.remember = Duration(3_000)
+    graph.start(Time(0), [], {})
+    assert graph.first_remembered() is None
+
+    def times(begin: int, end: int) -> list[int]:
+        return [int(batch.time) for batch in graph.batches_in(Interval(Time(begin), Time(end)))]
+
+    for second in (1, 2, 3, 4, 5, 7):
+        batch = Batch(Time(1_000 * second), {})
+        graph.begin(batch)
+        assert times(0, 9_000)[-1] == batch.time
+        assert graph.batch(batch.time) is batch
+        if second < 7:
+            graph.committed(batch, {})
+    assert times(0, 9_000) == [3_000, 4_000, 5_000, 7_000]
+    assert (times(3_000, 5_000), times(3_500, 6_000)) == ([4_000, 5_000], [4_000, 5_000])
+    assert times(5_000, 6_999) == []
+    assert int(graph.batch(Time(4_000)).time) == 4_000
+    for forgotten in (2_000, 6_000, 9_000):
+        with pytest.raises(KeyError):
+            graph.batch(Time(forgotten))
+    first = graph.first_remembered()
+    assert first is not None
+    assert first.time == 3_000
 
 
 class _Ranges(InputDStream):

@@ -1,6 +1,6 @@
 """mapWithState: what its function sees, what it gives, and which keys stay."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,7 @@ import pytest
 from engine import LocalContext, State, StateSpec, StreamingContext
 from engine.batch import Duration, Time
 from engine.dstream.dstream import DStream
+from engine.dstream.mapstate import ReadMapped
 from engine.errors import (
     ConfigurationError,
     LifecycleError,
@@ -70,6 +71,39 @@ def test_idle_keys_are_not_called(context: LocalContext) -> None:
 
     assert [sorted(batch) for batch in got] == [[("a", 1), ("b", 1)], [("a", 2)], []]
     assert calls.value == 3
+
+
+class Waiting(ReadMapped):
+    """How many keys wait for their timeout in the shards."""
+
+    def __call__(self, index: int, _nothing: Iterator[Any]) -> Iterable[Any]:
+        """One number a shard."""
+        return [len(self._seen(index).derived.timers)]
+
+
+def test_keys_that_are_removed_do_not_wait_for_their_timeout(local_two: LocalContext, tmp_path: Path) -> None:
+    """Keys that come and are removed long before the timeout take no more memory from batch to batch."""
+    waiting: list[int] = []
+
+    def session(_key: int, value: str, state: State[str]) -> None:
+        if value == "end":
+            state.remove()
+        else:
+            state.update(value)
+
+    def job(_ssc: StreamingContext, stream: DStream[Any], _app: App) -> None:
+        mapped = stream.mapWithState(StateSpec.function(session).timeout(3_600))
+        node: Any = mapped.node
+        mapped.foreachRDD(lambda _rdd: waiting.extend(node._read_with(Waiting(node.codec)).collect()))
+
+    batches = [
+        [(1_000 * batch + key, value) for key in range(700) for value in ("begin", "end")]
+        for batch in range(2)
+    ]
+    with App(local_two, tmp_path, job, batches, shards=1) as app:
+        app.run(2)
+
+    assert waiting == [700, 0]
 
 
 def test_none_is_an_element_of_the_form_without_time(context: LocalContext) -> None:

@@ -1,5 +1,6 @@
 """Outputs: what they write and print, and that none is lost when one fails."""
 
+import sys
 from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
@@ -246,6 +247,18 @@ def test_failed_output_stays_pending_whatever_its_siblings_do(
     assert seen == [[[1], [2]] if number <= failing else [[1]] for number in range(3)]
     for number, name in enumerate(names):
         assert app.out[name] == [[1], [2], *([[2]] if number <= failing else []), [3]]
+
+
+def test_exit_in_an_output_is_its_error(local_two: LocalContext) -> None:
+    """An output that calls sys.exit fails its batch with an error that names both, like any other failure."""
+    clock = ManualClock(START_MS)
+    ssc = StreamingContext(local_two, 1.0, clock=clock)
+    ssc.queueStream([[1]]).foreachRDD(lambda _: sys.exit(3), name="pages")
+    ssc.start(thread=False)
+    clock.advance(1_000)
+    with pytest.raises(UserFunctionError, match=r"output 'pages', batch .*: SystemExit: 3"):
+        ssc.runBatch()
+    ssc.stop(stopSparkContext=False)
 
 
 def test_failed_output_ends_the_context(local_two: LocalContext) -> None:

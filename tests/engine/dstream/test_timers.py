@@ -13,12 +13,12 @@ steps = st.lists(
 )
 
 
-@given(steps, st.integers(1, 12))
+@given(steps, st.integers(1, 12), st.sampled_from([0, 2, 1_000]))
 def test_timers_find_what_a_scan_finds(
-    steps: list[tuple[int, list[tuple[Hashable, str]]]], timeout: int
+    steps: list[tuple[int, list[tuple[Hashable, str]]]], timeout: int, spare: int
 ) -> None:
-    """At every time the expired keys are those that a scan over all keys finds, oldest first, each once."""
-    timers, touched, now = Timers([]), dict[Hashable, int](), 0
+    """At every time the expired keys are those that a scan over all keys finds, oldest first, each once, whatever is let go."""
+    timers, touched, now = Timers([], spare), dict[Hashable, int](), 0
     for gap, changes in steps:
         now += gap
         for key, change in changes:
@@ -35,6 +35,8 @@ def test_timers_find_what_a_scan_finds(
         assert [touched[key] for key in expired] == sorted(touched[key] for key in expired)
         for key in expired:
             del touched[key]
+        timers.let_go(len(touched), touched.get)
+        assert len(touched) <= len(timers) <= 2 * len(touched) + spare
 
 
 @given(st.dictionaries(keys, st.integers(1, 9)), st.integers(1, 12), st.randoms())
@@ -67,3 +69,22 @@ def test_touches_cost_no_look() -> None:
 
     assert touched == {"busy": 109}
     assert looks == 3
+
+
+def test_keys_that_are_gone_are_let_go_seldom() -> None:
+    """However many keys come and go, few wait; and one is looked at a few times at most, as nothing is dropped before it is worth it."""
+    looks = 0
+
+    def look(key: int) -> int | None:
+        nonlocal looks
+        looks += 1
+        return 0 if key < 5_000 else None
+
+    timers = Timers((key, 0) for key in range(5_000))
+    for batch in range(1, 101):
+        for key in range(200):
+            timers.add(batch * 10_000 + key, batch)
+        timers.let_go(5_000, look)
+        assert len(timers) <= 11_000
+
+    assert looks < 2 * 25_000

@@ -275,6 +275,17 @@ class Unreadable:
         return (_refuse, ())
 
 
+def test_exit_of_a_users_function_is_an_error(context: LocalContext) -> None:
+    """A function that calls sys.exit fails its job with its traceback, and its process stays."""
+    before = context.executor_pids
+    with pytest.raises(UserFunctionError, match="SystemExit: 3") as caught:
+        context.parallelize([1, 2], 2).map(lambda _: sys.exit(3)).collect()
+
+    assert "map(lambda _: sys.exit(3))" in caught.value.user_traceback
+    assert context.parallelize([1, 2], 2).collect() == [1, 2]
+    assert context.executor_pids == before
+
+
 def _refuse() -> None:
     if TaskContext.get() is None:
         raise ValueError("not in the driver")

@@ -102,6 +102,7 @@ def test_broadcast_values_travel_once(local_two: LocalContext) -> None:
 
 def test_broadcast_values_can_be_dropped_and_read_again(local_two: LocalContext) -> None:
     """Unpersist lets the executors drop a value, and the next task reads it again."""
+    gc.collect()
     names = local_two.broadcast({1: "one"})
     used = local_two.parallelize([1, 1], 2).map(lambda n: names.value[n])
     held = local_two.range(2, numSlices=2).map(lambda _: len(Broadcast._held))
@@ -112,6 +113,46 @@ def test_broadcast_values_can_be_dropped_and_read_again(local_two: LocalContext)
     names.unpersist()
     assert held.collect() == before
     assert used.collect() == ["one", "one"]
+
+
+def test_accumulators_go_with_their_last_reader(context: LocalContext) -> None:
+    """The context forgets an accumulator that nobody can read any more, and takes no notice of what tasks add to it."""
+    seen = context.accumulator(0)
+    number = seen.number
+    kept = context.parallelize([1, 2], 2).map(_Adding(number))
+    held = len(context._accumulators)
+    del seen
+    gc.collect()
+
+    assert kept.collect() == [1, 2]
+    assert len(context._accumulators) < held
+
+
+class _Adding:
+    """Adds to an accumulator that it knows by number only."""
+
+    def __init__(self, number: int) -> None:
+        self._number = number
+
+    def __call__(self, term: int) -> int:
+        TaskContext.current().updates[self._number] = [term]
+        return term
+
+
+def test_broadcast_values_go_with_their_last_user(local_two: LocalContext) -> None:
+    """The file of a broadcast value is gone with the broadcast, and the executors' copies with the next stage."""
+    gc.collect()
+    held = local_two.range(2, numSlices=2).map(lambda _: len(Broadcast._held))
+    before, files = held.collect(), len(list(local_two.folder("broadcast").iterdir()))
+    names = local_two.broadcast({1: "one"})
+    used = local_two.parallelize([1, 1], 2).map(lambda n, names=names: names.value[n])
+
+    assert used.collect() == ["one", "one"]
+    assert held.collect() == [count + 1 for count in before]
+    del names, used
+    gc.collect()
+    assert len(list(local_two.folder("broadcast").iterdir())) == files
+    assert held.collect() == before
 
 
 def test_destroyed_broadcast_values_are_refused(context: LocalContext) -> None:

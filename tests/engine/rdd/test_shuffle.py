@@ -14,13 +14,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine import LocalContext
+from engine import LocalContext, StreamingContext
+from engine.dstream.dstream import DStream
 from engine.errors import ConfigurationError, UserFunctionError
 from engine.rdd.grouping import KINDS, LongGroup, grouped
 from engine.rdd.scratch import Disk, Scratch
 from engine.rdd.serializers import dump, dump_block, load, load_blocks
 from engine.rdd.shuffle import Chunks, blocks_of, elements_of, merged
 from engine.storage import StorageLevel
+from tests.engine.app import App
 
 RECORDS = 150_000
 
@@ -283,6 +285,100 @@ def test_long_group_is_a_sequence(disk: Disk) -> None:
     assert (len(group), list(group), list(group), group[1]) == (3, [1, 2, 3], [1, 2, 3], 2)
     assert load(dump(group)) == [1, 2, 3]
     assert LongGroup(disk).settled() == []
+
+
+@pytest.fixture
+def long_group(disk: Disk) -> LongGroup:
+    """The numbers 0 to 49_999: most on disk in several blocks, the last ones in memory."""
+    group = LongGroup(disk)
+    for part in (range(20_000), range(20_000, 49_990)):
+        group.tail += part
+        group.write()
+    group.tail += range(49_990, 50_000)
+    return group
+
+
+def test_long_group_reads_as_a_list(long_group: LongGroup) -> None:
+    """A group on disk gives for an index, a slice, + and == what a list gives."""
+    listed = list(range(50_000))
+    edges = (None, 1, 16_384, 20_000, 49_990, -11, -50_001)
+
+    for index in (0, 16_383, 16_384, 19_999, 20_000, 49_990, -1, -10, -11, -50_000):
+        assert long_group[index] == listed[index]
+    for begin in edges:
+        for end in edges:
+            for step in (7_001, -9_001):
+                assert long_group[begin:end:step] == listed[begin:end:step]
+    assert (long_group[20_000:20_002], long_group[::-1]) == ([20_000, 20_001], listed[::-1])
+    assert long_group == listed
+    assert listed == long_group
+    assert long_group != [*listed[:-1], 0]
+    assert (long_group + [1], [1] + long_group) == ([*listed, 1], [1, *listed])  # noqa: RUF005 - + is what is tried
+    assert (long_group.index(49_995), long_group.count(3), list(reversed(long_group))) == (
+        49_995,
+        1,
+        listed[::-1],
+    )
+    with pytest.raises(IndexError):
+        long_group[50_000]
+    with pytest.raises(ValueError, match="is not in list"):
+        long_group.index(7, 8)
+
+
+def test_long_group_reads_what_it_gives(long_group: LongGroup, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An index reads the block that has it, a slice those from its begin to its end."""
+    read: list[Any] = []
+    block = LongGroup._block
+
+    def noted(group: LongGroup, stretch: tuple[int, int]) -> list[Any]:
+        read.append(stretch)
+        return block(group, stretch)
+
+    monkeypatch.setattr(LongGroup, "_block", noted)
+
+    assert (long_group[49_999], len(read)) == (49_999, 0)
+    assert (long_group[30_000], len(read)) == (30_000, 1)
+    assert (long_group[16_383:16_385], len(read)) == ([16_383, 16_384], 3)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda group: group.sort(key=abs),
+        lambda group: group.append(1),
+        lambda group: group.pop(),
+        lambda group: group.__setitem__(0, 1),
+        lambda group: group.__delitem__(0),
+    ],
+)
+def test_long_group_says_why_it_cannot_be_changed(long_group: LongGroup, change: Any) -> None:
+    """A change in place of a group on disk is refused with the remedy."""
+    with pytest.raises(ConfigurationError, match=r"change list\(values\), or give LocalContext more memory"):
+        change(long_group)
+
+
+@pytest.mark.slow
+def test_state_updates_get_lists(tmp_path: Path) -> None:
+    """An update of state gets a list of new values, in both forms, also when they were more than memory holds."""
+
+    def job(_: StreamingContext, stream: DStream[Any], app: App) -> None:
+        def update(values: list[Any], state: Any) -> Any:
+            values.sort()
+            return (type(values).__name__, len(values) + (state or (0, 0))[1])
+
+        def update_all(entries: Any) -> Any:
+            return [(key, update(values, state)) for key, values, state in entries]
+
+        app.collect(stream.updateStateByKey(update), "each")
+        app.collect(stream.updateStateByKey(update_all, name="all"), "all")
+
+    batches = [[("k", str(n)) for n in range(100_000)]]
+    with LocalContext("local", "test", memory=1) as own, App(own, tmp_path, job, batches, shards=1) as app:
+        out = app.run(1).out
+        assert own.spilled_bytes > 0
+
+    assert out["each"] == out["all"]
+    assert out["each"][0] == [("k", ("list", 100_000))]
 
 
 def test_spill_without_a_folder_is_refused() -> None:

@@ -329,9 +329,19 @@ def test_receivers_are_told_in_both_spellings() -> None:
 
     bus = StreamingListenerBus()
     bus.add(Both())
-    bus.receiver_started(ReceiverInfo(2, "socket", True, "here", "driver"))
-    bus.receiver_error(ReceiverInfo(2, "socket", True, "here", "driver", "refused", "OSError: refused", 5))
-    bus.receiver_stopped(ReceiverInfo(2, "socket", False, "", ""))
+    bus.post(
+        "onReceiverStarted",
+        events.StreamingListenerReceiverStarted(ReceiverInfo(2, "socket", True, "here", "driver")),
+    )
+    bus.post(
+        "onReceiverError",
+        events.StreamingListenerReceiverError(
+            ReceiverInfo(2, "socket", True, "here", "driver", "refused", "OSError: refused", 5)
+        ),
+    )
+    bus.post(
+        "onReceiverStopped", events.StreamingListenerReceiverStopped(ReceiverInfo(2, "socket", False, "", ""))
+    )
 
     assert told == [
         ("started", "socket", True, None),
@@ -345,7 +355,9 @@ def test_two_threads_are_told_one_after_the_other() -> None:
     """While a listener is in an event of one thread, another thread's event waits."""
     bus = StreamingListenerBus()
     info = ReceiverInfo(0, "r", True, "", "")
-    other = threading.Thread(target=lambda: bus.receiver_stopped(info))
+    other = threading.Thread(
+        target=lambda: bus.post("onReceiverStopped", events.StreamingListenerReceiverStopped(info))
+    )
     told: list[str] = []
 
     class Slow(StreamingListener):
@@ -362,7 +374,7 @@ def test_two_threads_are_told_one_after_the_other() -> None:
             told.append("stopped")
 
     bus.add(Slow())
-    bus.receiver_started(info)
+    bus.post("onReceiverStarted", events.StreamingListenerReceiverStarted(info))
     other.join(10)
 
     assert told == ["started", "stopped"]

@@ -2,6 +2,7 @@
 
 import logging
 import threading
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -12,8 +13,9 @@ import pytest
 from engine import LocalContext, ManualClock, StreamingContext, StreamingListener
 from engine.batch import Batch, BatchInfo, OffsetRange, Time
 from engine.dstream.dstream import DStream
-from engine.dstream.nodes import DeadLetter
-from engine.errors import LifecycleError, SinkError, UserFunctionError
+from engine.dstream.nodes import DeadLetter, InputDStream
+from engine.errors import LifecycleError, SinkError, SourceError, UserFunctionError
+from engine.rdd.api import RDD
 from engine.scheduler.listener import PURGE_STAGES, RUN_STAGES
 from tests.engine.app import START_MS, App, CrashError
 
@@ -58,7 +60,7 @@ class Ledger:
 
     def __init__(self, told: Told) -> None:
         self.rows: list[tuple[Batch, Time]] = []
-        self.error: Exception | None = None
+        self.error: BaseException | None = None
         self._told = told
 
     def put_aside(self, batch: Batch, letters: list[DeadLetter]) -> None:
@@ -347,6 +349,73 @@ def test_error_reaches_whoever_awaits(local_two: LocalContext) -> None:
                 ssc.awaitTermination(10)
     finally:
         ssc.stop(stopSparkContext=False)
+
+
+def test_exit_reaches_whoever_awaits(context: LocalContext) -> None:
+    """A SystemExit in a batch ends the stream as any error does: awaits raise it, and listeners hear that the batch failed."""
+    told = Told()
+    ledger = Ledger(told)
+    ledger.error = SystemExit(3)
+    clock = ManualClock(START_MS)
+    ssc = StreamingContext(context, 1.0, clock=clock)
+    ssc.addStreamingListener(told)
+    ssc.recordBatches(ledger)
+    ssc.queueStream([[1]]).foreachRDD(lambda rdd: rdd.count())
+    ssc.start()
+    try:
+        clock.advance(1_000)
+        with pytest.raises(SystemExit, match="3"):
+            ssc.awaitTermination(20)
+    finally:
+        ssc.stop(stopSparkContext=False)
+
+    assert told.events[-1] == "failed SystemExit"
+
+
+class _Held(InputDStream):
+    """Plans when it is closed, and not before; `fails` as a client does that is closed under a call."""
+
+    def __init__(self, ssc: StreamingContext, *, fails: bool) -> None:
+        super().__init__(ssc.graph, [], ssc.graph.batch_duration, "held")
+        self.planning, self._closed = threading.Event(), threading.Event()
+        self._fails = fails
+
+    def plan(self, time: Time) -> tuple[OffsetRange, ...]:
+        """One record."""
+        self.planning.set()
+        assert self._closed.wait(20)
+        if self._fails:
+            raise SourceError(f"the client is closed at {time!r}")
+        return (OffsetRange("held", 0, 0, 1),)
+
+    def range_rdd(self, batch: Batch, ranges: Sequence[OffsetRange]) -> RDD[Any]:
+        """The record."""
+        return self.scope.context.parallelize([batch.time, *ranges], 1)
+
+    def close(self) -> None:
+        """Let the plan end."""
+        self._closed.set()
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_plan_that_a_stop_cuts_off_begins_no_batch(
+    context: LocalContext, tmp_path: Path, fails: bool
+) -> None:
+    """A stop closes the inputs under a plan: whether it fails or gives ranges all the same, no batch runs, and there is no error."""
+    told = Told()
+    clock = ManualClock(START_MS)
+    ssc = StreamingContext(context, 1.0, clock=clock)
+    ssc.checkpoint(tmp_path)
+    ssc.addStreamingListener(told)
+    held = _Held(ssc, fails=fails)
+    DStream(held).foreachRDD(lambda rdd: rdd.count())
+    ssc.start()
+    clock.advance(1_000)
+    assert held.planning.wait(20)
+    ssc.stop(stopSparkContext=False)
+
+    assert ssc.awaitTerminationOrTimeout(0)
+    assert told.events == [f"started {START_MS}"]
 
 
 def test_batch_cannot_stop_its_own_context(

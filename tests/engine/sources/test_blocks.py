@@ -177,3 +177,17 @@ def test_append_under_way_at_a_takeover_is_read_by_nobody(
     assert list(logs[-1].read(0, logs[-1].end)) == [b"a", b"b", b"2", b"3"]
     for log in logs:
         log.close()
+
+
+def test_last_record_is_never_released(tmp_path: Path) -> None:
+    """A later start that has stored nothing yet keeps the last block of the one before, and so its key."""
+    for epoch in (1, 2):
+        journal = Journal(tmp_path, epoch)
+        journal.begin_segment()
+        log = BlockLog(tmp_path / "blocks", "clicks", ManualClock(), journal)
+        if epoch == 1:
+            log.append([b"a"], b"key")
+        log.release(log.end)
+
+        assert (log.last_key(), log.would_release(log.end)) == (b"key", False)
+        log.close()

@@ -9,7 +9,7 @@ import pytest
 
 from engine.rdd.partitioner import HashPartitioner
 from engine.spark import exchange
-from engine.spark.exchange import Gather, Group, Merge, Scatter
+from engine.spark.exchange import Gather, GroupValues, Merge, Scatter
 
 SHARDS = 3
 PARTITIONS = [
@@ -37,7 +37,7 @@ def test_each_pair_comes_to_the_shard_of_its_key() -> None:
             assert HashPartitioner(SHARDS).getPartition(key) == shard
 
 
-@pytest.mark.parametrize("end", [Gather(), Group(), Merge(lambda x, y: x * 10 + y)])
+@pytest.mark.parametrize("end", [Gather(), GroupValues(), Merge(lambda x, y: x * 10 + y)])
 def test_the_order_of_arrival_is_not_seen(end: Gather, monkeypatch: pytest.MonkeyPatch) -> None:
     """Chunks that arrive in another order give the same elements in the same order."""
     monkeypatch.setattr(exchange, "CHUNK_RECORDS", 2)
@@ -52,7 +52,9 @@ def test_the_order_of_arrival_is_not_seen(end: Gather, monkeypatch: pytest.Monke
 def test_values_of_a_key_keep_the_order_of_their_partitions() -> None:
     """The values of a key are in the order of the batch, and keys that are equal across types are one key."""
     groups = [
-        pair for chunks in shuffled(Scatter(SHARDS), PARTITIONS).values() for pair in Group()(iter(chunks))
+        pair
+        for chunks in shuffled(Scatter(SHARDS), PARTITIONS).values()
+        for pair in GroupValues()(iter(chunks))
     ]
 
     assert dict(groups) == {"a": [1, 3, 5], "b": [2], "c": [4], 1: [6, 7, 8], None: [9]}

@@ -76,7 +76,7 @@ LAYERS: tuple[tuple[str, str], ...] = (
     ),
     (
         "the graph and the handle",
-        "engine.dstream.dstream engine.dstream.graph engine.sinks.output engine.sources.blocks",
+        "engine.dstream.dstream engine.dstream.graph engine.sinks.output engine.sources.blocks engine.sources.portions",
     ),
     (
         "inputs on the block log",
@@ -138,7 +138,10 @@ LAYERS: tuple[tuple[str, str], ...] = (
         "tools: their parts",
         "tools.parity.programs tools.killloop.backlog tools.killloop.victim tools.bench.metrics tools.bench.rdd tools.bench.yahoo tools.demo.view tools.chaos.hits tools.chaos.history",
     ),
-    ("tools: the loop", "tools.api.inventory tools.parity.compare tools.parity.engine_side tools.parity.pyspark_side tools.killloop.loop tools.chaos.faults"),
+    (
+        "tools: the loop",
+        "tools.api.inventory tools.parity.compare tools.parity.engine_side tools.parity.pyspark_side tools.killloop.loop tools.chaos.faults",
+    ),
     ("tools: its report", "tools.api.rows tools.killloop.report tools.chaos.drill"),
     (
         "commands",

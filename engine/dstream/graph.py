@@ -139,7 +139,7 @@ class DStreamGraph:
         """Prove before the start that the graph can run.
 
         Raises:
-            ConfigurationError: there is no output, or state without a checkpoint folder.
+            ConfigurationError: there is no output, or state without a checkpoint folder, or blocks without one on a cluster.
         """
         if not self.outputs:
             raise ConfigurationError(
@@ -150,6 +150,12 @@ class DStreamGraph:
             raise ConfigurationError(
                 "The checkpoint directory has not been set. Please set it by StreamingContext.checkpoint(). "
                 f"{in_need[0]!r} keeps state"
+            )
+        logged = [stream.name for stream in self.inputs if stream.tasks_read_folder]
+        if logged and not has_checkpoint and not self.context.master.startswith("local"):
+            raise ConfigurationError(
+                "The checkpoint directory has not been set. Please set it by StreamingContext.checkpoint(). "
+                f"{logged[0]!r} writes blocks that the executors of {self.context.master} read from there"
             )
 
     def refuse_lost_state(self, known: Mapping[str, str]) -> None:

@@ -259,6 +259,9 @@ class Observed(NamedTuple):
 class InputDStream(Node):
     """A source: it plans the ranges of a batch, and makes an RDD of ranges."""
 
+    tasks_read_folder = False
+    """Whether tasks read what the driver wrote into the folder of the application."""
+
     def inputs(self) -> list["InputDStream"]:
         """Itself."""
         return [self]

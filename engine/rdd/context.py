@@ -47,7 +47,7 @@ class _Listed(Generic[T]):
 
 def _taken(queue: deque[T]) -> list[T]:
     """What is in the queue, which finalizers may append to meanwhile."""
-    return [queue.popleft() for _ in range(len(queue))]
+    return [queue.popleft() for _ in range(len(queue))] if queue else []
 
 
 class LocalContext(Surroundings):

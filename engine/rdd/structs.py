@@ -28,6 +28,9 @@ _OF_THE_CLASS: Final = frozenset(
     {"__module__", "__annotations__", "__doc__", "__match_args__", "__weakref__", "__dict__"}
 )
 
+_BY_NAME: Final = frozenset({"engine.rdd.plan", "engine.rdd.executor", "engine.rdd.scratch"})
+"""Modules whose classes make up most of a stage's message."""
+
 _classes: Final[dict[str, type]] = {}
 _numbers: Final[dict[type, str]] = {}
 
@@ -90,6 +93,10 @@ class StructPickler(_Pickler):  # type: ignore[misc]  # see _Pickler
 
     def reducer_override(self, obj: Any) -> Any:
         """How an object is taken apart: a Struct class of `__main__` here, all others by the library."""
+        kind = obj if type(obj) is type else type(obj)
+        if kind.__module__ in _BY_NAME:
+            # The library would look up the class first, which costs more than the rest of the message.
+            return NotImplemented
         if isinstance(obj, msgspec.Meta):
             given = {name: getattr(obj, name) for name in _CONSTRAINTS if getattr(obj, name) is not None}
             return _constrain, (given,)

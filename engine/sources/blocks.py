@@ -257,6 +257,7 @@ class LoggedInputDStream(InputDStream):
 
     decode: Callable[[bytes], Any] = staticmethod(decode_element)
     """What tasks make of a record."""
+    tasks_read_folder = True
     _log: BlockLog | None = None
     _read: ReadBlocks | None = None
     _position = 0

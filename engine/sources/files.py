@@ -254,6 +254,8 @@ class FileInputDStream(LoggedInputDStream):
         name: of the stream; None takes the label.
     """
 
+    tasks_read_folder = False
+
     def __init__(
         self,
         scope: BatchScope,

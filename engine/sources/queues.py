@@ -122,6 +122,8 @@ class QueueInputDStream(LoggedInputDStream):
     Replay: an item that a batch has taken is in the block log, so the batch has it again.
     """
 
+    tasks_read_folder = False
+
     def __init__(self, scope: BatchScope, items: Queue, *, one_at_a_time: bool, default: Any | None) -> None:
         super().__init__(scope, [], scope.batch_duration, QUEUE)
         self._queue = items
@@ -281,7 +283,8 @@ class QueueInputDStream(LoggedInputDStream):
             self._item(place.number)
             for part in ranges
             for place in self._places
-            if part.fromOffset <= place.offset < part.untilOffset
+            # An item without elements shares its offset with the one after it, and is in no range.
+            if place.width and part.fromOffset <= place.offset < part.untilOffset
         ]
         if not items and self._default is not None:
             items = [self._default]

@@ -463,7 +463,7 @@ def test_two_threads_may_stop_at_once(context: LocalContext, tmp_path: Path) -> 
     assert order == ["begins", "ends", "stopped", "stopped"]
 
 
-def test_receivers_end_with_the_stream_that_failed(context: LocalContext) -> None:
+def test_receivers_end_with_the_stream_that_failed(context: LocalContext, tmp_path: Path) -> None:
     """When an error ends the stream, its receivers stop too, though nobody awaits it."""
 
     class Waits(Receiver):
@@ -477,6 +477,7 @@ def test_receivers_end_with_the_stream_that_failed(context: LocalContext) -> Non
 
     receiver = Waits()
     ssc = StreamingContext(context, 0.01)
+    ssc.checkpoint(tmp_path)
     ssc.receiverStream(receiver).map(lambda n: 1 // n).foreachRDD(lambda rdd: rdd.collect())
     ssc.start()
     wait_until(receiver.stopped.is_set, "the receiver's end")

@@ -85,6 +85,9 @@ def run(context: SparkContext, programs: Sequence[Program]) -> dict[int, list[li
         for one in programs:
             stream, other = (_queue(ssc, context, batches) for batches in (one.batches, one.others))
             one.build(stream, other).foreachRDD(_keeping(one.number))
+            for given in (stream, other):
+                # A queue of PySpark gives an item when it is asked: a window that skips batches would be late by as many.
+                given.foreachRDD(_ask)
         _queue(ssc, context, [[0]] * BATCHES).foreachRDD(_tick)
         ssc.start()
         try:
@@ -93,6 +96,10 @@ def run(context: SparkContext, programs: Sequence[Program]) -> dict[int, list[li
         finally:
             ssc.stop(stopSparkContext=False, stopGraceFully=False)
     return {one.number: collected.results(one.number) for one in programs}
+
+
+def _ask(_rdd: Any) -> None:
+    pass
 
 
 def _queue(ssc: StreamingContext, context: SparkContext, batches: Sequence[Sequence[int]]) -> Any:

@@ -12,7 +12,7 @@ import pytest
 
 from engine import LocalContext, ManualClock, StreamingContext
 from engine.dstream.dstream import DStream
-from engine.errors import ConfigurationError, SourceError, UserFunctionError
+from engine.errors import CheckpointWriteError, ConfigurationError, SourceError, UserFunctionError
 from engine.sources import blocks, files
 from engine.sources.files import FileSplit, LinesOf, RecordsOf
 from tests.engine.app import START_MS
@@ -317,3 +317,74 @@ def test_window_reads_its_files_again(context: LocalContext, tmp_path: Path) -> 
     watching.stop()
 
     assert watching.seen == [["0"], ["0", "1"], ["1", "2"]]
+
+
+def test_name_that_was_forgotten_is_new_to_a_later_start(context: LocalContext, tmp_path: Path) -> None:
+    """A file that takes a forgotten name is new after a restart too, also one that came while the process was down."""
+    watching = Watching(context, tmp_path).start().put("a", "1\n").run()
+    (watching.folder / "a").unlink()
+    watching.run(63).stop().put("a", "2\n").start().run().stop().start().run().stop()
+
+    assert [batch for batch in watching.seen if batch] == [["1"], ["2"]]
+
+
+def test_first_start_that_was_cut_off_is_made_again(
+    context: LocalContext, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A kill between two portions of the names that the first start writes down leaves no old file for new."""
+    monkeypatch.setattr(files, "_PORTION", 2)
+    watching = Watching(context, tmp_path)
+    for number in range(5):
+        watching.put(f"old-{number}", "old\n")
+    append, appended = blocks.BlockLog.append, []
+
+    def refuse_the_second(log: blocks.BlockLog, values: Any, key: bytes | None = None) -> int:
+        appended.append(len(values))
+        if len(appended) == 2:
+            raise CheckpointWriteError("killed here")
+        return append(log, values, key)
+
+    monkeypatch.setattr(blocks.BlockLog, "append", refuse_the_second)
+    with pytest.raises(CheckpointWriteError):
+        watching.start()
+    watching.start().put("new", "1\n").run().stop()
+
+    assert watching.seen == [["1"]]
+    assert appended == [2, 2, 2, 2, 2, 1]
+
+
+def test_names_are_written_anew_when_the_list_has_doubled(
+    context: LocalContext, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What all names cost is not paid at each batch, however small segments are."""
+    monkeypatch.setattr(blocks, "SEGMENT_BYTES", 1_000)
+    append, appended = blocks.BlockLog.append, []
+
+    def count(log: blocks.BlockLog, values: Any, key: bytes | None = None) -> int:
+        appended.append(len(values))
+        return append(log, values, key)
+
+    monkeypatch.setattr(blocks.BlockLog, "append", count)
+    watching = Watching(context, tmp_path)
+    for number in range(30):
+        watching.put(f"old-{number}", "old\n")
+    watching.start()
+    for number in range(40):
+        watching.put(f"new-{number}", f"{number}\n").run()
+    watching.stop().start().run().stop()
+
+    assert watching.seen == [*([str(number)] for number in range(40)), []]
+    assert sum(appended) < 200
+
+
+def test_stop_iteration_of_a_reader_is_an_error(context: LocalContext, tmp_path: Path) -> None:
+    """A reader that raises StopIteration ends the batch and not, in silence, the other files of its partition."""
+
+    def first_word(path: str) -> list[str]:
+        return [next(iter(Path(path).read_text().split()))]
+
+    watching = Watching(context, tmp_path, lambda ssc, folder: ssc.fileStream(folder, reader=first_word))
+    watching.start().put("a", " ").put("b", "word")
+    with pytest.raises(UserFunctionError, match="StopIteration"):
+        watching.run()
+    watching.stop()

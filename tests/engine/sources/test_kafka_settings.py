@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from engine import LocalContext, ManualClock, StreamingContext
+from engine.batch import Batch, Time
 from engine.errors import ConfigurationError
 from engine.sources.direct import DirectInputDStream
 from engine.sources.kafka import (
@@ -183,6 +184,23 @@ class TestCreateDirectStream:
         assert node.name == "clicks"
         assert node.starting_offsets == {TopicPartition("t", 0): 3}
         assert node.starts_at_end
+
+    def test_commits_of_other_streams_are_refused(self, ssc: StreamingContext) -> None:
+        """A range of a partition that the stream does not read is refused; one of the batch that runs again is known."""
+        params = {**PARAMS, "group.id": "g"}
+        stream = KafkaUtils.createDirectStream(ssc, PreferConsistent(), Subscribe(["t"], params), name="mine")
+        mine, other = OffsetRange("t", 0, 0, 5), OffsetRange("u", 3, 0, 5)
+        with pytest.raises(
+            ConfigurationError,
+            match=r"commitAsync on stream 'mine' got a range of t\[0\], which it does not read; give the rdd",
+        ):
+            stream.commitAsync([mine])
+        stream.node.begin(Batch(Time(1_000), {"mine": (mine,)}))
+        stream.commitAsync([mine])
+        with pytest.raises(ConfigurationError, match=r"a range of u\[3\]"):
+            stream.commitAsync([mine, other])
+
+        assert [commit.offsets for commit in stream.node._commits] == [{TopicPartition("t", 0): 5}]
 
     def test_limits_differ_between_partitions(self, ssc: StreamingContext) -> None:
         """A per-partition config limits each partition by its own rate and not below its minimum; without a rate there is no limit."""

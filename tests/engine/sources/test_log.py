@@ -21,6 +21,7 @@ from engine.errors import (
     OffsetOutOfRangeError,
     SourceError,
 )
+from engine.sources import log
 from engine.sources.api import ConsumerRecord, Source
 from engine.sources.log import LogSource, LogWriter, create_topic, topic_partitions
 from engine.sources.log_format import LogRecord
@@ -336,3 +337,26 @@ def test_commit_is_a_hint_that_needs_nothing(log_dir: Path) -> None:
     before = sorted((log_dir / "t").rglob("*"))
     LogSource(log_dir, ["t"]).commit([OffsetRange("t", 0, 0, 99)])
     assert sorted((log_dir / "t").rglob("*")) == before
+
+
+def test_places_stay_few(log_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A reader that follows the writer, and one that reads it all again, remember a place each so many bytes and not each append."""
+    monkeypatch.setattr(log, "_MARK_BYTES", 1_000)
+    source = LogSource(log_dir, ["t"])
+    with LogWriter(log_dir, "t", 0) as writer:
+        for number in range(200):
+            writer.append(numbered(number, number + 1))
+            assert values(source, number, number + 1) == expected(number, number + 1)
+    for number in [*range(200), *range(200)]:
+        assert values(source, number, number + 1) == expected(number, number + 1)
+    (places,) = source._places[PART]._known.values()
+    size = segments(log_dir)[0].stat().st_size
+
+    again = LogSource(log_dir, ["t"])
+    assert values(again, 0, 200) == expected(0, 200)
+    (marked,) = again._places[PART]._known.values()
+    for place in marked:
+        assert values(again, 0, place.offset) == expected(0, place.offset)
+
+    assert again._places[PART]._known == {next(iter(again._places[PART]._known)): marked}
+    assert 3 < len(places) <= 2 * size // 1_000 + 2

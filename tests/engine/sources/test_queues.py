@@ -9,6 +9,8 @@ import pytest
 
 from engine import LocalContext, ManualClock, StreamingContext, StreamingListener
 from engine.errors import CheckpointError, ConfigurationError, SourceError, UserFunctionError
+from engine.sources.blocks import Blocks
+from engine.sources.queues import QueueInputDStream
 from tests.engine.app import START_MS
 
 
@@ -236,3 +238,30 @@ def test_old_items_are_let_go(context: LocalContext, tmp_path: Path) -> None:
     assert len(stream._kept) <= 2  # type: ignore[attr-defined]
     assert len(stream._places) <= 2  # type: ignore[attr-defined]
     fed.stop()
+
+
+def test_kill_before_the_first_commit_loses_no_item(context: LocalContext, tmp_path: Path) -> None:
+    """A list that is empty after a start that committed nothing holds new items, and one with other items is refused."""
+    fed = Fed(context, tmp_path).start([["a"]]).fail_once().stop()
+    with pytest.raises(SourceError, match="item 0 in the list of 'queue' is another than was taken"):
+        fed.start([["b"]])
+    items: list[list[str]] = []
+    fed.start(items)
+    items += [["b"], ["c"]]
+    fed.run(2).stop()
+
+    assert fed.seen == [["a"], ["b"], ["c"]]
+
+
+def test_folder_that_is_given_up_leaves_nothing_behind(context: LocalContext, tmp_path: Path) -> None:
+    """A stream that is opened again on an empty folder takes its list from the first item on."""
+    Fed(context, tmp_path / "old").start([[1], [2]]).run(2).stop()
+    ssc = StreamingContext(context, 1.0)
+    ssc.queueStream([[1], [2]])
+    (stream,) = ssc.graph.inputs
+    assert isinstance(stream, QueueInputDStream)
+    for folder, known in (("old/test", 2), ("new", 0)):
+        stream._first, stream._kept = 7, {0: stream}  # type: ignore[dict-item]
+        stream.open(Blocks(tmp_path / folder, ManualClock()))
+        assert (stream._first, stream._kept, len(stream._places)) == (0, {}, known)
+        stream.close()

@@ -1,14 +1,16 @@
 """Receivers: what they store, how they live, what listeners are told."""
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Self
 
 import pytest
 
 from engine import LocalContext, ManualClock, StreamingContext, StreamingListener
 from engine.batch import ReceiverInfo
+from engine.dstream.graph import DStreamGraph
 from engine.errors import (
     CheckpointWriteError,
     ConcurrentRunError,
@@ -16,7 +18,10 @@ from engine.errors import (
     LifecycleError,
     UserFunctionError,
 )
-from engine.sources.receiver import Receiver
+from engine.sources import portions
+from engine.sources import receiver as receivers
+from engine.sources.blocks import BlockLog
+from engine.sources.receiver import Receiver, ReceiverInputDStream
 from tests.engine.app import START_MS
 from tests.engine.children import wait_until
 
@@ -74,6 +79,21 @@ class Times(StreamingListener):
         self.created += map(list, batchCompleted.created.values())
 
 
+def appends(patch: pytest.MonkeyPatch, refuse_from: int | None = None) -> list[int]:
+    """Number of records of each append from now on; the volume is full from one of them on."""
+    append: Any = BlockLog.append
+    sizes: list[int] = []
+
+    def counted(log: BlockLog, values: list[bytes], key: bytes | None = None) -> int:
+        sizes.append(len(values))
+        if refuse_from is not None and len(sizes) >= refuse_from:
+            raise CheckpointWriteError("the volume is full")
+        return int(append(log, values, key))
+
+    patch.setattr(BlockLog, "append", counted)
+    return sizes
+
+
 class Receiving:
     """A context with one receiver; `seen` has what each batch held."""
 
@@ -85,6 +105,9 @@ class Receiving:
         self.seen: list[list[Any]] = []
         self.heard = Heard()
         self.ssc.addStreamingListener(self.heard)
+        if folder is None and not context.master.startswith("local"):
+            self._temporary = TemporaryDirectory()
+            folder = Path(self._temporary.name)
         if folder is not None:
             self.ssc.checkpoint(folder)
         self.ssc.receiverStream(receiver).foreachRDD(lambda rdd: self.seen.append(rdd.collect()))
@@ -489,3 +512,183 @@ def test_takeover_goes_on_with_what_a_living_process_stored(
             taker.run()
 
     assert (held.seen, taker.seen) == ([[1]], [[2, 3, 5]])
+
+
+def test_blocks_are_bounded_by_bytes(context: LocalContext, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Large records, single ones and those of an iterator, are several blocks, each of bounded size, and keep their order."""
+    monkeypatch.setattr(receivers, "BLOCK_BYTES", 1_000)
+    monkeypatch.setattr(portions, "BLOCK_BYTES", 1_000)
+    sizes = appends(monkeypatch)
+    texts = [f"{number}" * 400 for number in range(7)]
+    receiver = Told()
+    with Receiving(context, receiver) as receiving:
+        for text in texts:
+            receiver.store(text)
+        receiver.store(iter(texts))
+        receiver.store("x" * 5_000)
+        receiver.store("last")
+        receiving.run()
+
+    assert receiving.seen == [[*texts, *texts, "x" * 5_000, "last"]]
+    assert sizes == [2, 2, 2, 1, 2, 2, 2, 1, 1, 1]
+
+
+def test_large_list_is_several_blocks(context: LocalContext, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A list that no append takes whole is several, and its metadata are known when the last one is there, not before."""
+    monkeypatch.setattr(portions, "LIST_BYTES", 1_000)
+    receiver = Told()
+    with Receiving(context, receiver) as receiving:
+        receiver.store([1], metadata="before")
+        with monkeypatch.context() as patch:
+            sizes = appends(patch, refuse_from=2)
+            with pytest.raises(CheckpointWriteError, match="full"):
+                receiver.store(["a" * 400] * 4, metadata="all")
+            assert receiver.lastMetadata == "before"
+        receiver.store(["b" * 400] * 3, metadata="all")
+        assert receiver.lastMetadata == "all"
+        receiving.run()
+
+    assert sizes == [2, 2]
+    assert receiving.seen == [[1, *["a" * 400] * 2, *["b" * 400] * 3]]
+
+
+def test_metadata_of_an_iterator_come_with_its_last_portion(
+    context: LocalContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An iterator that fails half way leaves the metadata of what was there whole before it."""
+    monkeypatch.setattr(portions, "CHUNK_RECORDS", 2)
+
+    def fails() -> Iterator[int]:
+        yield from range(7)
+        raise ValueError("connection lost")
+
+    receiver = Told()
+    with Receiving(context, receiver) as receiving:
+        receiver.store([1], metadata="before")
+        with pytest.raises(ValueError, match="connection lost"):
+            receiver.store(fails(), metadata="all")
+        assert receiver.lastMetadata == "before"
+        receiver.store(iter(range(5)), metadata="all")
+        assert receiver.lastMetadata == "all"
+        receiving.run()
+
+    assert receiving.seen == [[1, *range(4), *range(5)]]
+
+
+def test_record_that_is_too_large_is_refused_to_the_receiver(
+    context: LocalContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A record or metadata that no append has room for are refused by the store itself, and the stream goes on."""
+    for name in ("MAX_RECORD_BYTES", "MAX_METADATA_BYTES", "BLOCK_BYTES"):
+        monkeypatch.setattr(portions, name, 1_000)
+    monkeypatch.setattr(receivers, "BLOCK_BYTES", 1_000)
+    receiver = Told()
+    with Receiving(context, receiver) as receiving:
+        for store in (["x" * 2_000], iter(["x" * 2_000]), "x" * 2_000, b"x" * 2_000):
+            with pytest.raises(ConfigurationError, match=r"a record has 200\d bytes, .* at most 1000"):
+                receiver.store(store)
+        with pytest.raises(ConfigurationError, match=r"metadata of a block has 200\d bytes"):
+            receiver.store("small", metadata="x" * 2_000)
+        receiver.store("small")
+        receiving.run()
+
+    assert receiving.seen == [["small"]]
+
+
+@pytest.mark.slow
+def test_largest_records_fit_into_an_append(context: LocalContext) -> None:
+    """A record of the largest size with metadata of the largest is stored, alone and in a list that is more than an append takes."""
+    receiver = Told()
+    largest = b"x" * (portions.MAX_RECORD_BYTES - 5)
+    metadata = "m" * (portions.MAX_METADATA_BYTES - 5)
+    with Receiving(context, receiver) as receiving:
+        receiver.store(largest, metadata)
+        receiver.store([largest, *[b"y" * 100] * 200_000], metadata)
+        (stream,) = receiving.ssc.graph.inputs
+        assert stream.log.end == 200_002  # type: ignore[attr-defined]
+        assert receiver.lastMetadata == metadata
+
+
+def test_thread_of_blocks_outlives_an_error(context: LocalContext, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An error that nobody thought of while a block is made is told, and later blocks are made all the same."""
+    receiver = Told()
+    with Receiving(context, receiver, blockInterval=0.2) as receiving:
+        (stream,) = receiving.ssc.graph.inputs
+
+        def time_passes() -> None:
+            receiving.clock.advance(200)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(BlockLog, "append", lambda *_: 1 // 0)
+            receiver.store("waits")
+            wait_until(lambda: time_passes() or "error" in receiving.heard.kinds, "the error")
+        wait_until(lambda: time_passes() or stream.has_backlog, "a block")
+        receiving.run()
+
+    assert receiving.seen == [["waits"]]
+    assert "ZeroDivisionError" in receiving.heard.events[1][1].lastError
+
+
+def test_replay_that_fails_at_once_leaves_no_receiver(
+    context: LocalContext, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """When the batch that runs again has failed before a receiver is started, it is ended all the same."""
+    first = Told()
+    with Receiving(context, first, tmp_path) as app:
+        del app.seen
+        first.store([1])
+        with pytest.raises(UserFunctionError, match="seen"):
+            app.run()
+    second = Told()
+    app = Receiving(context, second, tmp_path)
+    del app.seen
+    begin = ReceiverInputDStream.begin_receiving
+
+    def late(stream: ReceiverInputDStream, number: int, tell: Any) -> None:
+        assert app.ssc._ended.wait(30)
+        begin(stream, number, tell)
+
+    monkeypatch.setattr(ReceiverInputDStream, "begin_receiving", late)
+    app.ssc.start()
+
+    assert second.calls == ["start", "stop"]
+    with pytest.raises(UserFunctionError, match="seen"):
+        app.ssc.awaitTermination(30)
+    app.ssc.stop(stopSparkContext=False)
+
+
+def test_blocks_on_a_cluster_need_a_folder(tmp_path: Path) -> None:
+    """A receiver on a cluster is refused without a checkpoint folder, as its executors could not read the blocks; a queue is not."""
+    with LocalContext("local") as context:
+        context.master = "spark://master:7077"
+        for needs in (True, False):
+            ssc = StreamingContext(context, 1.0)
+            (ssc.receiverStream(Told()) if needs else ssc.queueStream([])).foreachRDD(lambda _: None)
+            ssc.graph.validate(has_checkpoint=True)
+            if needs:
+                with pytest.raises(
+                    ConfigurationError, match="'receiver' writes blocks that the executors of spark:"
+                ):
+                    ssc.start(thread=False)
+            else:
+                ssc.start(thread=False)
+                ssc.stop(stopSparkContext=False)
+
+
+def test_letting_go_does_not_look_at_every_batch(
+    context: LocalContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a batch's end costs does not grow with the batches that are remembered."""
+    receiver = Told()
+    receiving = Receiving(context, receiver)
+    receiving.ssc.remember(60)
+    with receiving:
+        monkeypatch.delattr(DStreamGraph, "batches_in")
+        for number in range(5):
+            receiver.store([number])
+            receiving.run()
+        (stream,) = receiving.ssc.graph.inputs
+        assert isinstance(stream, ReceiverInputDStream)
+        assert stream.oldest_needed(receiving.ssc.graph.first_remembered().time) == 0  # type: ignore[union-attr]
+
+    assert receiving.seen == [[0], [1], [2], [3], [4]]

@@ -77,7 +77,6 @@ CLASSES = (
         {
             "CanCommitOffsets": "a trait; here a stream of createDirectStream has commitAsync itself",
             "HasOffsetRanges": "a trait; here the RDD of such a stream has offsetRanges itself",
-            "LocationStrategy": "the common class; here the three strategies have none",
         },
     ),
     _class("RDD", pyspark.RDD, LocalRDD, own=False),

@@ -34,12 +34,12 @@ class Row(NamedTuple):
 
 def rows(kind: Class) -> list[Row]:
     """The operations of a class, by name."""
-    theirs, ours = _public(kind.theirs), _public(kind.ours)
+    theirs, ours = _public(kind.theirs), _public(kind.ours) | _declared(kind.ours)
     return [_row(kind, name, theirs, ours) for name in sorted(theirs | kind.scala, key=str.lower)]
 
 
 def _row(kind: Class, name: str, theirs: set[str], ours: set[str]) -> Row:
-    local = "no" if name not in ours else "error" if _only_raises(getattr(kind.ours, name)) else "yes"
+    local = "no" if name not in ours else "error" if _only_raises(getattr(kind.ours, name, None)) else "yes"
     spark = ("yes" if name in theirs else "no") if kind.is_theirs_on_spark else local
     difference = kind.absent.get(name, "") or _difference(kind.ours, name)
     if local == "error" and not difference:
@@ -50,6 +50,11 @@ def _row(kind: Class, name: str, theirs: set[str], ours: set[str]) -> Row:
 def _public(kind: type | ModuleType) -> set[str]:
     """Public names of a class or a module."""
     return {name for name in dir(kind) if not name.startswith("_")}
+
+
+def _declared(kind: type | ModuleType) -> set[str]:
+    """Names of attributes that a class declares for its objects."""
+    return {name for base in getattr(kind, "__mro__", ()) for name in vars(base).get("__annotations__", ())}
 
 
 def _refusal(operation: Any) -> str:

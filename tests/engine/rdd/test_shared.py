@@ -390,3 +390,18 @@ def test_failed_checkpoints_are_tried_again(context: LocalContext, tmp_path: Pat
     assert rdd.collect() == [(0, 0), (1, 0)]
     ready.unlink()
     assert rdd.collect() == [(0, 0), (1, 0)]
+
+
+def test_tasks_see_group_and_description_of_their_job(context: LocalContext) -> None:
+    """The group and the description of a job are local properties of its tasks, as in Spark."""
+
+    def seen(_part: Iterator[int]) -> list[str | None]:
+        task = TaskContext.current()
+        return [task.getLocalProperty(f"spark.{key}") for key in ("jobGroup.id", "job.description")]
+
+    context.setJobGroup("nightly", "all of it")
+    context.setJobDescription("a part")
+    try:
+        assert context.parallelize([1], 1).mapPartitions(seen).collect() == ["nightly", "a part"]
+    finally:
+        context.setJobGroup("", "")

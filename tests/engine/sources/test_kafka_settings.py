@@ -14,11 +14,13 @@ from engine.errors import ConfigurationError
 from engine.sources.direct import DirectInputDStream
 from engine.sources.kafka import (
     Assign,
+    ConsumerStrategies,
     ConsumerStrategy,
     KafkaConsumerRecord,
     KafkaSource,
     KafkaUtils,
     LocationStrategies,
+    LocationStrategy,
     OffsetRange,
     PerPartitionConfig,
     PreferBrokers,
@@ -389,3 +391,9 @@ class TestRecords:
         assert (shipped.key, shipped.value, shipped.headers) == ("k", 5, (("h", b"1"), ("h", None)))
         assert (shipped.timestampType, shipped.serializedKeySize, shipped.serializedValueSize) == (1, 1, 1)
         assert shipped != KafkaConsumerRecord("t", 3, 7, 1_500, b"k", b"5")
+
+
+def test_scalas_objects_hold_the_strategies() -> None:
+    """A port may write LocationStrategies.PreferConsistent and ConsumerStrategies.Subscribe as in Scala."""
+    assert issubclass(LocationStrategies.PreferConsistent, LocationStrategy)
+    assert ConsumerStrategies.Subscribe is Subscribe

@@ -5,7 +5,7 @@ import copy
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.reports import Buckets, Lag, WriteReport, merged
+from engine.reports import Buckets, Lag, WriteReport, by_table
 
 SECONDS = st.lists(st.floats(0, 1_000))
 
@@ -37,7 +37,7 @@ def test_reports_merge_by_table() -> None:
     """Reports of one table add up, and the reports themselves stay as they are."""
     report = WriteReport("a", rows=2, requests=1, retries=3, failures=4)
     report.seconds.observe(0.5)
-    found = merged([report, WriteReport("b", rows=1), report])
+    found = by_table([report, WriteReport("b", rows=1), report])
 
     assert (found["a"].rows, found["a"].requests, found["a"].retries, found["a"].failures) == (4, 2, 6, 8)
     assert (found["a"].seconds.count, found["b"].rows) == (2, 1)

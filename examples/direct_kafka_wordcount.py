@@ -15,7 +15,7 @@ if __name__ == "__main__":
 
     settings = {"bootstrap.servers": brokers, "group.id": "wordcount", "auto.offset.reset": "earliest"}
     records = KafkaUtils.createDirectStream(ssc, PreferConsistent(), Subscribe([topic], settings))
-    words = records.flatMap(lambda record: record.value.decode().split(" ")).map(lambda word: (word, 1))
+    words = records.flatMap(lambda record: record.value.split(" ")).map(lambda word: (word, 1))
     words.reduceByKey(lambda left, right: left + right).pprint()
 
     ssc.start()

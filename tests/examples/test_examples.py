@@ -34,7 +34,12 @@ class Example:
         self._process = subprocess.Popen(
             [sys.executable, "-u", str(REPOSITORY / "examples" / f"{name}.py"), *map(str, arguments)],
             cwd=REPOSITORY,
-            env={**os.environ, "PYTHONPATH": str(REPOSITORY), "SPARK_LOCAL_IP": "127.0.0.1"},
+            env={
+                **os.environ,
+                "PYTHONPATH": str(REPOSITORY),
+                "PYSPARK_PYTHON": sys.executable,
+                "SPARK_LOCAL_IP": "127.0.0.1",
+            },
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,

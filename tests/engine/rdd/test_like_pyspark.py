@@ -22,7 +22,7 @@ Expression = Callable[[Any], Any]
 """A function of a context."""
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def spark() -> Iterator[pyspark.SparkContext]:
     """One Spark for all rows."""
     environment = pytest.MonkeyPatch()

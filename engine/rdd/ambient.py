@@ -17,7 +17,7 @@ from typing import Any, ClassVar, NoReturn, TypeVar
 from uuid import uuid4
 
 from engine.clock import SystemClock
-from engine.errors import ConfigurationError
+from engine.errors import ConfigurationError, SinkError
 from engine.rdd.api import T
 from engine.rdd.paths import file_uri, local_path, only_on_spark
 from engine.rdd.shared import FILES_PROPERTY, Accumulator, AccumulatorParam, Broadcast, SparkFiles
@@ -313,8 +313,19 @@ class Surroundings(JobProperties, Reading):
         return None if self._checkpoint_dir is None else file_uri(Path(self._checkpoint_dir))
 
     def removeOutput(self, path: str) -> None:
-        """Remove a folder that an RDD was saved to, with all that is in it, if it is there."""
-        shutil.rmtree(local_path(path), ignore_errors=True)
+        """Remove a folder that an RDD was saved to, with all that is in it, if it is there.
+
+        Raises:
+            SinkError: it cannot be removed.
+        """
+        try:
+            shutil.rmtree(local_path(path))
+        except FileNotFoundError:
+            return
+        except OSError as cause:
+            raise SinkError(
+                f"{path} of an earlier run of the batch cannot be removed ({cause}); remove it"
+            ) from cause
 
     def folder(self, name: str) -> Path:
         """A folder of that name which is there for this context's life."""

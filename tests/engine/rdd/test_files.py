@@ -2,6 +2,7 @@
 
 import bz2
 import gzip
+import re
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -342,3 +343,14 @@ def test_partitions_are_streamed(tmp_path: Path) -> None:
     assert made == ["0", "1"]
     lines = numbered_lines_of([FileRange(str(tmp_path / "out" / "part-00000"), 0, 588_890)])
     assert next(lines) == (0, "0")
+
+
+def test_output_that_cannot_be_removed_is_told(context: LocalContext, tmp_path: Path) -> None:
+    """A file where the folder of an output should be stays, and the error names it."""
+    target = tmp_path / "out"
+    target.write_text("kept")
+
+    with pytest.raises(SinkError, match=re.escape(str(target))):
+        context.removeOutput(str(target))
+
+    assert target.read_text() == "kept"

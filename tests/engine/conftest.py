@@ -4,7 +4,7 @@ A job on Spark costs tenths of a second, so its share of the operator tests is a
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import pyspark
@@ -67,12 +67,52 @@ def spark_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SparkClu
     os.environ.update(before)
 
 
+class OneSparkContext:
+    """The one SparkContext that a process may have: it stays until a test asks for another master.
+
+    Settings go with each context, since the JVM outlives it and has those of its start.
+    """
+
+    def __init__(self) -> None:
+        self._made: pyspark.SparkContext | None = None
+
+    def on(self, master: str, settings: Mapping[str, str]) -> pyspark.SparkContext:
+        """The context of this master."""
+        if self._made is None or self._made.master != master:
+            self.stop()
+            conf = pyspark.SparkConf().setMaster(master).setAppName("test").setAll(list(settings.items()))
+            self._made = pyspark.SparkContext(conf=conf)
+            # Rows that fail on purpose would fill the report.
+            self._made.setLogLevel("OFF")
+        return self._made
+
+    def stop(self) -> None:
+        """Give back the cores that the context holds."""
+        if self._made is not None:
+            self._made.stop()
+            self._made = None
+
+
 @pytest.fixture(scope="session")
-def spark_context(spark_cluster: SparkCluster) -> Iterator[pyspark.SparkContext]:
-    """A SparkContext on the cluster, for the whole session."""
-    context = pyspark.SparkContext(master=spark_cluster.master, appName="test")
-    yield context
-    context.stop()
+def one_spark_context() -> Iterator[OneSparkContext]:
+    """Who makes the SparkContexts of the session, one at a time."""
+    one = OneSparkContext()
+    yield one
+    one.stop()
+
+
+@pytest.fixture
+def spark_context(spark_cluster: SparkCluster, one_spark_context: OneSparkContext) -> pyspark.SparkContext:
+    """A SparkContext on the cluster."""
+    return one_spark_context.on(spark_cluster.master, spark_cluster.settings)
+
+
+@pytest.fixture
+def local_spark(one_spark_context: OneSparkContext, monkeypatch: pytest.MonkeyPatch) -> pyspark.SparkContext:
+    """A SparkContext in this machine's cores, without the engine."""
+    # Without it PySpark refuses to hash a key in the driver.
+    monkeypatch.setenv("PYTHONHASHSEED", "0")
+    return one_spark_context.on("local[2]", {"spark.ui.enabled": "false"})
 
 
 @pytest.fixture(params=["local", "local[2]", SPARK])

@@ -114,34 +114,8 @@ class SparkCluster:
         }
 
     @property
-    def worker_names(self) -> list[str]:
-        """The workers that were started and not ended."""
-        return [name for name in self._processes if name != "master"]
-
-    def start(self) -> Self:
-        """Start the master, then the workers; returns when all of them are registered.
-
-        Raises:
-            StreamingError: one does not come up.
-        """
-        (self._folder / "conf").mkdir(parents=True, exist_ok=True)
-        lines = [f"{name} {value}" for name, value in self._defaults().items()]
-        (self._folder / "conf" / "spark-defaults.conf").write_text("\n".join([*lines, ""]))
-        rpc, page = self._ports["rpc"], self._ports["page"]
-        try:
-            self._launch(
-                "master", _MASTER, "--host", _LOOPBACK, "--port", str(rpc), "--webui-port", str(page)
-            )
-            for _ in range(self._workers):
-                self.add_worker()
-            self.await_workers(self._workers)
-        except BaseException:
-            self.stop()
-            raise
-        return self
-
-    def _defaults(self) -> dict[str, str]:
-        """Settings of every application on this cluster, as spark-defaults.conf has them."""
+    def settings(self) -> dict[str, str]:
+        """What an application on this cluster has in its SparkConf; spark-defaults.conf of `environment` has the same."""
         return {
             "spark.driver.host": _LOOPBACK,
             "spark.driver.bindAddress": _LOOPBACK,
@@ -157,6 +131,33 @@ class SparkCluster:
             "spark.ui.showConsoleProgress": "false",
             "spark.local.dir": str(self._folder / "local"),
         }
+
+    @property
+    def worker_names(self) -> list[str]:
+        """The workers that were started and not ended."""
+        return [name for name in self._processes if name != "master"]
+
+    def start(self) -> Self:
+        """Start the master, then the workers; returns when all of them are registered.
+
+        Raises:
+            StreamingError: one does not come up.
+        """
+        (self._folder / "conf").mkdir(parents=True, exist_ok=True)
+        lines = [f"{name} {value}" for name, value in self.settings.items()]
+        (self._folder / "conf" / "spark-defaults.conf").write_text("\n".join([*lines, ""]))
+        rpc, page = self._ports["rpc"], self._ports["page"]
+        try:
+            self._launch(
+                "master", _MASTER, "--host", _LOOPBACK, "--port", str(rpc), "--webui-port", str(page)
+            )
+            for _ in range(self._workers):
+                self.add_worker()
+            self.await_workers(self._workers)
+        except BaseException:
+            self.stop()
+            raise
+        return self
 
     def add_worker(self) -> str:
         """Start one more worker; returns its name."""

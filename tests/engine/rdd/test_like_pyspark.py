@@ -4,7 +4,7 @@ A row is a name and a function of a context. What it gives must be equal on both
 """
 
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from operator import add
 from pathlib import Path
@@ -20,19 +20,6 @@ pytestmark = pytest.mark.slow
 
 Expression = Callable[[Any], Any]
 """A function of a context."""
-
-
-@pytest.fixture(scope="module")
-def spark() -> Iterator[pyspark.SparkContext]:
-    """One Spark for all rows."""
-    environment = pytest.MonkeyPatch()
-    # Without it PySpark refuses to hash a key in the driver.
-    environment.setenv("PYTHONHASHSEED", "0")
-    conf = pyspark.SparkConf().setMaster("local[2]").setAppName("parity").set("spark.ui.enabled", "false")
-    with pyspark.SparkContext(conf=conf) as made:
-        made.setLogLevel("OFF")
-        yield made
-    environment.undo()
 
 
 def numbers(sc: Any) -> Any:
@@ -345,12 +332,12 @@ TABLES = {
     ("table", "name"), [(table, name) for table, rows in TABLES.items() for name in rows]
 )
 def test_expression_gives_what_pyspark_gives(
-    spark: pyspark.SparkContext, local_two: LocalContext, table: str, name: str
+    local_spark: pyspark.SparkContext, local_two: LocalContext, table: str, name: str
 ) -> None:
     """An expression gives the same on the embedded backend as on a real SparkContext."""
     expression = TABLES[table][name]
 
-    assert expression(local_two) == expression(spark)
+    assert expression(local_two) == expression(local_spark)
 
 
 # Files: what one writes the other reads.
@@ -392,15 +379,15 @@ WRITERS: dict[str, tuple[Callable[[Any, str], object], Callable[[Any, str], Any]
 
 @pytest.mark.parametrize("name", WRITERS)
 def test_files_are_those_of_pyspark(
-    spark: pyspark.SparkContext, local_two: LocalContext, tmp_path: Path, name: str
+    local_spark: pyspark.SparkContext, local_two: LocalContext, tmp_path: Path, name: str
 ) -> None:
     """What either backend writes both read as the same elements, from as many data files."""
     write, read = WRITERS[name]
     read_back = []
-    for writer in (spark, local_two):
+    for writer in (local_spark, local_two):
         path = f"{tmp_path}/{writer.applicationId}"
         write(writer, path)
-        read_back += [by_text(read(reader, path).collect()) for reader in (spark, local_two)]
+        read_back += [by_text(read(reader, path).collect()) for reader in (local_spark, local_two)]
     files = [
         sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))
         for folder in tmp_path.iterdir()
@@ -412,7 +399,7 @@ def test_files_are_those_of_pyspark(
 
 @pytest.mark.parametrize("parts", [1, 2, 5, 40])
 def test_lines_are_cut_like_those_of_pyspark(
-    spark: pyspark.SparkContext, local_two: LocalContext, tmp_path: Path, parts: int
+    local_spark: pyspark.SparkContext, local_two: LocalContext, tmp_path: Path, parts: int
 ) -> None:
     """A text has the same partitions on both, to the line."""
     text = tmp_path / "text"
@@ -420,6 +407,9 @@ def test_lines_are_cut_like_those_of_pyspark(
 
     assert (
         local_two.textFile(str(text), parts).glom().collect()
-        == spark.textFile(str(text), parts).glom().collect()
+        == local_spark.textFile(str(text), parts).glom().collect()
     )
-    assert local_two.wholeTextFiles(str(tmp_path)).collect() == spark.wholeTextFiles(str(tmp_path)).collect()
+    assert (
+        local_two.wholeTextFiles(str(tmp_path)).collect()
+        == local_spark.wholeTextFiles(str(tmp_path)).collect()
+    )

@@ -98,11 +98,6 @@ class KillProducer(Plain):
         outcome.doubts.append("no record of the new producer was committed")
 
 
-def is_held(scene: Scene, name: str) -> bool:
-    """Whether a part is paused; the signal was sent, and the process stops when it is next scheduled."""
-    return any(scene.state(name) == State.PAUSED for _ in looks(DETECT_SECONDS, LOOK_SECONDS))
-
-
 def kill_service(scene: Scene, outcome: Outcome) -> int | None:
     """Kill a service that the stack starts again; the newest batch before the death, None when it did not die."""
     kill = scene.kill()
@@ -191,7 +186,7 @@ class PauseServer(Server):
         self.remember()
         scene.progress.close()
         held = scene.begin(scene.stack.pause(scene.victim))
-        if not is_held(scene, scene.victim):
+        if not scene.is_held():
             outcome.doubts.append(f"{scene.victim} was not held")
         before = scene.hold_silent(outcome, scene.hold_seconds, "paused", self.doubt_answers(outcome))
         self.heal()
@@ -213,7 +208,7 @@ class PauseEngine(Plain):
         scene = self.scene
         interval_ms = scene.stack.settings.batch_seconds * 1_000
         held = scene.begin(scene.stack.pause("engine"))
-        if not is_held(scene, "engine"):
+        if not scene.is_held():
             outcome.doubts.append("the engine was not held")
         before = scene.hold_silent(outcome, scene.hold_seconds, "paused")
         self.heal()

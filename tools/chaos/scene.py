@@ -98,6 +98,10 @@ class Scene:
         """How a process stands."""
         return {status.name: status.state for status in self.stack.status()}[name]
 
+    def is_held(self) -> bool:
+        """Whether the victim is paused: a signal was sent, and the process stops when it is next scheduled."""
+        return any(self.state(self.victim) == State.PAUSED for _ in looks(DETECT_SECONDS, LOOK_SECONDS))
+
     def refusal(self) -> str:
         """Why the engine will not come back; "" while it may."""
         status = next(status for status in self.stack.status() if status.name == "engine")

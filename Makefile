@@ -3,8 +3,12 @@ PYTHON ?= python3
 VENV := .venv
 READY := $(VENV)/.ready
 export PYTHONPATH :=
-# The stack that is meant: STACK, or the one that is up, if any. That in containers needs no Python on this machine.
-MEANT = $(or $(STACK),$(shell . scripts/settings.sh; find_stack; find_plain; echo "$$STACK"))
+# The stack that is meant: STACK, or the one that is up, if any. That in containers needs no Python on this machine. A variable of
+# the command line comes into $(shell) from make 4.4 on.
+MEANT = $(or $(STACK),$(shell $(if $(DATA_DIR),export DATA_DIR='$(DATA_DIR)';) \
+  . scripts/settings.sh; find_stack; find_plain; echo "$$STACK"))
+# The tests that are part of `check`; `make check test` runs them once.
+SHAPE := tests/test_architecture.py tests/test_quarantines.py tests/test_shape.py
 
 .DEFAULT_GOAL := help
 .PHONY: help venv up down logs verify chaos demo test test-compose test-spark check fmt kill-loop parity bench screenshots clean
@@ -42,7 +46,7 @@ demo: $(READY) ## run, kill -9, recover, verify; no Docker (BACKEND=)
 	@scripts/demo
 
 test: $(READY) ## every test but those of the containers
-	@$(VENV)/bin/pytest
+	@$(VENV)/bin/pytest $(if $(filter check,$(MAKECMDGOALS)),$(SHAPE:%=--ignore=%))
 
 test-compose: $(READY) ## the tests of the stack in containers (needs Docker)
 	@$(VENV)/bin/pytest tests/compose -m compose $(if $(SELECT),-k "$(SELECT)")
@@ -54,7 +58,7 @@ check: $(READY) ## format, lint, types, architecture
 	@$(VENV)/bin/ruff format --check --quiet .
 	@$(VENV)/bin/ruff check --quiet .
 	@$(VENV)/bin/mypy
-	@$(VENV)/bin/pytest --quiet tests/test_architecture.py
+	@$(VENV)/bin/pytest --quiet $(SHAPE)
 
 fmt: $(READY) ## format the code
 	@$(VENV)/bin/ruff format .

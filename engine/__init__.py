@@ -1,8 +1,11 @@
 """Discretized streams: Spark Streaming's model in Python, exactly once and proven."""
 
 from engine.clock import ManualClock
-from engine.context import StreamingContext, StreamingContextState
+from engine.context import StreamingContext
+from engine.dstream.dstream import DStream
 from engine.dstream.statespec import State, StateSpec
+from engine.preparation import StreamingContextState
+from engine.rdd.conf import SparkConf
 from engine.rdd.context import LocalContext
 from engine.rdd.shared import Accumulator, AccumulatorParam, Broadcast, SparkFiles
 from engine.rdd.task import TaskContext
@@ -14,9 +17,11 @@ __all__ = [
     "Accumulator",
     "AccumulatorParam",
     "Broadcast",
+    "DStream",
     "LocalContext",
     "ManualClock",
     "Receiver",
+    "SparkConf",
     "SparkFiles",
     "State",
     "StateSpec",

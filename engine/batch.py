@@ -31,9 +31,20 @@ class Duration(int):
     __slots__ = ()
 
     @classmethod
-    def seconds(cls, seconds: float) -> "Duration":
-        """The duration of that many seconds, rounded to whole milliseconds."""
-        return cls(round(seconds * 1_000))
+    def seconds(cls, seconds: float, thing: str = "duration") -> "Duration":
+        """The duration of that many seconds, rounded to whole milliseconds.
+
+        Args:
+            seconds: how many.
+            thing: what it is of, for the message.
+
+        Raises:
+            ConfigurationError: it is no number, or no finite one.
+        """
+        try:
+            return cls(round(seconds * 1_000))
+        except (TypeError, ValueError, OverflowError):
+            raise ConfigurationError(f"{thing} is {seconds!r:.60}; give a number of seconds") from None
 
     def is_multiple_of(self, unit: "Duration") -> bool:
         """Whether this duration is a whole multiple of the other."""

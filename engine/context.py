@@ -1,15 +1,13 @@
 """The front door: a context makes streams, and starts and stops their batches.
 
-Owns: StreamingContext, StreamingContextState.
+Owns: StreamingContext.
 Never: the way of a batch; that is the scheduler's.
 """
 
-import enum
 import itertools
 import logging
 import threading
 from collections.abc import Callable
-from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -17,9 +15,7 @@ from engine.batch import Duration, Time
 from engine.checkpoint.checkpoint import Checkpoint
 from engine.checkpoint.volatile import VolatileCheckpoint
 from engine.clock import Clock, SystemClock
-from engine.dstream.dstream import DStream
 from engine.dstream.graph import DStreamGraph
-from engine.dstream.nodes import TransformedDStream
 from engine.errors import (
     CheckpointError,
     CheckpointWriteError,
@@ -28,13 +24,13 @@ from engine.errors import (
     LifecycleError,
 )
 from engine.inputs import InputStreams
-from engine.rdd.api import RDD, Context
+from engine.preparation import Preparations, StreamingContextState, chosen_context
+from engine.rdd.api import Context
 from engine.rdd.backends import backend_of
-from engine.rdd.context import LocalContext
-from engine.scheduler.listener import StreamingListener, StreamingListenerBus
-from engine.scheduler.scheduler import JobScheduler, Ledger
+from engine.scheduler.listener import StreamingListenerBus
+from engine.scheduler.scheduler import JobScheduler
 from engine.sources.blocks import Blocks, LoggedInputDStream
-from engine.sources.receiver import ReceiverSettings
+from engine.sources.supervisor import ReceiverSettings
 
 log = logging.getLogger(__name__)
 
@@ -46,21 +42,14 @@ _LAST_SECONDS = 5.0
 """For a batch to notice that its executors are gone."""
 
 
-class StreamingContextState(enum.Enum):
-    """Where a context is in its life; the names are Spark's."""
-
-    INITIALIZED = "initialized"
-    ACTIVE = "active"
-    STOPPED = "stopped"
-
-
-class StreamingContext(InputStreams):
+class StreamingContext(InputStreams, Preparations):
     """Makes streams, and starts and stops their batches.
 
     Args:
         sparkContext: makes RDDs: a `LocalContext`, or any context with PySpark's methods. None makes a `LocalContext` of the two
             arguments below, Scala's third constructor.
-        batchDuration: batch interval, seconds, > 0, in whole milliseconds.
+        batchDuration: batch interval, seconds, > 0, in whole milliseconds; 1 when not given.
+        jssc: none can be given: it is an object of PySpark's Java machine.
         master: "local", "local[N]" or "local[*]"; only without a sparkContext. For a cluster make a `pyspark.SparkContext`.
         appName: name of the application; only without a sparkContext.
         clock: what time it is; for tests.
@@ -70,7 +59,7 @@ class StreamingContext(InputStreams):
         receiverMaxRate: records a second that a receiver may store (spark.streaming.receiver.maxRate); None for no limit.
 
     Raises:
-        ConfigurationError: the batch interval or the number of shards is not valid.
+        ConfigurationError: the batch interval or the number of shards is not valid, or the context is none.
 
     Example:
         >>> from engine import LocalContext
@@ -78,7 +67,7 @@ class StreamingContext(InputStreams):
         >>> run_batches(lambda words: words.countByValue(), [["a", "b", "a"]])
         [[('a', 2), ('b', 1)]]
 
-    Source: `pyspark.streaming.StreamingContext`.
+    Source: `pyspark.streaming.StreamingContext`. Difference: batchDuration may be left out, and everything behind jssc is ours.
     """
 
     _active: ClassVar["StreamingContext | None"] = None
@@ -87,7 +76,8 @@ class StreamingContext(InputStreams):
     def __init__(
         self,
         sparkContext: Context | None = None,
-        batchDuration: float = 1.0,
+        batchDuration: float | None = None,
+        jssc: Any = None,
         *,
         master: str | None = None,
         appName: str | None = None,
@@ -97,120 +87,48 @@ class StreamingContext(InputStreams):
         blockInterval: float = 0.2,
         receiverMaxRate: float | None = None,
     ) -> None:
-        interval = Duration.seconds(batchDuration)
+        super().__init__()
+        if jssc is not None:
+            raise ConfigurationError(f"jssc is {jssc!r:.60}; leave it out: streams have no Java object here")
+        interval = Duration.seconds(1 if batchDuration is None else batchDuration, "batchDuration")
         if interval < 1:
             raise ConfigurationError(f"batchDuration is {batchDuration} s; give at least 0.001 s")
-        if shards < 1:
-            raise ConfigurationError(f"shards is {shards}; give a number of at least 1")
+        if not isinstance(shards, int) or shards < 1:
+            raise ConfigurationError(f"shards is {shards!r:.60}; give a number of at least 1")
         self._receivers = ReceiverSettings(blockInterval, receiverMaxRate)
         self._receivers.validate()
-        if sparkContext is not None and (master is not None or appName is not None):
-            raise ConfigurationError(
-                f"master={master!r} and appName={appName!r} were given beside a sparkContext, which has its own; leave them out"
-            )
-        made = sparkContext or LocalContext(master or "local[*]", appName or "app")
+        made = chosen_context(sparkContext, master, appName)
         self._spark_context: Context = made
         self.graph = DStreamGraph(backend_of(made), interval, shards)
         self.graph.owner = self
         self._clock = SystemClock() if clock is None else clock
         self._every_interval = everyInterval
         self._bus = StreamingListenerBus()
-        self._ledger: Ledger | None = None
-        self._folder: Path | None = None
-        self._takeover = self._must_exist = False
         self._checkpoint: Checkpoint = VolatileCheckpoint(made.appName, interval, shards)
         self._create_on_error = False
         self._blocks: Blocks | None = None
         self._scheduler: JobScheduler | None = None
         self._state = StreamingContextState.INITIALIZED
         self._ended = threading.Event()
+        self._has_begun = threading.Event()
+        """The start is over, whatever came of it."""
         self._releasing = threading.RLock()
         """Of the end: of several threads that stop the context, one after another lets go of what is left."""
 
     @property
     def sparkContext(self) -> Context:
-        """What makes the RDDs."""
+        """What makes the RDDs.
+
+        Example:
+            >>> from engine import LocalContext
+            >>> sc = LocalContext("local")
+            >>> StreamingContext(sc, 1).sparkContext is sc
+            True
+            >>> sc.stop()
+
+        Source: `pyspark.streaming.StreamingContext.sparkContext`.
+        """
         return self._spark_context
-
-    # Settings.
-
-    def checkpoint(self, directory: str | Path, *, takeover: bool = False, mustExist: bool = False) -> None:
-        """Keep journal and state in a folder of this directory, named after the application.
-
-        Args:
-            directory: on a volume that outlives the process; local, as network and desktop mounts may lie about fsync.
-            takeover: take the folder from a process that still holds it; that process stops before its next task.
-            mustExist: refuse to start fresh.
-
-        Raises:
-            LifecycleError: the context was started.
-        """
-        self._refuse_after_start("the checkpoint directory")
-        self._folder, self._takeover, self._must_exist = Path(directory), takeover, mustExist
-
-    def remember(self, duration: float) -> None:
-        """Keep the ranges of batches for at least so many seconds, and the blocks and files' names that they stand for.
-
-        Windows keep what they need by themselves; this is for whoever asks for more, such as `slice`. Nothing else has to be cleaned:
-        Spark 1 had spark.cleaner.ttl, which dropped whatever was older than so many seconds, needed or not, and lost its meaning
-        in Spark 2; here, as there since, data goes when nothing refers to it any more.
-
-        Args:
-            duration: seconds, above 0.
-
-        Raises:
-            ConfigurationError: the duration is not above 0.
-            LifecycleError: the context was started.
-        """
-        self._refuse_after_start("the remember duration")
-        if duration <= 0:
-            raise ConfigurationError(f"remember is {duration} s; give a number above 0")
-        self.graph.remember = Duration.seconds(duration)
-
-    def _refuse_after_start(self, what: str) -> None:
-        if self._state is not StreamingContextState.INITIALIZED:
-            raise LifecycleError(f"Cannot change {what} after the streaming context has started")
-
-    def addStreamingListener(self, streamingListener: StreamingListener) -> None:
-        """Tell this listener how batches go."""
-        self._bus.add(streamingListener)
-
-    def removeStreamingListener(self, streamingListener: StreamingListener) -> None:
-        """Tell this listener no more; one that was never added is no error."""
-        self._bus.remove(streamingListener)
-
-    def recordBatches(self, ledger: Ledger) -> None:
-        """Write complete batches and put-aside records to this ledger; verify proves the tables from it."""
-        self._ledger = ledger
-
-    def job(self, name: str) -> AbstractContextManager[None]:
-        """Names of operators made inside `with ssc.job(name):` begin with the job's."""
-        return self.graph.naming(name)
-
-    # Streams of streams; those of sources are in engine/inputs.py.
-
-    def union(self, *dstreams: DStream[Any]) -> DStream[Any]:
-        """The elements of all the streams.
-
-        Raises:
-            ConfigurationError: there is none, or their slides differ.
-        """
-        return self.transform(list(dstreams), self.graph.context.union)
-
-    def transform(
-        self, dstreams: list[DStream[Any]], transformFunc: Callable[[list[RDD[Any]]], RDD[Any]]
-    ) -> DStream[Any]:
-        """A function of the RDDs of several streams.
-
-        Raises:
-            ConfigurationError: there is no stream, or their slides differ.
-        """
-        if not dstreams:
-            raise ConfigurationError("should have at least one DStream to union or transform; give one")
-        nodes = [stream.node for stream in dstreams]
-        return DStream(
-            TransformedDStream(self.graph, nodes, lambda _, rdds: transformFunc(list(rdds)), "transform")
-        )
 
     # Life cycle.
 
@@ -223,8 +141,7 @@ class StreamingContext(InputStreams):
     ) -> "StreamingContext":
         """The context that the function makes, with its checkpoints in this directory.
 
-        The function is called every time: the graph comes from the code, offsets and state from the folder (PySpark
-        reads the graph from the folder too, and does not call it again). The folder is read by `start`.
+        The graph comes from the code, offsets and state from the folder. The folder is read by `start`.
 
         Args:
             checkpointPath: directory of the checkpoints.
@@ -234,12 +151,25 @@ class StreamingContext(InputStreams):
 
         Raises:
             TypeError: the function is none, or gives no context.
+            ConfigurationError: the path is none, or names another file system.
+
+        Example:
+            >>> import tempfile
+            >>> from engine import LocalContext
+            >>> def setup():
+            ...     ssc = StreamingContext(LocalContext("local"), 1)
+            ...     ssc.queueStream([[1]]).pprint()
+            ...     return ssc
+            >>> with tempfile.TemporaryDirectory() as folder:
+            ...     ssc = StreamingContext.getOrCreate(folder, setup)
+            ...     ssc.start(thread=False)
+            ...     ssc.stop()
+
+        Source: `pyspark.streaming.StreamingContext.getOrCreate`. Difference: PySpark reads the graph from the folder and then does not
+            call the function; here it is called every time, so code may change between two starts. When it calls `checkpoint` with
+            another directory, that one counts.
         """
-        if not callable(setupFunc):
-            raise TypeError("setupFunc should be callable.")
-        ssc = setupFunc()
-        if not isinstance(ssc, StreamingContext):
-            raise TypeError(f"setupFunc should return a StreamingContext, and returned {ssc!r:.60}.")
+        ssc = cls._made(setupFunc)
         if ssc._folder is None:  # noqa: SLF001 - its own class
             ssc.checkpoint(checkpointPath)
         ssc._create_on_error = createOnError  # noqa: SLF001 - as above
@@ -253,28 +183,67 @@ class StreamingContext(InputStreams):
 
         Raises:
             TypeError: the function is none, or gives no context.
+
+        Example:
+            >>> from engine import LocalContext
+            >>> def setup():
+            ...     return StreamingContext(LocalContext("local"), 1)
+            >>> ssc = StreamingContext.getActiveOrCreate(None, setup)
+            >>> ssc.queueStream([[1]]).pprint()
+            >>> ssc.start(thread=False)
+            >>> StreamingContext.getActiveOrCreate(None, setup) is ssc
+            True
+            >>> ssc.stop()
+
+        Source: `pyspark.streaming.StreamingContext.getActiveOrCreate`.
         """
-        if not callable(setupFunc):
-            raise TypeError("setupFunc should be callable.")
         active = cls.getActive()
-        if active is not None:
+        if active is not None and callable(setupFunc):
             return active
-        return setupFunc() if checkpointPath is None else cls.getOrCreate(checkpointPath, setupFunc)
+        return cls._made(setupFunc) if checkpointPath is None else cls.getOrCreate(checkpointPath, setupFunc)
+
+    @staticmethod
+    def _made(setup: Callable[[], Any]) -> "StreamingContext":
+        if not callable(setup):
+            raise TypeError("setupFunc should be callable.")
+        ssc = setup()
+        if not isinstance(ssc, StreamingContext):
+            raise TypeError(f"setupFunc should return a StreamingContext, and returned {ssc!r:.60}.")
+        return ssc
 
     @classmethod
     def getActive(cls) -> "StreamingContext | None":
-        """The context that runs in this process, if one does."""
+        """The context that runs in this process, if one does; one that ended with an error does not.
+
+        Example:
+            >>> StreamingContext.getActive() is None
+            True
+
+        Source: `pyspark.streaming.StreamingContext.getActive`.
+        """
         return cls._active
 
     def getState(self) -> StreamingContextState:
-        """Where the context is in its life."""
+        """Where the context is in its life; STOPPED also after an error of a batch.
+
+        Example:
+            >>> from engine import LocalContext
+            >>> ssc = StreamingContext(LocalContext("local"), 1)
+            >>> ssc.getState().name
+            'INITIALIZED'
+            >>> ssc.stop()
+            >>> ssc.getState().name
+            'STOPPED'
+
+        Source: `org.apache.spark.streaming.StreamingContext.getState`. Difference: there a failed batch leaves the context ACTIVE.
+        """
         return self._state
 
     def start(self, *, thread: bool = True) -> None:
         """Recover from the checkpoint folder, start the receivers and run batches until `stop`; a second call does nothing.
 
         A start that is refused before the folder is opened (no output, no checkpoint directory, another context runs) leaves the
-        context as it was: mend it and start it again, which Spark's stopped context forbids. After any other error it is stopped.
+        context as it was: mend it and start it again. After any other error it is stopped.
 
         Args:
             thread: run them in the background as they are due; False runs one at each call of `runBatch`, for tests and replays.
@@ -283,9 +252,26 @@ class StreamingContext(InputStreams):
             ConfigurationError: the graph cannot run.
             CheckpointError: the folder cannot be used as it is.
             LifecycleError: the context was stopped, or another one runs in this process.
+            Exception: what ended the stream, of a context that has run.
+
+        Example:
+            >>> from engine import LocalContext, ManualClock
+            >>> clock = ManualClock(1_000_000)
+            >>> ssc = StreamingContext(LocalContext("local"), 1, clock=clock)
+            >>> ssc.queueStream([["a", "b"]]).foreachRDD(lambda rdd: print(rdd.collect()))
+            >>> ssc.start(thread=False)
+            >>> clock.advance(1_000)
+            >>> ssc.runBatch()
+            ['a', 'b']
+            >>> ssc.stop()
+
+        Source: `pyspark.streaming.StreamingContext.start`. Difference: a start that was refused can be tried again, where Spark's context
+            is stopped by it, and one after an error of a batch raises that error.
         """
         if self._state is StreamingContextState.ACTIVE:
             return
+        if self._scheduler is not None and self._scheduler.error is not None:
+            raise self._scheduler.error
         if self._state is StreamingContextState.STOPPED:
             raise LifecycleError("StreamingContext has already been stopped; make a new one")
         self.graph.validate(self._folder is not None)
@@ -306,19 +292,35 @@ class StreamingContext(InputStreams):
                 for stream in self.graph.inputs:
                     stream.end_receiving()
         except BaseException:
+            self._has_begun.set()
             if self._scheduler is not None:
                 self._scheduler.stop(_LAST_SECONDS)
             self._release()
             raise
+        self._has_begun.set()
 
     def runBatch(self) -> None:
         """Run the batch that is due now, in this thread, of a context that was started with thread=False.
 
         Raises:
-            LifecycleError: the context was not started.
+            LifecycleError: the context was not started, or an earlier batch failed.
             Exception: what ended the batch.
+
+        Example:
+            >>> from engine import LocalContext, ManualClock
+            >>> clock = ManualClock(1_000_000)
+            >>> ssc = StreamingContext(LocalContext("local"), 1, clock=clock)
+            >>> ssc.queueStream([[1], [2]]).foreachRDD(lambda rdd: print(rdd.collect()))
+            >>> ssc.start(thread=False)
+            >>> for _ in range(2):
+            ...     clock.advance(1_000)
+            ...     ssc.runBatch()
+            [1]
+            [2]
+            >>> ssc.stop()
         """
-        if self._scheduler is None or self._state is not StreamingContextState.ACTIVE:
+        has_failed = self._scheduler is not None and self._scheduler.error is not None
+        if self._scheduler is None or (self._state is not StreamingContextState.ACTIVE and not has_failed):
             raise LifecycleError("the context does not run; call start(thread=False) first")
         self._scheduler.run_next()
 
@@ -364,7 +366,13 @@ class StreamingContext(InputStreams):
         )
         scheduler.recover(every_interval=self._every_interval)
         scheduler.ended = self._ended
+        scheduler.failed = self._end_failed
         return scheduler
+
+    def _end_failed(self) -> None:
+        """Let go of everything after an error; a start that is still under way is waited for, as it uses what would be closed."""
+        self._has_begun.wait()
+        self._release()
 
     def stop(
         self,
@@ -389,6 +397,15 @@ class StreamingContext(InputStreams):
 
         Raises:
             LifecycleError: a function of a running batch, or a listener, calls it.
+
+        Example:
+            >>> from engine import LocalContext
+            >>> ssc = StreamingContext(LocalContext("local"), 1)
+            >>> ssc.queueStream([[1]]).pprint()
+            >>> ssc.start(thread=False)
+            >>> ssc.stop(stopGraceFully=True)
+
+        Source: `pyspark.streaming.StreamingContext.stop`.
         """
         self._bus.refuse_stop()
         drain: float | None = None
@@ -414,6 +431,7 @@ class StreamingContext(InputStreams):
 
     def _let_go(self, *, close: bool) -> None:
         self._state = StreamingContextState.STOPPED
+        self.graph.is_stopped = True
         with StreamingContext._active_lock:
             if StreamingContext._active is self:
                 StreamingContext._active = None
@@ -431,6 +449,20 @@ class StreamingContext(InputStreams):
 
         Raises:
             Exception: what ended the stream.
+
+        Example:
+            >>> from engine import LocalContext
+            >>> ssc = StreamingContext(LocalContext("local"), 0.01)
+            >>> ssc.queueStream([[0]]).foreachRDD(lambda rdd: rdd.map(lambda n: 1 // n).collect())
+            >>> ssc.start()
+            >>> try:
+            ...     ssc.awaitTermination()
+            ... except Exception as error:
+            ...     print(str(error).rpartition(": ")[2])
+            integer division or modulo by zero
+            >>> ssc.stop()
+
+        Source: `pyspark.streaming.StreamingContext.awaitTermination`.
         """
         self.awaitTerminationOrTimeout(timeout)
 
@@ -439,6 +471,19 @@ class StreamingContext(InputStreams):
 
         Raises:
             Exception: what ended the stream.
+
+        Example:
+            >>> from engine import LocalContext
+            >>> ssc = StreamingContext(LocalContext("local"), 1)
+            >>> ssc.queueStream([[1]]).pprint()
+            >>> ssc.start()
+            >>> ssc.awaitTerminationOrTimeout(0.01)
+            False
+            >>> ssc.stop()
+            >>> ssc.awaitTerminationOrTimeout(0.01)
+            True
+
+        Source: `pyspark.streaming.StreamingContext.awaitTerminationOrTimeout`.
         """
         ended = self._ended.wait(timeout)
         if self._scheduler is not None and self._scheduler.error is not None:

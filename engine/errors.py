@@ -8,6 +8,7 @@
     ├── SinkError                 a result store refuses a write for good
     ├── UserFunctionError         a user's function raised; the original is its cause
     ├── StateNotSetError          a function of mapWithState asked for a state that its key does not have
+    ├── JobCancelledError         another thread cancelled the job that this one waited for
     ├── ExecutorLostError         an executor process died; the batch is retried
     ├── CheckpointWriteError      the checkpoint's volume took no write: it is full, or fails; a new start goes on
     └── CheckpointError           the checkpoint folder cannot be used as it is
@@ -69,6 +70,10 @@ class UserFunctionError(StreamingError):
 
 class StateNotSetError(StreamingError, LookupError):
     """Raised by `State.get` of a key that has no state; the function that calls it can ask `exists` first."""
+
+
+class JobCancelledError(StreamingError):
+    """Raised in a thread whose job another cancelled, by its group, by a tag, or with all others; run it again if it is still wanted."""
 
 
 class ExecutorLostError(StreamingError):

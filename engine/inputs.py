@@ -1,24 +1,29 @@
-"""The streams that a context makes of sources: queues, receivers, sockets and files.
+"""The streams that a context makes: of queues, receivers, sockets and files, and of several streams.
 
 Owns: InputStreams.
 Never: a batch; each method makes a node.
 """
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, BinaryIO
 
 from engine.dstream.dstream import DStream
 from engine.dstream.graph import DStreamGraph
+from engine.dstream.nodes import TransformedDStream
+from engine.dstream.signatures import of_rdds, refuse_uncallable
+from engine.errors import ConfigurationError
+from engine.rdd.api import RDD
 from engine.sources.files import FileInputDStream, Filter, LinesOf, RecordsOf, WholeFiles, is_visible
 from engine.sources.queues import Queue, QueueInputDStream
-from engine.sources.receiver import Receiver, ReceiverInputDStream, ReceiverSettings
+from engine.sources.receiver import Receiver, ReceiverInputDStream
 from engine.sources.sockets import MAX_FRAME_BYTES, RawSocketReceiver, SocketReceiver, text_lines
+from engine.sources.supervisor import ReceiverSettings
 from engine.storage import StorageLevel
 
 
 class InputStreams:
-    """The part of StreamingContext that makes streams of sources."""
+    """The part of StreamingContext that makes streams."""
 
     graph: DStreamGraph
     _receivers: ReceiverSettings
@@ -46,7 +51,8 @@ class InputStreams:
             >>> run_batches(lambda numbers: numbers, [[1, 2], [], [3]])
             [[1, 2], [], [3]]
 
-        Source: `pyspark.streaming.StreamingContext.queueStream`, which copies the list, and refuses to recover from a checkpoint.
+        Source: `pyspark.streaming.StreamingContext.queueStream`. Difference: PySpark copies the list, so that it never sees what comes later, and
+            refuses to recover from a checkpoint.
         """
         return DStream(QueueInputDStream(self.graph, rdds, one_at_a_time=oneAtATime, default=default))
 
@@ -55,6 +61,15 @@ class InputStreams:
 
         Elements: what the receiver stores, in its order.
         Replay: what is durable in the block log is in exactly one batch, whatever dies; see `Receiver.store` for when that is.
+
+        Example:
+            >>> from engine import Receiver
+            >>> from engine.testing import run_batches
+            >>> class Numbers(Receiver):
+            ...     def onStart(self):
+            ...         self.store([1, 2])
+            >>> run_batches(lambda s: s.context().receiverStream(Numbers()), [[]])
+            [[1, 2]]
 
         Source: `org.apache.spark.streaming.StreamingContext.receiverStream`.
         """
@@ -74,7 +89,15 @@ class InputStreams:
         Replay: a line is durable at most `blockInterval` after it came; those on their way when the process dies are lost.
         Time: a connection that ends or fails is made again after 2 seconds.
 
-        Source: `pyspark.streaming.StreamingContext.socketTextStream`; a line is at most 16 MiB.
+        Example:
+            >>> from engine import LocalContext, StreamingContext
+            >>> ssc = StreamingContext(LocalContext("local"), 1)
+            >>> ssc.socketTextStream("localhost", 9999).flatMap(str.split).node.name
+            'flatMap(socketText)'
+            >>> ssc.stop()
+
+        Source: `pyspark.streaming.StreamingContext.socketTextStream`. Difference: a line is at most 16 MiB, and blocks are on disk whatever the
+            storage level.
         """
         receiver = SocketReceiver(hostname, port, text_lines, storageLevel)
         codec = str.encode, bytes.decode
@@ -101,7 +124,15 @@ class InputStreams:
             storageLevel: accepted for ports; blocks are on disk.
             name: of the stream, in the checkpoint and in metrics.
 
-        Source: `org.apache.spark.streaming.StreamingContext.socketStream`.
+        Example:
+            >>> from engine import LocalContext, StreamingContext
+            >>> ssc = StreamingContext(LocalContext("local"), 1)
+            >>> ssc.socketStream("localhost", 9999, lambda stream: iter(lambda: stream.read(4), b"")).node.name
+            'socket'
+            >>> ssc.stop()
+
+        Source: `org.apache.spark.streaming.StreamingContext.socketStream`. Difference: blocks are on disk whatever the storage
+            level.
         """
         receiver = SocketReceiver(hostname, port, converter, storageLevel)
         return DStream(ReceiverInputDStream(self.graph, receiver, self._receivers, "socket", name))
@@ -127,7 +158,15 @@ class InputStreams:
             maxBlockSizeBytes: a frame that says to be larger ends the connection; at most 32 MiB.
             name: of the stream, in the checkpoint and in metrics.
 
-        Source: `org.apache.spark.streaming.StreamingContext.rawSocketStream`, where a frame is a block of serialised Java objects.
+        Example:
+            >>> from engine import LocalContext, StreamingContext
+            >>> ssc = StreamingContext(LocalContext("local"), 1)
+            >>> ssc.rawSocketStream("localhost", 9999, maxBlockSizeBytes=1_024).node.name
+            'rawSocket'
+            >>> ssc.stop()
+
+        Source: `org.apache.spark.streaming.StreamingContext.rawSocketStream`. Difference: there a frame is a block of serialised Java objects, here the
+            bytes are the element; a frame has at most 32 MiB.
         """
         receiver = RawSocketReceiver(hostname, port, maxBlockSizeBytes, storageLevel)
         codec = bytes, bytes
@@ -147,7 +186,22 @@ class InputStreams:
             directory: a folder, or a pattern (`*`, `?`, `[...]`) of folders or of files. It may come to be after the start.
             name: of the stream, in the checkpoint and in metrics.
 
-        Source: `pyspark.streaming.StreamingContext.textFileStream`. There a file with a modification time of more than a minute ago is
+        Example:
+            >>> import pathlib, tempfile
+            >>> held = tempfile.TemporaryDirectory()
+            >>> from engine import LocalContext, ManualClock, StreamingContext
+            >>> clock = ManualClock(1_000_000)
+            >>> ssc = StreamingContext(LocalContext("local"), 1, clock=clock)
+            >>> ssc.textFileStream(held.name).foreachRDD(lambda rdd: print(rdd.collect()))
+            >>> ssc.start(thread=False)
+            >>> _ = pathlib.Path(held.name, "a").write_text("one two")
+            >>> clock.advance(1_000)
+            >>> ssc.runBatch()
+            ['one two']
+            >>> ssc.stop()
+            >>> held.cleanup()
+
+        Source: `pyspark.streaming.StreamingContext.textFileStream`. Difference: there a file with a modification time of more than a minute ago is
             left out, as is every file that a pattern of files names.
         """
         return self._files(directory, "textFiles", LinesOf(), name=name)
@@ -173,8 +227,21 @@ class InputStreams:
             reader: path -> elements; runs in the tasks, so the path must lead to the file there too.
             name: of the stream, in the checkpoint and in metrics.
 
-        Source: `org.apache.spark.streaming.StreamingContext.fileStream`; the reader stands for Hadoop's InputFormat.
+        Example:
+            >>> import pathlib, tempfile
+            >>> held = tempfile.TemporaryDirectory()
+            >>> _ = pathlib.Path(held.name, "a").write_text("one two")
+            >>> from engine.testing import run_batches
+            >>> def job(stream):
+            ...     return stream.context().fileStream(held.name, newFilesOnly=False, reader=lambda path: [path.rpartition('/')[2]])
+            >>> run_batches(job, [[]])
+            [['a']]
+            >>> held.cleanup()
+
+        Source: `org.apache.spark.streaming.StreamingContext.fileStream`. Difference: the reader stands for Hadoop's InputFormat, and `textFileStream`'s
+            differences are this one's too.
         """
+        refuse_uncallable("fileStream", *(given for given in (filter, reader) if given is not None))
         made = LinesOf() if reader is None else WholeFiles(reader)
         return self._files(directory, "files", made, filter or is_visible, newFilesOnly, name)
 
@@ -189,7 +256,22 @@ class InputStreams:
             ConfigurationError: the length is not at least 1.
             SourceError: in a batch, a file's size is no multiple of the length.
 
-        Source: `pyspark.streaming.StreamingContext.binaryRecordsStream`.
+        Example:
+            >>> import pathlib, tempfile
+            >>> held = tempfile.TemporaryDirectory()
+            >>> from engine import LocalContext, ManualClock, StreamingContext
+            >>> clock = ManualClock(1_000_000)
+            >>> ssc = StreamingContext(LocalContext("local"), 1, clock=clock)
+            >>> ssc.binaryRecordsStream(held.name, 2).foreachRDD(lambda rdd: print(rdd.collect()))
+            >>> ssc.start(thread=False)
+            >>> _ = pathlib.Path(held.name, "a").write_bytes(b"abcd")
+            >>> clock.advance(1_000)
+            >>> ssc.runBatch()
+            [b'ab', b'cd']
+            >>> ssc.stop()
+            >>> held.cleanup()
+
+        Source: `pyspark.streaming.StreamingContext.binaryRecordsStream`. Difference: as `textFileStream`.
         """
         return self._files(directory, "binaryRecords", RecordsOf(recordLength), name=name)
 
@@ -203,3 +285,73 @@ class InputStreams:
         name: str | None = None,
     ) -> DStream[Any]:
         return DStream(FileInputDStream(self.graph, directory, keeps, new_files_only, reader, label, name))
+
+    # Of several streams.
+
+    def union(self, *dstreams: DStream[Any]) -> DStream[Any]:
+        """The elements of all the streams, in the order in which the streams are named.
+
+        Elements: DStream[T] x ... -> DStream[T].
+
+        Raises:
+            ConfigurationError: there is none, one is no stream of this context, or their slides differ.
+
+        Example:
+            >>> from engine.testing import run_batches
+            >>> run_batches(lambda s: s.context().union(s, s.map(str)), [[1, 2]])
+            [[1, 2, '1', '2']]
+
+        Source: `pyspark.streaming.StreamingContext.union`. Difference: a stream of another context, and what is no stream, is
+            refused by name.
+        """
+        return self._of_several("union", dstreams, self.graph.context.union)
+
+    def transform(
+        self, dstreams: list[DStream[Any]], transformFunc: Callable[[list[RDD[Any]]], RDD[Any]]
+    ) -> DStream[Any]:
+        """A function of the RDDs of several streams; it takes the list of them and runs in the driver.
+
+        Elements: list[DStream[T]] -> DStream[U].
+        Replay: the function runs again with its batch; what it reads outside of the RDDs is not replayed.
+
+        Args:
+            dstreams: of this context and of one slide.
+            transformFunc: gets the RDDs in the order of the streams.
+
+        Raises:
+            ConfigurationError: there is no stream, one is no stream of this context, their slides differ, or the function does not take
+                one argument; in a batch, it gives no RDD.
+
+        Example:
+            >>> from engine.testing import run_batches
+            >>> def both(rdds):
+            ...     return rdds[0].zip(rdds[1])
+            >>> run_batches(lambda s: s.context().transform([s, s.map(str)], both), [[1, 2]])
+            [[(1, '1'), (2, '2')]]
+
+        Source: `pyspark.streaming.StreamingContext.transform`. Difference: there the slides are not compared.
+        """
+        if isinstance(dstreams, DStream) or not isinstance(dstreams, Iterable):
+            raise ConfigurationError(f"transform: dstreams is {dstreams!r:.60}; give a list of DStreams")
+        return self._of_several("transform", list(dstreams), of_rdds(transformFunc, "transform"))
+
+    def _of_several(
+        self, label: str, streams: Sequence[Any], function: Callable[[Sequence[RDD[Any]]], RDD[Any]]
+    ) -> DStream[Any]:
+        if not streams:
+            raise ConfigurationError(
+                f"{label}: should have at least one DStream to union or transform; give one"
+            )
+        for stream in streams:
+            if not isinstance(stream, DStream):
+                raise ConfigurationError(
+                    f"{label}: a stream is {stream!r:.60}; give DStreams of this context"
+                    + (", each as an argument of its own: union(*streams)" if label == "union" else "")
+                )
+            if stream.node.scope is not self.graph:
+                raise ConfigurationError(
+                    f"{label}: Some of the DStreams have different contexts; make {stream.node.name!r} with this context"
+                )
+        nodes = [stream.node for stream in streams]
+        # The name of a union is that of its first form: it is in the names of state on the volume.
+        return DStream(TransformedDStream(self.graph, nodes, lambda _, rdds: function(rdds), "transform"))

@@ -1,6 +1,6 @@
 """Tools to test jobs with: a batch is a list, time is told, and nothing waits.
 
-Owns: run_batches.
+Owns: run_batches, received.
 Never: a wall clock.
 """
 
@@ -14,6 +14,7 @@ from engine.clock import ManualClock
 from engine.context import StreamingContext
 from engine.dstream.dstream import DStream
 from engine.rdd.context import LocalContext
+from engine.sources.receiver import Receiver
 
 _START_MS = 1_000_000_000_000
 
@@ -62,3 +63,24 @@ def run_batches(
         finally:
             ssc.stop(stopSparkContext=False)
         return collected
+
+
+def received(receiver: Receiver) -> list[Any]:
+    """What a receiver stores until its stream stops: at once when `onStart` has returned, and gracefully.
+
+    Example:
+        >>> class Two(Receiver):
+        ...     def onStart(self) -> None:
+        ...         self.store([1, 2])
+        >>> received(Two())
+        [1, 2]
+    """
+    with LocalContext("local", "test") as sc:
+        ssc = StreamingContext(sc, 1, clock=ManualClock(_START_MS))
+        stored: list[Any] = []
+        ssc.receiverStream(receiver).foreachRDD(lambda rdd: stored.extend(rdd.collect()))
+        try:
+            ssc.start(thread=False)
+        finally:
+            ssc.stop(stopSparkContext=False, stopGraceFully=True)
+        return stored

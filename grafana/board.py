@@ -19,11 +19,12 @@ from grafana.panels import DATASOURCE
 
 COLUMNS: Final = 24
 TAG: Final = "dstreams"
-PAGES: Final[Mapping[str, str]] = {
-    "streaming_page": "http://127.0.0.1:19108",
-    "prometheus_page": "http://127.0.0.1:19090",
+PAGES: Final[Mapping[str, tuple[str, str]]] = {
+    "streaming_page": ("Streaming page at", "http://127.0.0.1:19108"),
+    "prometheus_page": ("Prometheus at", "http://127.0.0.1:19090"),
 }
-"""Hidden variables with the addresses of the other pages: the ports are the defaults of METRICS_PORT and PROMETHEUS_PORT."""
+"""Variables with the addresses of the other pages, by name the label and the address: the ports are the defaults of METRICS_PORT and
+PROMETHEUS_PORT, and who has moved them types the address into the field at the top; links between the boards take it along."""
 
 LABELS: Final[Mapping[str, str]] = {
     "job": "label_values(engine_output_seconds_count, job)",
@@ -119,12 +120,12 @@ def _variables(names: Sequence[str]) -> Iterator[dashboard.VariableModel]:
         .hide(dashboard.VariableHide.HIDE_VARIABLE)
         .build()
     )
-    for name, address in PAGES.items():
-        page = build.ConstantVariable(name).value(address).build()
-        page.hide = dashboard.VariableHide.HIDE_VARIABLE
-        yield page
     for name in names:
         yield _percentile() if name == "percentile" else _label(name)
+    for name, (label, address) in PAGES.items():
+        option = dashboard.VariableOption(selected=True, text=address, value=address)
+        page = build.TextBoxVariable(name).label(label).default_value(address)
+        yield page.current(option).options([option]).build()
 
 
 def _label(name: str) -> dashboard.VariableModel:

@@ -135,9 +135,9 @@ STATE_ROW: Final[Panels] = [
         stat(
             "Running as",
             Help(
-                "Version of the engine, application, what computes it, and the time since the process began.",
+                "Version of the engine, application, what computes it (MASTER), and the time since the process began.",
                 "another version than you think; a start that nobody has made.",
-                "`scripts/logs engine`; `docker compose config engine` shows its settings.",
+                "`scripts/logs engine`: each start says its jobs, its stack and its MASTER; docs/settings.md has them all.",
             ),
             [
                 Query(

@@ -223,8 +223,8 @@ _KAFKA: Final[Panels] = [
             Help(
                 "The busiest partition of a topic over the mean of its partitions; 1 is even.",
                 "above 1.5: the keys are unequal, and one executor works for the others.",
-                "see which on `Appended, by partition`; more partitions help many keys, not one big key: "
-                "`docker compose config producer` shows their number.",
+                "see which on `Appended, by partition`, a line each; more partitions (AD_PARTITIONS and PAGE_PARTITIONS of "
+                "docs/settings.md, for a new topic) help many keys, not one big key.",
             ),
             [
                 Query(

@@ -20,19 +20,22 @@ if [ -f .env ]; then
 fi
 
 # find_stack: sets DATA_DIR; without STACK, a stack in containers that is up is meant. `make up` notes in DATA_DIR/compose
-# what it has started: {"profile": ..., "project": ...}.
+# what it has started: {"profile": ..., "project": ...}. `make down` moves that to DATA_DIR/compose.ended while volumes stay.
 find_stack() {
   DATA_DIR=${DATA_DIR:-.stack}
   case $DATA_DIR in /*) ;; *) DATA_DIR=$PWD/$DATA_DIR ;; esac
   export DATA_DIR
   COMPOSE_MARKER=$DATA_DIR/compose
+  COMPOSE_ENDED=$DATA_DIR/compose.ended
   if [ -z "${STACK:-}" ] && [ -f "$COMPOSE_MARKER" ]; then
     export STACK=compose
   fi
-  if [ "${STACK:-}" = compose ] && [ -f "$COMPOSE_MARKER" ] && [ -z "${COMPOSE_PROJECT_NAME:-}" ]; then
-    COMPOSE_PROJECT_NAME=$(sed -n 's/.*"project": *"\([^"]*\)".*/\1/p' "$COMPOSE_MARKER")
-    export COMPOSE_PROJECT_NAME
-  fi
+  for note in "$COMPOSE_MARKER" "$COMPOSE_ENDED"; do
+    if [ "${STACK:-}" = compose ] && [ -f "$note" ] && [ -z "${COMPOSE_PROJECT_NAME:-}" ]; then
+      COMPOSE_PROJECT_NAME=$(sed -n 's/.*"project": *"\([^"]*\)".*/\1/p' "$note")
+      export COMPOSE_PROJECT_NAME
+    fi
+  done
   # What the commands write into DATA_DIR/drills is read by another user, in a container.
   [ "${STACK:-}" != compose ] || umask 022
 }

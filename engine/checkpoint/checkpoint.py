@@ -16,7 +16,6 @@ import contextlib
 import fcntl
 import logging
 import os
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -26,6 +25,7 @@ import msgspec
 from engine.batch import Batch, Duration, Time, TopicPartition
 from engine.checkpoint.files import checksum, make_folder, sync_file, sync_folder, write_durably, writing
 from engine.checkpoint.journal import FIRST_SEGMENT, Journal, read_segment, segment_names
+from engine.checkpoint.names import folder_of_app, folder_of_operator
 from engine.checkpoint.records import (
     FORMAT_VERSION,
     BatchRecord,
@@ -51,7 +51,6 @@ log = logging.getLogger(__name__)
 
 SEGMENT_BYTES = 64 << 20
 PARTITIONER = "xxh3"
-_UNSAFE = re.compile(r"[^A-Za-z0-9._-]")
 
 Maxima = Mapping[str, Mapping[TopicPartition, int]]
 """By input and partition the largest event time, milliseconds since the epoch."""
@@ -95,7 +94,7 @@ class Checkpoint:
 
     def __init__(self, folder: Path, app: str, batch: Duration, shards: int) -> None:
         # Tasks of a cluster read it from their own working folder.
-        self.folder = (folder / app).absolute()
+        self.folder = (folder / folder_of_app(app)).absolute()
         self._meta = Meta(
             format=FORMAT_VERSION,
             app=app,
@@ -435,8 +434,7 @@ class Checkpoint:
         ]
 
     def _snapshot_path(self, operator: str, shard: int, version: int, epoch: int) -> Path:
-        # A lineage can be longer than a file name may be.
-        name = f"{_UNSAFE.sub('_', operator)[:80]}-{checksum(operator.encode()):016x}"
+        name = folder_of_operator(operator)
         return self.folder / "state" / name / f"{shard:04d}" / f"{version}-{epoch:06d}.snap"
 
     def snapshotted(self, task: SnapshotTask, keys: int, size: int) -> None:

@@ -1,7 +1,7 @@
 """State as msgpack bytes, with the types that the job declared or with tags where it declared none. No pickle.
 
 Without declared types a value is None, bool, int, float, str, bytes, or a tuple, list or dict of such, and comes back
-as what it was; anything else is refused by name. With declared types msgspec builds them, and a state that would not come back as
+as what it was; anything else is refused by name. With declared types msgspec builds them (see `declared` for which), and a state that would not come back as
 its declared type is refused when it is written, and not only at the next start.
 
 Owns: StateCodec, TimedCodec, is_plain.
@@ -15,6 +15,7 @@ from typing import Any
 
 import msgspec
 
+from engine.checkpoint.declared import COMPLEX, built, complex_of, encoded, loses_factory
 from engine.errors import StateVersionError
 from engine.rdd.task import SCALARS
 
@@ -54,12 +55,12 @@ class StateCodec:
         self.operator = operator
         self._key_type = key_type
         self._state_type = state_type
-        self._encoder = msgspec.msgpack.Encoder()
+        self._encoder = msgspec.msgpack.Encoder(enc_hook=encoded)
         key, state = (Any if declared is None else declared for declared in (key_type, state_type))
         pairs = GenericAlias(list, (GenericAlias(tuple, (key, self._kept_type(state))),))
         layout: Any = GenericAlias(tuple, (pairs, GenericAlias(list, (key,))))
-        self._decoder = msgspec.msgpack.Decoder(layout, ext_hook=_untag)
-        self._state_decoder = msgspec.msgpack.Decoder(state, ext_hook=_untag)
+        self._decoder = msgspec.msgpack.Decoder(layout, ext_hook=_untag, dec_hook=built)
+        self._state_decoder = msgspec.msgpack.Decoder(state, ext_hook=_untag, dec_hook=built)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self.operator, self._key_type, self._state_type)
@@ -83,7 +84,10 @@ class StateCodec:
         """
         pairs = list(pairs)
         key_tag = self._tag_of(self._key_type)
-        data = self._encoder.encode((self._tagged(pairs), [key_tag(key) for key in gone]))
+        try:
+            data = self._encoder.encode((self._tagged(pairs), [key_tag(key) for key in gone]))
+        except NotImplementedError as cause:
+            raise self._mistyped(pairs, cause) from cause
         if self._key_type is not None or self._state_type is not None:
             self._refuse_other_types(pairs[:_SAMPLE])
         return data
@@ -132,11 +136,16 @@ class StateCodec:
         return state if is_plain(state) else self._copied(state)
 
     def _copied(self, state: Any) -> Any:
-        data = self._encoder.encode(self._tag_of(self._state_type)(state))
         try:
-            return self._state_decoder.decode(data)
-        except msgspec.MsgspecError as cause:
+            data = self._encoder.encode(self._tag_of(self._state_type)(state))
+            copy = self._state_decoder.decode(data)
+        except (msgspec.MsgspecError, NotImplementedError) as cause:
             raise self._mistyped(state, cause) from cause
+        if loses_factory(state, copy):
+            raise self._mistyped(
+                state, TypeError("its default factory is not the declared type of its values")
+            )
+        return copy
 
     def differs(self, old: Any, new: Any) -> bool:
         """Whether a state is to be kept in place of the old one: another type, another value, or of a declared type other bytes."""
@@ -199,14 +208,16 @@ def _tag(value: Any, operator: str) -> Any:
         items = [(_tag(key, operator), _tag(item, operator)) for key, item in value.items()]
         return msgspec.msgpack.Ext(_MAPPING, msgspec.msgpack.encode(items))
     raise TypeError(
-        f"operator {operator!r} holds a {kind.__name__} ({value!r:.60}) in its state; declare keyType= and stateType=, "
-        "or use None, bool, int, float, str, bytes, tuple, list and dict"
+        f"operator {operator!r} holds a {kind.__name__} ({value!r:.60}) in its state; declare keyType= and stateType= "
+        "(of a window valueType=), or use None, bool, int, float, str, bytes, tuple, list and dict"
     )
 
 
 def _untag(code: int, data: memoryview) -> Any:
     if code == _BIG_INT:
         return int(bytes(data))
+    if code == COMPLEX:
+        return complex_of(data)
     items = msgspec.msgpack.decode(data, ext_hook=_untag)
     if code == _TUPLE:
         return tuple(items)

@@ -20,7 +20,7 @@ Planned = Callable[[str, int], RestorePlan]
 
 
 class StateAccess(Protocol):
-    """What a stateful operator asks of its backend."""
+    """What a stateful operator asks of its backend; what `grouped`, `reduced` and `spread` give goes to `advance`, and nowhere else."""
 
     needs_folder: bool
     """Whether state cannot do without a checkpoint folder."""
@@ -30,6 +30,9 @@ class StateAccess(Protocol):
 
     def listed(self, groups: RDD[Any]) -> RDD[Any]:
         """What the backend's own groupByKey gave, each group as a list, or as what reads as one."""
+
+    def listed_sides(self, groups: RDD[Any]) -> RDD[Any]:
+        """What the backend's own cogroup gave, the values of each side as `listed` gives them."""
 
     def grouped(self, rdd: RDD[Any]) -> RDD[Any]:
         """One pair a key with its values, as `listed` gives them, partition i being shard i."""
@@ -72,6 +75,10 @@ class StickyShards:
 
     def listed(self, groups: RDD[Any]) -> RDD[Any]:
         """The groups, which are lists; those that are more than memory holds read as one."""
+        return groups
+
+    def listed_sides(self, groups: RDD[Any]) -> RDD[Any]:
+        """The groups as they are, likewise."""
         return groups
 
     def grouped(self, rdd: RDD[Any]) -> RDD[Any]:

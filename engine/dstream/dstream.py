@@ -17,7 +17,7 @@ from engine.dstream.handle import in_milliseconds, spread
 from engine.dstream.nodes import Node
 from engine.dstream.outputs import OutputOperations
 from engine.dstream.pairs import PairOperations
-from engine.dstream.signatures import with_time
+from engine.dstream.signatures import an_rdd, refuse_uncallable, with_time
 from engine.dstream.stateful import StatefulOperations
 from engine.dstream.windows import WindowOperations
 from engine.errors import ConfigurationError, LifecycleError
@@ -77,6 +77,7 @@ class DStream(PairOperations[T], WindowOperations[T], StatefulOperations[T], Out
             >>> run_batches(lambda s: s.map(lambda n: n + 1), [[1, 2], [3]])
             [[2, 3], [4]]
         """
+        refuse_uncallable("map", f)
         return self._transformed("map", lambda _, rdd: rdd.map(f, preservesPartitioning))
 
     def flatMap(self, f: Callable[[T], Iterable[U]], preservesPartitioning: bool = False) -> "DStream[U]":
@@ -90,6 +91,7 @@ class DStream(PairOperations[T], WindowOperations[T], StatefulOperations[T], Out
             >>> run_batches(lambda s: s.flatMap(str.split), [["a b", "c"]])
             [['a', 'b', 'c']]
         """
+        refuse_uncallable("flatMap", f)
         return self._transformed("flatMap", lambda _, rdd: rdd.flatMap(f, preservesPartitioning))
 
     def filter(self, f: Callable[[T], bool]) -> "DStream[T]":
@@ -103,6 +105,7 @@ class DStream(PairOperations[T], WindowOperations[T], StatefulOperations[T], Out
             >>> run_batches(lambda s: s.filter(lambda n: n > 1), [[1, 2], [3]])
             [[2], [3]]
         """
+        refuse_uncallable("filter", f)
         return self._transformed("filter", lambda _, rdd: rdd.filter(f))
 
     # One partition at a time.
@@ -120,6 +123,7 @@ class DStream(PairOperations[T], WindowOperations[T], StatefulOperations[T], Out
             >>> run_batches(lambda s: s.mapPartitions(lambda part: [sum(part)]), [[1, 2], [3]])
             [[3], [3]]
         """
+        refuse_uncallable("mapPartitions", f)
         return self._transformed("mapPartitions", lambda _, rdd: rdd.mapPartitions(f, preservesPartitioning))
 
     def mapPartitionsWithIndex(
@@ -137,6 +141,7 @@ class DStream(PairOperations[T], WindowOperations[T], StatefulOperations[T], Out
 
         Source: `pyspark.streaming.DStream.mapPartitionsWithIndex`.
         """
+        refuse_uncallable("mapPartitionsWithIndex", f)
         return self._transformed(
             "mapPartitionsWithIndex", lambda _, rdd: rdd.mapPartitionsWithIndex(f, preservesPartitioning)
         )
@@ -179,6 +184,9 @@ class DStream(PairOperations[T], WindowOperations[T], StatefulOperations[T], Out
         Elements: DStream[T] -> DStream[U].
         Replay: `func` runs again with its batch; what it reads outside of the RDD is not replayed.
 
+        Difference: a function that gives None fails the batch, as in Scala, where PySpark's gives nothing in
+            silence; partials, methods and defaults are counted as a caller sees them.
+
         Example:
             >>> from engine.testing import run_batches
             >>> run_batches(lambda s: s.transform(lambda rdd: rdd.filter(lambda n: n > 1)), [[1, 2]])
@@ -187,7 +195,7 @@ class DStream(PairOperations[T], WindowOperations[T], StatefulOperations[T], Out
         function = with_time(func, "transform")
 
         def checked(time: Time, rdd: RDD[Any]) -> RDD[Any]:
-            return _is_rdd("transform", function(time, rdd))
+            return an_rdd("transform", function(time, rdd))
 
         return self._transformed(name or "transform", checked)
 
@@ -215,12 +223,13 @@ class DStream(PairOperations[T], WindowOperations[T], StatefulOperations[T], Out
             >>> run_batches(lambda s: s.transformWith(lambda mine, theirs: theirs.union(mine), s.map(str)), [[1]])
             [['1', 1]]
 
-        Source: `pyspark.streaming.DStream.transformWith`.
+        Source: `pyspark.streaming.DStream.transformWith`. Difference: streams of other slides are refused, as in Scala, where
+            PySpark does not look.
         """
         function = with_time(func, "transformWith", 2)
         return self._transformed(
             "transformWith",
-            lambda time, mine, theirs: _is_rdd("transformWith", function(time, mine, theirs)),
+            lambda time, mine, theirs: an_rdd("transformWith", function(time, mine, theirs)),
             [other],
         )
 
@@ -231,6 +240,8 @@ class DStream(PairOperations[T], WindowOperations[T], StatefulOperations[T], Out
 
         Raises:
             ConfigurationError: the two DStream should have same slide duration.
+
+        Difference: a stream of another context is refused by name.
 
         Example:
             >>> from engine.testing import run_batches
@@ -312,6 +323,8 @@ class DStream(PairOperations[T], WindowOperations[T], StatefulOperations[T], Out
         Args:
             numPartitions: of the result, a number or a partitioner object; the application's shards when not given.
 
+        Difference: takes numPartitions, as Scala; without it there are as many partitions as shards.
+
         Example:
             >>> from engine.testing import run_batches
             >>> [sorted(batch) for batch in run_batches(lambda s: s.countByValue(), [["a", "b", "a"]])]
@@ -330,6 +343,7 @@ class DStream(PairOperations[T], WindowOperations[T], StatefulOperations[T], Out
             >>> run_batches(lambda s: s.reduce(lambda x, y: x + y), [[1, 2], []])
             [[3], []]
         """
+        refuse_uncallable("reduce", func)
         return self.map(_without_key).reduceByKey(func, 1).map(_value)
 
     # Storage.
@@ -396,6 +410,8 @@ class DStream(PairOperations[T], WindowOperations[T], StatefulOperations[T], Out
             LifecycleError: the context was started.
             ConfigurationError: it is not a multiple.
 
+        Difference: it has no effect: no interval is needed to bound what a restart computes again.
+
         Example:
             >>> from engine.testing import run_batches
             >>> run_batches(lambda s: s.checkpoint(10), [[1]])
@@ -406,7 +422,8 @@ class DStream(PairOperations[T], WindowOperations[T], StatefulOperations[T], Out
                 "Cannot change checkpoint interval of a DStream after streaming context has started; "
                 f"call checkpoint on {self.node.name!r} before start()"
             )
-        if not Duration.seconds(interval).is_multiple_of(self.node.slide) or Duration.seconds(interval) <= 0:
+        given = Duration.seconds(interval, "checkpoint interval")
+        if not given.is_multiple_of(self.node.slide) or given <= 0:
             raise ConfigurationError(
                 f"checkpoint interval {interval} s is not a multiple of the slide duration {int(self.node.slide)} ms; "
                 "give a whole number of slides"
@@ -415,18 +432,6 @@ class DStream(PairOperations[T], WindowOperations[T], StatefulOperations[T], Out
 
 
 _LEVEL_FIELDS = ("useDisk", "useMemory", "useOffHeap", "deserialized", "replication")
-
-
-def _is_rdd(operation: str, made: Any) -> RDD[Any]:
-    if made is None:
-        raise ConfigurationError(
-            f"{operation}: the function returned None; Transform function must not return null. Return "
-            "SparkContext.emptyRDD() instead: return sc.emptyRDD() for nothing"
-        )
-    if not hasattr(made, "mapPartitionsWithIndex"):
-        raise ConfigurationError(f"{operation}: the function returned {made!r:.60}; return an RDD")
-    rdd: RDD[Any] = made
-    return rdd
 
 
 def _with_one(element: T) -> tuple[T, int]:

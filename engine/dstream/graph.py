@@ -68,6 +68,8 @@ class DStreamGraph:
         """By node the job that it was made in."""
         self._prefix: list[str] = []
         self.is_fixed = False
+        self.is_stopped = False
+        """Whether the context was stopped, started or not."""
         self._history: list[Batch] = []
         """The committed batches that are remembered, oldest first; never changed in place, as `slice` is free to ask on any thread."""
         self._reach = 0
@@ -95,12 +97,14 @@ class DStreamGraph:
         """Register a node; returns its name, unique in the graph.
 
         Raises:
-            LifecycleError: the graph runs already.
+            LifecycleError: the graph runs already, or its context was stopped.
             ConfigurationError: a node of this name is there.
         """
-        if self.is_fixed:
+        if self.is_fixed or self.is_stopped:
             raise LifecycleError(
-                "Adding new inputs, transformations, and output operations after starting a context is not supported"
+                "Adding new inputs, transformations, and output operations after "
+                f"{'stopping' if self.is_stopped else 'starting'} a context is not supported; {node.given_name or node.lineage!r} "
+                "came too late: make streams before start(), in a new context"
             )
         name = ".".join([*self._prefix, node.given_name or node.lineage])
         if name in self._nodes:

@@ -75,7 +75,8 @@ class Handle(ABC, Generic[T]):
 
     def _durations(self, window: float, slide: float | None) -> tuple[Duration, Duration]:
         parent = self.node.slide
-        length, step = Duration.seconds(window), parent if slide is None else Duration.seconds(slide)
+        length = Duration.seconds(window, "windowDuration")
+        step = parent if slide is None else Duration.seconds(slide, "slideDuration")
         for label, duration in (("windowDuration", length), ("slideDuration", step)):
             if duration <= 0 or not duration.is_multiple_of(parent):
                 raise ConfigurationError(

@@ -30,6 +30,7 @@ from engine.batch import (
 )
 from engine.checkpoint.checkpoint import Delta
 from engine.checkpoint.codec import StateCodec
+from engine.checkpoint.declared import refuse_unkept
 from engine.dstream.access import StateAccess
 from engine.dstream.run import announce_base
 from engine.dstream.state import StateFunction
@@ -363,6 +364,7 @@ class StatefulNode(Node):
         types: tuple[Any, Any],
     ) -> None:
         super().__init__(scope, [parent], slide, label, name)
+        refuse_unkept(self.name, *types)
         self.codec = StateCodec(self.name, *types)
         self._advanced = 0
         """The run in which the shards were last computed."""

@@ -136,13 +136,8 @@ class OutputOperations(Handle[T]):
     def saveAsPickleFiles(self, prefix: str, suffix: str | None = None, *, name: str | None = None) -> None:
         """An output: write each batch as pickled elements, which `sc.pickleFile` reads.
 
-        Elements: DStream[T] -> a folder `prefix-<batch time in ms>[.suffix]` with a file for each partition, for empty batches too.
-        Replay: a batch that runs again writes the same folder anew.
-
-        Args:
-            prefix: path of the folders up to the time.
-            suffix: what comes after the time and a dot; nothing when not given.
-            name: of the output.
+        Elements: DStream[T] -> folders as of `saveAsTextFiles`, with its arguments.
+        Replay: as `saveAsTextFiles`.
 
         Example:
             >>> import pathlib, tempfile
@@ -152,20 +147,15 @@ class OutputOperations(Handle[T]):
             ...     sorted(path.name for path in pathlib.Path(folder).iterdir())
             ['words-1000000001000']
 
-        Source: PySpark has it commented out; the RDD's `saveAsPickleFile` does the work.
+        Source: `pyspark.RDD.saveAsPickleFile`. Difference: neither PySpark, whose own is commented out, nor Scala has it on streams.
         """
         self._saved("saveAsPickleFiles", (prefix, suffix), lambda rdd, path: rdd.saveAsPickleFile(path), name)
 
     def saveAsObjectFiles(self, prefix: str, suffix: str | None = None, *, name: str | None = None) -> None:
         """An output: write each batch as serialised objects; Python's are pickled, so it is saveAsPickleFiles under Scala's name.
 
-        Elements: DStream[T] -> a folder `prefix-<batch time in ms>[.suffix]` with a file for each partition, for empty batches too.
-        Replay: a batch that runs again writes the same folder anew.
-
-        Args:
-            prefix: path of the folders up to the time.
-            suffix: what comes after the time and a dot; nothing when not given.
-            name: of the output.
+        Elements: DStream[T] -> folders as of `saveAsTextFiles`, with its arguments.
+        Replay: as `saveAsTextFiles`.
 
         Example:
             >>> import pathlib, tempfile
@@ -175,7 +165,7 @@ class OutputOperations(Handle[T]):
             ...     sorted(path.name for path in pathlib.Path(folder).iterdir())
             ['words-1000000001000.bin']
 
-        Source: `DStream.saveAsObjectFiles` of Scala.
+        Source: `DStream.saveAsObjectFiles` of Scala. Difference: objects are pickled, where Scala writes those of Java.
         """
         self._saved("saveAsObjectFiles", (prefix, suffix), lambda rdd, path: rdd.saveAsPickleFile(path), name)
 
@@ -248,19 +238,8 @@ class OutputOperations(Handle[T]):
     ) -> None:
         """An output: write each batch's pairs with a Hadoop output format of the new API (org.apache.hadoop.mapreduce).
 
-        Elements: DStream[tuple[K, V]] -> a folder `prefix-<batch time in ms>[.suffix]`, for empty batches too.
-        Replay: a batch that runs again writes the same folder anew.
-
-        Args:
-            prefix: path of the folders up to the time.
-            suffix: what comes after the time and a dot; nothing when not given.
-            outputFormatClass: full name of the format; text with a tab between key and value when not given.
-            keyClass: full name of the key's Writable class; found from the elements when not given, which on Spark costs a job.
-            valueClass: likewise of the value.
-            keyConverter: full name of a class that converts keys, on Spark.
-            valueConverter: likewise of values.
-            conf: Hadoop settings.
-            name: of the output.
+        Elements: DStream[tuple[K, V]] -> folders as of `saveAsHadoopFiles`, with its arguments but for the codec, which `conf` names.
+        Replay: as `saveAsHadoopFiles`.
 
         Raises:
             ConfigurationError: the embedded backend has no writer for the format; it names those it has.
@@ -297,6 +276,8 @@ class OutputOperations(Handle[T]):
         name: str | None,
     ) -> None:
         context = self._scope.context
+        if isinstance(context, OutputFolders):
+            context.checkOutput(_folder(*place, Time(0)))
 
         def write(time: Time, rdd: RDD[Any]) -> None:
             path = _folder(*place, time)

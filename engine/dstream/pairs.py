@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 from engine.dstream.handle import Handle, spread_pairs
+from engine.dstream.signatures import refuse_uncallable
 from engine.rdd.api import T, U
 
 if TYPE_CHECKING:
@@ -36,6 +37,7 @@ class PairOperations(Handle[T]):
 
         Source: `pyspark.streaming.DStream.mapValues`.
         """
+        refuse_uncallable("mapValues", f)
         return self._transformed("mapValues", lambda _, rdd: rdd.mapValues(f))
 
     def flatMapValues(self, f: Callable[[Any], Iterable[U]]) -> "DStream[tuple[Any, U]]":
@@ -50,6 +52,7 @@ class PairOperations(Handle[T]):
 
         Source: `pyspark.streaming.DStream.flatMapValues`.
         """
+        refuse_uncallable("flatMapValues", f)
         return self._transformed("flatMapValues", lambda _, rdd: rdd.flatMapValues(f))
 
     # By key.
@@ -71,6 +74,7 @@ class PairOperations(Handle[T]):
             [[[(0, 'a'), (2, 'c')], [(1, 'b')]]]
 
         Source: `pyspark.streaming.DStream.partitionBy`; its numbers of equal hash may differ from ours, its rule may not.
+            Difference: a key may be put elsewhere than by PySpark's portable_hash; equal keys are together.
         """
         how = self._spread(numPartitions)
         own = () if partitionFunc is None else (partitionFunc,)
@@ -91,9 +95,11 @@ class PairOperations(Handle[T]):
             >>> run_batches(lambda s: s.reduceByKey(lambda x, y: x + y), [[("a", 1), ("a", 2)]])
             [[('a', 3)]]
 
-        Source: `pyspark.streaming.DStream.reduceByKey`.
+        Source: `pyspark.streaming.DStream.reduceByKey`. Difference: without numPartitions there are as many partitions as shards,
+            so that results do not move with the executors; PySpark has the default parallelism.
         """
         how = self._spread(numPartitions)
+        refuse_uncallable("reduceByKey", func)
         return self._transformed("reduceByKey", lambda _, rdd: rdd.reduceByKey(func, *how()))
 
     def groupByKey(self, numPartitions: Any = None) -> "DStream[tuple[Any, list[Any]]]":
@@ -107,7 +113,8 @@ class PairOperations(Handle[T]):
             >>> run_batches(lambda s: s.groupByKey(), [[("a", 1), ("a", 2)]])
             [[('a', [1, 2])]]
 
-        Source: `pyspark.streaming.DStream.groupByKey`.
+        Source: `pyspark.streaming.DStream.groupByKey`. Difference: the values of a key are a list, where PySpark has a
+            ResultIterable; without numPartitions there are as many partitions as shards, and PySpark has the default parallelism.
         """
         how = self._spread(numPartitions)
         return self._transformed(
@@ -140,10 +147,13 @@ class PairOperations(Handle[T]):
             >>> run_batches(lambda s: s.combineByKey(*lists), [[("a", 1), ("a", 2)]])
             [[('a', [1, 2])]]
 
-        Source: `pyspark.streaming.DStream.combineByKey`, with the `mapSideCombine` of Scala's PairDStreamFunctions.
+        Source: `pyspark.streaming.DStream.combineByKey`, with the `mapSideCombine` of Scala's PairDStreamFunctions. Difference:
+            without numPartitions there are as many partitions as shards, so that results do not move with the executors; PySpark
+            has the default parallelism.
         """
         how = self._spread(numPartitions)
         functions = (createCombiner, mergeValue, mergeCombiners)
+        refuse_uncallable("combineByKey", *functions)
         return self._transformed("combineByKey", lambda _, rdd: rdd.combineByKey(*functions, *how()))
 
     # Two streams.
@@ -163,7 +173,9 @@ class PairOperations(Handle[T]):
             >>> run_batches(lambda s: s.join(s.mapValues(str)), [[("a", 1)]])
             [[('a', (1, '1'))]]
 
-        Source: `pyspark.streaming.DStream.join`.
+        Source: `pyspark.streaming.DStream.join`. Difference: streams of other slides are refused, as in Scala, where PySpark
+            joins what it finds; without numPartitions there are as many partitions as shards, and PySpark has the default
+            parallelism.
         """
         how = self._spread(numPartitions)
         return self._transformed(
@@ -185,7 +197,9 @@ class PairOperations(Handle[T]):
             >>> run_batches(lambda s: s.leftOuterJoin(s.filter(lambda pair: pair[1] > 1)), [[("a", 1)], [("a", 2)]])
             [[('a', (1, None))], [('a', (2, 2))]]
 
-        Source: `pyspark.streaming.DStream.leftOuterJoin`.
+        Source: `pyspark.streaming.DStream.leftOuterJoin`. Difference: streams of other slides are refused, as in Scala, where
+            PySpark joins what it finds; without numPartitions there are as many partitions as shards, and PySpark has the default
+            parallelism.
         """
         how = self._spread(numPartitions)
         return self._transformed(
@@ -209,7 +223,9 @@ class PairOperations(Handle[T]):
             >>> run_batches(lambda s: s.filter(lambda pair: pair[1] > 1).rightOuterJoin(s), [[("a", 1)], [("a", 2)]])
             [[('a', (None, 1))], [('a', (2, 2))]]
 
-        Source: `pyspark.streaming.DStream.rightOuterJoin`.
+        Source: `pyspark.streaming.DStream.rightOuterJoin`. Difference: streams of other slides are refused, as in Scala, where
+            PySpark joins what it finds; without numPartitions there are as many partitions as shards, and PySpark has the default
+            parallelism.
         """
         how = self._spread(numPartitions)
         return self._transformed(
@@ -234,7 +250,9 @@ class PairOperations(Handle[T]):
             >>> run_batches(lambda s: ones(s).fullOuterJoin(s.filter(lambda pair: pair[1] > 1)), [[("a", 1)], [("a", 2)]])
             [[('a', (1, None))], [('a', (None, 2))]]
 
-        Source: `pyspark.streaming.DStream.fullOuterJoin`.
+        Source: `pyspark.streaming.DStream.fullOuterJoin`. Difference: streams of other slides are refused, as in Scala, where
+            PySpark joins what it finds; without numPartitions there are as many partitions as shards, and PySpark has the default
+            parallelism.
         """
         how = self._spread(numPartitions)
         return self._transformed(
@@ -245,24 +263,27 @@ class PairOperations(Handle[T]):
 
     def cogroup(
         self, other: "DStream[Any]", numPartitions: Any = None
-    ) -> "DStream[tuple[Any, tuple[Any, Any]]]":
-        """One pair a key of either stream with the values of each side.
+    ) -> "DStream[tuple[Any, tuple[list[Any], list[Any]]]]":
+        """One pair a key of either stream with the list of the values of each side.
 
-        Elements: DStream[tuple[K, V]] x DStream[tuple[K, W]] -> DStream[tuple[K, tuple[Iterable[V], Iterable[W]]]], no order of
-            keys; values in the order of their source partitions.
+        Elements: DStream[tuple[K, V]] x DStream[tuple[K, W]] -> DStream[tuple[K, tuple[list[V], list[W]]]], no order of keys;
+            values in the order of their source partitions. Values that are more than memory holds stay on disk, as of groupByKey.
 
         Raises:
             ConfigurationError: the streams have different slide durations.
 
         Example:
             >>> from engine.testing import run_batches
-            >>> lists = lambda sides: tuple(map(list, sides))
-            >>> run_batches(lambda s: s.cogroup(s.mapValues(str)).mapValues(lists), [[("a", 1), ("a", 2)]])
+            >>> run_batches(lambda s: s.cogroup(s.mapValues(str)), [[("a", 1), ("a", 2)]])
             [[('a', ([1, 2], ['1', '2']))]]
 
-        Source: `pyspark.streaming.DStream.cogroup`.
+        Source: `pyspark.streaming.DStream.cogroup`. Difference: each side is a list, where PySpark gives a ResultIterable.
         """
         how = self._spread(numPartitions)
         return self._transformed(
-            "cogroup", lambda _, left, right: spread_pairs(left.cogroup(right, how()[0]), how()), [other]
+            "cogroup",
+            lambda _, left, right: spread_pairs(
+                self._scope.access.listed_sides(left.cogroup(right, how()[0])), how()
+            ),
+            [other],
         )

@@ -23,6 +23,7 @@ from engine.rdd.task import SCALARS
 
 Reduce = Callable[[Any, Any], Any]
 _TIME = itemgetter(0)
+_VALUE = itemgetter(1)
 
 
 class ShardResult(NamedTuple):
@@ -180,12 +181,15 @@ class ReadState(StateFunction):
 
 
 class PutPart(StateFunction):
-    """Keeps what a batch adds to a window, and drops the parts that no later window can need."""
+    """Keeps what a batch adds to a window, and drops the parts that no later window can need.
+
+    Elements: pairs, which are kept as such, or else only their values.
+    """
 
     def __init__(self, codec: StateCodec, retention_ms: int, *, pairs: bool) -> None:
         super().__init__(codec)
         self._retention_ms = retention_ms
-        self._collect: Callable[[Iterable[Any]], Any] = dict if pairs else list
+        self._collect: Callable[[Iterable[Any]], Any] = dict if pairs else _values
 
     def __call__(self, index: int, elements: Iterator[Any]) -> Iterable[ShardResult]:
         """The shard's delta."""
@@ -322,3 +326,7 @@ class ReduceWindow(StateFunction):
                 del running.parts[key], running.totals[key]
             else:
                 running.totals[key] = invert(running.totals[key], self._values.own(value))
+
+
+def _values(pairs: Iterable[tuple[Any, Any]]) -> list[Any]:
+    return list(map(_VALUE, pairs))

@@ -68,7 +68,9 @@ class StatefulOperations(Handle[T]):
             [[('a', 1)], [('a', 3)], [('a', 3)]]
 
         Source: `pyspark.streaming.DStream.updateStateByKey`; the other forms are those of `PairDStreamFunctions`. Difference:
-            in Scala the iterator form may rename keys; here that is an error.
+            keys and states that are no plain values (None, bool, int, float, str, bytes, and tuples, lists and dicts of them) need
+            keyType and stateType; PySpark pickles whatever they are. In Scala the iterator form may rename keys; here that is an
+            error.
         """
         refuse_no_partitions(numPartitions)
         declared = KeyedState("updateStateByKey", name, (keyType, stateType), initialRDD)
@@ -105,7 +107,7 @@ class StatefulOperations(Handle[T]):
             [[('a', 1), ('a', 3)], [], [('a', 6)]]
 
         Source: `PairDStreamFunctions.mapWithState`. Difference: Spark looks for timeouts only in batches that it checkpoints,
-            every tenth by default.
+            every tenth by default. Keys and states that are no plain values need `StateSpec.keyType` and `stateType`.
         """
         if not isinstance(spec, StateSpec):
             raise ConfigurationError(f"mapWithState got {spec!r:.60}; give StateSpec.function(...)")

@@ -44,14 +44,24 @@ class State(Generic[S]):
 
     @classmethod
     def of(cls, *value: S) -> "State[S]":
-        """A state of its own, set to the value if there is one; for tests of a user's function."""
+        """A state of its own, set to the value if there is one; for tests of a user's function.
+
+        Example:
+            >>> State.of(1), State.of()
+            (State(1), State())
+        """
         state: State[S] = cls(_same)
         if value:
             state.value, state.status = value[0], KEPT
         return state
 
     def exists(self) -> bool:
-        """Whether the key has a state."""
+        """Whether the key has a state.
+
+        Example:
+            >>> State.of(None).exists(), State.of().exists()
+            (True, False)
+        """
         return ABSENT < self.status < REMOVED
 
     def get(self) -> S:
@@ -59,6 +69,10 @@ class State(Generic[S]):
 
         Raises:
             StateNotSetError: the key has none; it is a LookupError too.
+
+        Example:
+            >>> State.of(1).get()
+            1
         """
         if self.status == KEPT:
             if type(self.value) not in SCALARS:
@@ -70,7 +84,12 @@ class State(Generic[S]):
         return value
 
     def getOption(self) -> S | None:
-        """The state, None when the key has none."""
+        """The state, None when the key has none.
+
+        Example:
+            >>> State.of(1).getOption(), State.of().getOption()
+            (1, None)
+        """
         return self.get() if self.exists() else None
 
     def update(self, newState: S) -> None:
@@ -78,6 +97,12 @@ class State(Generic[S]):
 
         Raises:
             LifecycleError: it was removed in this call, or is timing out.
+
+        Example:
+            >>> state = State.of(1)
+            >>> state.update(2)
+            >>> state
+            State(2)
         """
         if self._is_timing_out:
             raise LifecycleError("Cannot update the state that is timing out; it is removed after this call")
@@ -93,6 +118,12 @@ class State(Generic[S]):
 
         Raises:
             LifecycleError: it was removed in this call, or is timing out.
+
+        Example:
+            >>> state = State.of(1)
+            >>> state.remove()
+            >>> state
+            State()
         """
         if self._is_timing_out:
             raise LifecycleError("Cannot remove the state that is timing out; it is removed after this call")
@@ -104,7 +135,12 @@ class State(Generic[S]):
         self.status = REMOVED
 
     def isTimingOut(self) -> bool:
-        """Whether the key is about to be removed because nothing touched it for the timeout."""
+        """Whether the key is about to be removed because nothing touched it for the timeout.
+
+        Example:
+            >>> State.of(1).isTimingOut()
+            False
+        """
         return self._is_timing_out
 
     def open_timing_out(self, value: Any) -> None:
@@ -147,6 +183,11 @@ class StateSpec:
 
         Raises:
             ConfigurationError: it takes neither three nor four arguments.
+
+        Example:
+            >>> spec = StateSpec.function(lambda key, value, state: state.update(value))
+            >>> spec.takes_time
+            False
         """
         return cls(mappingFunction)
 
@@ -155,6 +196,11 @@ class StateSpec:
 
         State: used in the first batch of the operator, until that is committed, and never again. An initial state is as old
             as that batch.
+
+        Example:
+            >>> spec = StateSpec.function(lambda key, value, state: state.update(value))
+            >>> spec.initialState({"a": 1}).initial
+            {'a': 1}
         """
         self.initial = rdd
         return self
@@ -164,6 +210,11 @@ class StateSpec:
 
         Raises:
             ConfigurationError: it is no number of at least 1.
+
+        Example:
+            >>> spec = StateSpec.function(lambda key, value, state: state.update(value))
+            >>> spec.numPartitions(4) is spec
+            True
         """
         refuse_no_partitions(numPartitions)
         return self
@@ -173,6 +224,11 @@ class StateSpec:
 
         Raises:
             ConfigurationError: it is no partitioner.
+
+        Example:
+            >>> spec = StateSpec.function(lambda key, value, state: state.update(value))
+            >>> spec.partitioner(4) is spec
+            True
         """
         refuse_no_partitions(partitioner)
         return self
@@ -185,6 +241,11 @@ class StateSpec:
 
         Raises:
             ConfigurationError: it is not greater than 0.
+
+        Example:
+            >>> spec = StateSpec.function(lambda key, value, state: state.update(value))
+            >>> spec.timeout(1.5).timeout_ms
+            1500
         """
         duration = idleDuration if isinstance(idleDuration, Duration) else Duration.seconds(idleDuration)
         if duration <= 0:
@@ -193,12 +254,24 @@ class StateSpec:
         return self
 
     def keyType(self, keyType: Any) -> "StateSpec":
-        """The type of a key, for the checkpoint; needed for other than plain values."""
+        """The type of a key, for the checkpoint; needed for other than plain values.
+
+        Example:
+            >>> spec = StateSpec.function(lambda key, value, state: state.update(value))
+            >>> spec.keyType(str).types
+            (<class 'str'>, None)
+        """
         self.types = (keyType, self.types[1])
         return self
 
     def stateType(self, stateType: Any) -> "StateSpec":
-        """The type of a state, likewise."""
+        """The type of a state, likewise.
+
+        Example:
+            >>> spec = StateSpec.function(lambda key, value, state: state.update(value))
+            >>> spec.stateType(list[int]).types
+            (None, list[int])
+        """
         self.types = (self.types[0], stateType)
         return self
 

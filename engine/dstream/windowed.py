@@ -41,8 +41,7 @@ class WindowedDStream(StatefulNode):
         """Keep the parent's elements of this batch."""
         parent = self.parents[0].rdd(time)
         if parent is not None:
-            tagged = self.scope.access.spread(parent.mapPartitionsWithIndex(self._tag))
-            self._advance_with(tagged.map(_value), self._put)
+            self._advance_with(self.scope.access.spread(parent.mapPartitionsWithIndex(self._tag)), self._put)
 
     def compute(self, time: Time) -> RDD[Any] | None:
         """The union of the window's batches."""
@@ -91,7 +90,3 @@ class ReducedWindowedDStream(StatefulNode):
         self.advance_once(time)
         reduced = self._read_with(self._read)
         return reduced if self._spread is None else reduced.partitionBy(*self._spread)
-
-
-def _value(pair: tuple[Any, Any]) -> Any:
-    return pair[1]

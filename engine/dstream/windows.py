@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from engine.dstream.handle import Handle
+from engine.dstream.signatures import refuse_uncallable
 from engine.dstream.windowed import ReducedWindowedDStream, WindowedDStream
 from engine.rdd.api import T
 
@@ -41,7 +42,7 @@ class WindowOperations(Handle[T]):
             >>> run_batches(lambda s: s.window(3, 2), [[1], [2], [3], [4], [5]])
             [[1, 2], [2, 3, 4]]
 
-        Source: `WindowedDStream`.
+        Source: `WindowedDStream`. Difference: a window of 0 is refused, and PySpark takes it.
         """
         length, slide = self._durations(windowDuration, slideDuration)
         return self._stream(WindowedDStream(self._scope, self.node, length, slide, name))
@@ -100,7 +101,8 @@ class WindowOperations(Handle[T]):
             >>> run_batches(lambda s: s.countByValueAndWindow(2, 1), [["a"], ["a"], [], []])
             [[('a', 1)], [('a', 2)], [('a', 1)], []]
 
-        Source: `pyspark.streaming.DStream.countByValueAndWindow`.
+        Source: `pyspark.streaming.DStream.countByValueAndWindow`. Difference: elements that are no plain values (None, bool, int, float,
+            str, bytes, and tuples, lists and dicts of them) need keyType; PySpark pickles whatever they are.
         """
         types = {"keyType": keyType, "valueType": None if keyType is None else int}
         return self._transformed("map", lambda _, rdd: rdd.map(_with_one)).reduceByKeyAndWindow(
@@ -141,6 +143,8 @@ class WindowOperations(Handle[T]):
             [[3], [3], [2], [1], []]
 
         Source: `pyspark.streaming.DStream.reduceByWindow`. Difference: an emptied window gives nothing, also with an inverse.
+            Elements that are no plain values (None, bool, int, float, str, bytes, and tuples, lists and dicts of them) need valueType;
+            PySpark pickles whatever they are.
         """
         types = {"keyType": None if valueType is None else int, "valueType": valueType}
         keyed = self._transformed("map", lambda _, rdd: rdd.map(_under_one_key))
@@ -180,7 +184,8 @@ class WindowOperations(Handle[T]):
             >>> run_batches(lambda s: s.groupByKeyAndWindow(2, 1), [[("a", 1)], [("a", 2)], [], []])
             [[('a', [1])], [('a', [1, 2])], [('a', [2])], []]
 
-        Source: `pyspark.streaming.DStream.groupByKeyAndWindow`.
+        Source: `pyspark.streaming.DStream.groupByKeyAndWindow`. Difference: keys and values that are no plain values (None, bool, int,
+            float, str, bytes, and tuples, lists and dicts of them) need keyType and valueType; PySpark pickles whatever they are.
         """
         types = {"keyType": keyType, "valueType": None if valueType is None else list[valueType]}
         lists = self._transformed("mapValues", lambda _, rdd: rdd.mapValues(_as_list))
@@ -232,10 +237,15 @@ class WindowOperations(Handle[T]):
             [[('a', 1)], [('a', 3)], [('a', 2)], []]
 
         Source: `ReducedWindowedDStream`. Difference: PySpark uses the inverse only for windows of at least 5 slides and
-            then keeps keys that are no longer in the window; here a key leaves with its last batch, always.
+            then keeps keys that are no longer in the window; here a key leaves with its last batch, always. Keys and values that are
+            no plain values (None, bool, int, float, str, bytes, and tuples, lists and dicts of them) need keyType and valueType;
+            PySpark pickles whatever they are.
         """
         durations = self._durations(windowDuration, slideDuration)
         functions, types = (func, invFunc, filterFunc), (keyType, valueType)
+        refuse_uncallable(
+            "reduceByKeyAndWindow", func, *(given for given in functions[1:] if given is not None)
+        )
         how = None if numPartitions is None else self._spread(numPartitions)()
         return self._stream(
             ReducedWindowedDStream(self._scope, self.node, functions, durations, name, types, how)

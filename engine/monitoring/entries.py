@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 
 from engine.batch import Batch, OffsetRange, TopicPartition
 from engine.reports import Lag, StateReport, Volume
-from engine.scheduler import listener as events
+from engine.scheduler import events
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,9 +84,9 @@ class BatchEntry:
     lags: Mapping[TopicPartition, Lag] = field(default_factory=dict)
     """After the batch; empty when only sums are kept."""
     lag_records: Mapping[str, int] = field(default_factory=dict)
-    """By topic, after the batch."""
+    """By topic when the batch was planned, its own records among them; empty where no plan of this process tells."""
     lag_seconds: Mapping[str, float] = field(default_factory=dict)
-    """By topic that of its most belated partition, after the batch."""
+    """By topic that of its most belated partition, when the batch was planned."""
     dead_letters: Mapping[str, int] = field(default_factory=dict)
     delta_bytes: int = 0
 
@@ -154,7 +154,7 @@ class View:
     state: Mapping[str, StateReport]
     """By operator, after the newest batch that advanced it."""
     lags: Mapping[TopicPartition, Lag]
-    """As of the newest batch."""
+    """Records as of the newest plan, in which nothing of that batch is committed; since when, as of the newest commit."""
     volume: Volume | None
     restored: events.StreamingListenerStateRestored | None
     checkpoint_failure: str | None

@@ -24,7 +24,8 @@ from engine.clock import Clock, SystemClock
 from engine.errors import UserFunctionError
 from engine.monitoring.entries import BatchEntry, Failure, OutputEntry, Totals, View
 from engine.reports import Lag, StateReport, Volume
-from engine.scheduler import listener as events
+from engine.scheduler import events
+from engine.scheduler.listener import StreamingListener
 
 BATCHES: Final = 1_000
 """Batches that are kept."""
@@ -34,7 +35,7 @@ TRACEBACK_CHARACTERS: Final = 20_000
 """Of one error; the end of it says what happened."""
 
 
-class History(events.StreamingListener):
+class History(StreamingListener):
     """Keeps the last batches of one context.
 
     Events come on the scheduler's thread and cost some ten microseconds each: an entry is replaced, and nothing is computed that nobody
@@ -69,7 +70,7 @@ class History(events.StreamingListener):
         self._committed_at: int | None = None
         self._executors: tuple[int, ...] = ()
         self._state: dict[str, StateReport] = {}
-        self._lags: Mapping[TopicPartition, Lag] = {}
+        self._lags: dict[TopicPartition, Lag] = {}
         self._volume: Volume | None = None
         self._restored: events.StreamingListenerStateRestored | None = None
         self._checkpoint_failure: str | None = None
@@ -89,7 +90,7 @@ class History(events.StreamingListener):
                 self._committed_at,
                 self._executors,
                 dict(self._state),
-                self._lags,
+                dict(self._lags),
                 self._volume,
                 self._restored,
                 self._checkpoint_failure,
@@ -129,6 +130,7 @@ class History(events.StreamingListener):
             self._last_time = int(batch.time)
             if batchSubmitted.lags:
                 self._lags = dict(batchSubmitted.lags)
+            lag_records, lag_seconds = _lag_by_topic(batchSubmitted.lags, self._clock.wall_ms())
             inputs = {name: sum(part.count() for part in parts) for name, parts in batch.ranges.items()}
             self._put(
                 BatchEntry(
@@ -141,6 +143,8 @@ class History(events.StreamingListener):
                     ranges=dict(batch.ranges),
                     submitted=int(batch.time),
                     expected_outputs=sum(self._is_due(output, batch) for output in self._outputs()),
+                    lag_records=lag_records,
+                    lag_seconds=lag_seconds,
                 )
             )
             self._keep_bounds(int(batch.time), sum(map(len, batch.ranges.values())))
@@ -180,10 +184,11 @@ class History(events.StreamingListener):
         with self._lock:
             self._committed, self._committed_at = info.batch, info.processingEndTime
             self._state.update(done.state)
-            if done.lags:
-                self._lags = dict(done.lags)
+            # Its ends are those of the plan: what came while the batch ran is in none, so what is left would be too few.
+            for place, lag in done.lags.items():
+                planned = self._lags.get(place, lag)
+                self._lags[place] = Lag(planned.records, lag.since)
             self._count_completed(done)
-        records, seconds = _lag_by_topic(done.lags, info.processingEndTime)
         self._change(
             int(info.batchTime),
             status="COMPLETED",
@@ -196,8 +201,6 @@ class History(events.StreamingListener):
             tasks=dict(done.tasks),
             state=dict(done.state),
             lags=dict(done.lags),
-            lag_records=records,
-            lag_seconds=seconds,
             dead_letters=_by_reason(info.dead_letters),
             delta_bytes=done.delta_bytes,
         )

@@ -22,7 +22,8 @@ from engine.metrics import Registry
 from engine.monitoring.collectors import ExecutorCollector
 from engine.monitoring.table import METRICS
 from engine.reports import Buckets, Lag, StateReport, WriteReport
-from engine.scheduler import listener as events
+from engine.scheduler import events
+from engine.scheduler.listener import StreamingListener
 from engine.version import VERSION
 
 __all__ = ["METRICS", "PrometheusListener"]
@@ -31,7 +32,7 @@ _EXECUTORS: Final = ("engine_executor_cpu_seconds_total", "engine_executor_resid
 """Read at the scrape."""
 
 
-class PrometheusListener(events.StreamingListener):
+class PrometheusListener(StreamingListener):
     """Keeps the metrics of the table in a registry of its own.
 
     Args:

@@ -10,13 +10,14 @@
     coversMs, inputRate      time since the batch before, and records a second over it: a catch-up batch stands for more than the interval
     num...OutputOps          of the outputs that are due at this batch time
     attempt, numFailedRuns   number of the newest run, from 0; runs that were not committed
-    lagRecords, lagSeconds   by topic after the batch: records in the source and in no commit, age of the last committed one
+    lagRecords, lagSeconds   by topic when the batch was planned: records in the source and in no commit, age of the last committed
+                             one; in ranges what the batch left of what its plan saw
     revision                 of the last change; what a reader has seen it need not be told again
 
 Names are those of Spark's REST API where Spark has one. All times are milliseconds since the epoch, all durations milliseconds
 where the name says nothing else; null means not known yet.
 
-Owns: Status, Usage, statistics, batch_rows, batch_page, graph, state, progress.
+Owns: Status, Usage, standstill, statistics, batch_rows, batch_page, graph, state, progress.
 Never: I/O, a clock; the time is an argument.
 """
 
@@ -34,6 +35,9 @@ Json = dict[str, Any]
 
 WAITING_ROWS: Final = 100
 """Waiting batch times that are listed; their number is told beside."""
+STALLED_INTERVALS: Final = 5
+STALLED_MS: Final = 30_000
+"""Time beyond the intervals. A batch that catches up takes all that waits, within its rate limit; it is long, and not stuck."""
 _PLANNING_MS: Final = 250
 """A batch that is due for no longer than this is about to begin, and does not wait."""
 
@@ -60,6 +64,26 @@ class Status(NamedTuple):
     """starting, running, waiting, stopped or failed."""
     text: str
     """In a sentence: for what it waits, or what ended it; empty while it runs."""
+
+
+def standstill(view: View, now_ms: int) -> str:
+    """Why a stream that has committed counts as standing still, in a sentence; "" while it does not.
+
+    Args:
+        view: of the history; a batch of it is committed.
+        now_ms: milliseconds since the epoch.
+    """
+    assert view.committed_at is not None
+    interval = view.started.batch_interval if view.started else 0
+    age = now_ms - view.committed_at
+    if age <= STALLED_INTERVALS * interval + STALLED_MS:
+        return ""
+    said = f"no batch was committed for {age / 1_000:.0f} s"
+    if view.running is None:
+        return said
+    outputs = [output.name for output in view.running.outputs if output.endTime is None]
+    where = f" in output {outputs[-1]}" if outputs else ""
+    return f"{said}; batch {view.running.time} runs{where}"
 
 
 def waiting_times(view: View, now_ms: int) -> range:

@@ -9,7 +9,7 @@
     /api/v1/state                   state by operator, checkpoint, partitions, executors
     /api/v1/progress                epoch, last commit with the ends of its partitions, running batch
     /api/v1/live                    statistics, changed batches and state as of one moment, with process and revision
-    /healthz                        200 when this process has committed a batch and goes on, else 503 with the reason
+    /healthz                        200 when this process has committed a batch, not long ago, and goes on; else 503 with the reason
     /metrics                        the registry, where there is one
 
 It reads what the history keeps and writes nothing. While nobody asks it does nothing. A reader asks `live` with the revision that it
@@ -301,12 +301,15 @@ class StreamingPage:
         )
 
     async def _health(self, _: web.Request) -> web.Response:
-        """200 when this process has committed a batch and the stream goes on."""
+        """200 when this process has committed a batch, the stream goes on, and the last commit is not long ago."""
         view = self.history.view()
         status = self._status(view)
-        if view.committed_at is not None and status.phase not in {"failed", "stopped"}:
-            return web.Response(text="ok\n")
-        return web.Response(status=503, text=f"{status.text or 'no batch is committed yet'}\n")
+        if view.committed_at is None or status.phase in {"failed", "stopped"}:
+            return web.Response(status=503, text=f"{status.text or 'no batch is committed yet'}\n")
+        stall = page.standstill(view, self._clock.wall_ms())
+        if stall:
+            return web.Response(status=503, text="; ".join(filter(None, [stall, status.text])) + "\n")
+        return web.Response(text="ok\n")
 
     def _statistics(self, _: web.Request) -> page.Json:
         view = self.history.view()

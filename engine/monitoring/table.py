@@ -8,7 +8,7 @@ from typing import Final
 
 from engine.metrics import OPEN, Metric
 from engine.reports import END_TO_END_SECONDS
-from engine.scheduler.listener import PURGE_STAGES, RUN_STAGES
+from engine.scheduler.events import PURGE_STAGES, RUN_STAGES
 
 RECORDS: Final = (0, 1, 10, 100, 1_000, 10_000, 100_000, 1_000_000)
 """Upper bounds of numbers of records."""

@@ -43,6 +43,12 @@ class Actions(RDD[T]):
         """All elements, in partition order.
 
         Source: pyspark.RDD.collect.
+
+        Example:
+            >>> from engine import LocalContext
+            >>> with LocalContext("local") as sc:
+            ...     sc.parallelize([1, 2, 3], 2).collect()
+            [1, 2, 3]
         """
         return list(chain.from_iterable(self.run(operators.to_list)))
 
@@ -50,6 +56,12 @@ class Actions(RDD[T]):
         """All pairs as one dict; of the pairs of one key the last counts.
 
         Source: pyspark.RDD.collectAsMap.
+
+        Example:
+            >>> from engine import LocalContext
+            >>> with LocalContext("local") as sc:
+            ...     sc.parallelize([("a", 1), ("b", 2), ("a", 3)]).collectAsMap()
+            {'a': 3, 'b': 2}
         """
         return dict(chain.from_iterable(self.run(_as_dict)))
 
@@ -57,6 +69,12 @@ class Actions(RDD[T]):
         """All elements, collected in a job of the group; the context's own group is the same before and after.
 
         Source: pyspark.RDD.collectWithJobGroup.
+
+        Example:
+            >>> from engine import LocalContext
+            >>> with LocalContext("local") as sc:
+            ...     sc.parallelize([1, 2]).collectWithJobGroup("g", "all of it")
+            [1, 2]
         """
         with self.context.job_group(groupId, description, interruptOnCancel):
             return self.collect()
@@ -87,6 +105,12 @@ class Actions(RDD[T]):
         """The first elements, from as few partitions as it takes: one, then four times as many as before.
 
         Source: pyspark.RDD.take.
+
+        Example:
+            >>> from engine import LocalContext
+            >>> with LocalContext("local") as sc:
+            ...     sc.parallelize([1, 2, 3], 3).take(2)
+            [1, 2]
         """
         taken: list[T] = []
         next_index, width, count = 0, 1, self.getNumPartitions()
@@ -103,6 +127,12 @@ class Actions(RDD[T]):
             ValueError: there is no element.
 
         Source: pyspark.RDD.first.
+
+        Example:
+            >>> from engine import LocalContext
+            >>> with LocalContext("local") as sc:
+            ...     sc.parallelize([1, 2, 3], 3).first()
+            1
         """
         for element in self.take(1):
             return element
@@ -112,6 +142,12 @@ class Actions(RDD[T]):
         """Whether there is no element.
 
         Source: pyspark.RDD.isEmpty.
+
+        Example:
+            >>> from engine import LocalContext
+            >>> with LocalContext("local") as sc:
+            ...     sc.parallelize([1]).isEmpty(), sc.emptyRDD().isEmpty()
+            (False, True)
         """
         return not self.take(1)
 
@@ -155,6 +191,12 @@ class Actions(RDD[T]):
             ValueError: there is no element.
 
         Source: pyspark.RDD.max.
+
+        Example:
+            >>> from engine import LocalContext
+            >>> with LocalContext("local") as sc:
+            ...     sc.parallelize([1, 3, 2]).max(), sc.parallelize(["a", "bb"]).max(key=len)
+            (3, 'bb')
         """
         largest: T = _only(_largest(1, key, chain.from_iterable(self.run(partial(_largest, 1, key)))))
         return largest
@@ -166,6 +208,12 @@ class Actions(RDD[T]):
             ValueError: there is no element.
 
         Source: pyspark.RDD.min.
+
+        Example:
+            >>> from engine import LocalContext
+            >>> with LocalContext("local") as sc:
+            ...     sc.parallelize([3, 1, 2]).min(), sc.parallelize(["bb", "a"]).min(key=len)
+            (1, 'a')
         """
         smallest: T = _only(_smallest(1, key, chain.from_iterable(self.run(partial(_smallest, 1, key)))))
         return smallest
@@ -192,6 +240,12 @@ class Actions(RDD[T]):
         """Number of elements.
 
         Source: pyspark.RDD.count.
+
+        Example:
+            >>> from engine import LocalContext
+            >>> with LocalContext("local") as sc:
+            ...     sc.parallelize([1, 2, 3], 2).count()
+            3
         """
         return sum(self.run(operators.count))
 
@@ -199,6 +253,12 @@ class Actions(RDD[T]):
         """How often each element occurs.
 
         Source: pyspark.RDD.countByValue; an RDD without a partition gives {}, and no error.
+
+        Example:
+            >>> from engine import LocalContext
+            >>> with LocalContext("local") as sc:
+            ...     dict(sc.parallelize(["a", "b", "a"], 2).countByValue())
+            {'a': 2, 'b': 1}
         """
         return _added(self.run(operators.count_values))
 
@@ -224,6 +284,12 @@ class Actions(RDD[T]):
             ValueError: there is no element.
 
         Source: pyspark.RDD.reduce.
+
+        Example:
+            >>> from engine import LocalContext
+            >>> with LocalContext("local") as sc:
+            ...     sc.parallelize([1, 2, 3], 2).reduce(lambda x, y: x + y)
+            6
         """
         partials = list(chain.from_iterable(self.run(operators.Reduce(f))))
         for result in operators.Reduce(f)(iter(partials)):
@@ -266,6 +332,14 @@ class Actions(RDD[T]):
         """Call the function on each element, in the executors.
 
         Source: pyspark.RDD.foreach.
+
+        Example:
+            >>> from engine import LocalContext
+            >>> with LocalContext("local") as sc:
+            ...     seen = sc.accumulator(0)
+            ...     sc.parallelize([1, 2, 3]).foreach(seen.add)
+            ...     seen.value
+            6
         """
         self.run(operators.ForEach(f))
 
@@ -273,6 +347,14 @@ class Actions(RDD[T]):
         """Call the function on each partition, in the executors; what a generator gives is read to its end.
 
         Source: pyspark.RDD.foreachPartition.
+
+        Example:
+            >>> from engine import LocalContext
+            >>> with LocalContext("local") as sc:
+            ...     seen = sc.accumulator(0)
+            ...     sc.range(4, numSlices=2).foreachPartition(lambda part: seen.add(1))
+            ...     seen.value
+            2
         """
         self.run(operators.ForEachPartition(f))
 

@@ -1,6 +1,6 @@
 """What surrounds the jobs of a context: shared variables, files for the executors, its name and settings.
 
-Owns: Surroundings, Settings.
+Owns: Surroundings.
 Never: a stage.
 """
 
@@ -13,46 +13,20 @@ import weakref
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar, NoReturn, TypeVar
+from typing import Any, NoReturn, TypeVar
 from uuid import uuid4
 
 from engine.clock import SystemClock
 from engine.errors import ConfigurationError, SinkError
 from engine.rdd.api import T
+from engine.rdd.conf import SYSTEM_PROPERTIES, SparkConf
+from engine.rdd.jobs import JobProperties
 from engine.rdd.paths import file_uri, local_path, only_on_spark
 from engine.rdd.shared import FILES_PROPERTY, Accumulator, AccumulatorParam, Broadcast, SparkFiles
-from engine.rdd.surface import JobProperties, Reading
+from engine.rdd.surface import Reading
 from engine.version import VERSION
 
 R = TypeVar("R")
-
-
-class Settings:
-    """The settings of a context, to be read; what `getConf` gives.
-
-    Source: pyspark.SparkConf, as far as it is read.
-
-    Example:
-        >>> from engine import LocalContext
-        >>> with LocalContext("local", "counts") as sc:
-        ...     sc.getConf().get("spark.app.name"), sc.getConf().contains("spark.executor.memory")
-        ('counts', False)
-    """
-
-    def __init__(self, values: Mapping[str, str]) -> None:
-        self._values = dict(values)
-
-    def get(self, key: str, defaultValue: str | None = None) -> str | None:
-        """The setting, or the default."""
-        return self._values.get(key, defaultValue)
-
-    def getAll(self) -> list[tuple[str, str]]:
-        """All settings."""
-        return list(self._values.items())
-
-    def contains(self, key: str) -> bool:
-        """Whether there is such a setting."""
-        return key in self._values
 
 
 class Surroundings(JobProperties, Reading):
@@ -62,7 +36,8 @@ class Surroundings(JobProperties, Reading):
     """What computes the RDDs, such as local[2]."""
     startTime: int
     """When the context was made; milliseconds since the epoch, UTC."""
-    _system_properties: ClassVar[dict[str, str]] = {}
+    _settings: Mapping[str, str]
+    """As they were given."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -77,7 +52,14 @@ class Surroundings(JobProperties, Reading):
 
     @property
     def appName(self) -> str:
-        """Name of the application."""
+        """Name of the application.
+
+        Example:
+            >>> from engine import LocalContext
+            >>> with LocalContext("local", "counts") as sc:
+            ...     sc.appName
+            'counts'
+        """
         raise NotImplementedError(type(self).__name__)
 
     @property
@@ -85,6 +67,12 @@ class Surroundings(JobProperties, Reading):
         """A name of this run: "local-" and the time of its start.
 
         Source: pyspark.SparkContext.applicationId.
+
+        Example:
+            >>> from engine import LocalContext
+            >>> with LocalContext("local") as sc:
+            ...     sc.applicationId.startswith("local-")
+            True
         """
         return f"local-{self.startTime}"
 
@@ -92,7 +80,13 @@ class Surroundings(JobProperties, Reading):
     def version(self) -> str:
         """The version of this library; PySpark tells Spark's.
 
-        Source: pyspark.SparkContext.version.
+        Source: pyspark.SparkContext.version. Difference: it is this library's, and PySpark tells Spark's.
+
+        Example:
+            >>> from engine import LocalContext
+            >>> with LocalContext("local") as sc:
+            ...     sc.version == sc.version.strip()
+            True
         """
         return VERSION
 
@@ -100,7 +94,13 @@ class Surroundings(JobProperties, Reading):
     def uiWebUrl(self) -> str | None:
         """None: the streaming page belongs to who serves it.
 
-        Source: pyspark.SparkContext.uiWebUrl.
+        Source: pyspark.SparkContext.uiWebUrl. Difference: there is no page of Spark's; PySpark gives its address.
+
+        Example:
+            >>> from engine import LocalContext
+            >>> with LocalContext("local") as sc:
+            ...     sc.uiWebUrl is None
+            True
         """
         return None
 
@@ -109,6 +109,12 @@ class Surroundings(JobProperties, Reading):
         """None are handed out here.
 
         Source: pyspark.SparkContext.resources.
+
+        Example:
+            >>> from engine import LocalContext
+            >>> with LocalContext("local") as sc:
+            ...     sc.resources
+            {}
         """
         return {}
 
@@ -116,39 +122,64 @@ class Surroundings(JobProperties, Reading):
         """Who runs the application.
 
         Source: pyspark.SparkContext.sparkUser.
+
+        Example:
+            >>> from engine import LocalContext
+            >>> with LocalContext("local") as sc:
+            ...     len(sc.sparkUser()) > 0
+            True
         """
         return getpass.getuser()
 
-    def getConf(self) -> Settings:
-        """The settings of the context, to be read.
+    def getConf(self) -> SparkConf:
+        """A copy of the context's settings: those that it was given, and what it made of them.
 
         Source: pyspark.SparkContext.getConf.
+
+        Example:
+            >>> from engine import LocalContext
+            >>> with LocalContext("local", "counts") as sc:
+            ...     sc.getConf().get("spark.app.name"), sc.getConf().contains("spark.executor.memory")
+            ('counts', False)
         """
-        return Settings(
-            {
-                "spark.app.id": self.applicationId,
-                "spark.app.name": self.appName,
-                "spark.app.startTime": str(self.startTime),
-                "spark.default.parallelism": str(self.defaultParallelism),
-                "spark.master": self.master,
-            }
-        )
+        own = {
+            "spark.app.id": self.applicationId,
+            "spark.app.name": self.appName,
+            "spark.app.startTime": self.startTime,
+            "spark.default.parallelism": self.defaultParallelism,
+            "spark.master": self.master,
+        }
+        return SparkConf(loadDefaults=False).setAll({**self._settings, **own}.items())
 
     @classmethod
     def setSystemProperty(cls, key: str, value: str) -> None:
         """Keep a property of this process; `spark.master` and `spark.app.name` count for a later `getOrCreate`.
 
-        Source: pyspark.SparkContext.setSystemProperty, which sets it in the Java machine.
+        Source: pyspark.SparkContext.setSystemProperty, which sets it in the Java machine. Difference: the property is of this
+            process, and not of a Java machine; only the keys of a SparkConf count.
+
+        Example:
+            >>> from engine import LocalContext
+            >>> with LocalContext("local") as sc:
+            ...     sc.setSystemProperty("color", "blue")
+            ...     sc.getSystemProperty("color")
+            'blue'
         """
-        cls._system_properties[key] = value
+        SYSTEM_PROPERTIES[key] = value
 
     @classmethod
     def getSystemProperty(cls, key: str) -> str | None:
         """The property that was set, or None; there is no Java machine that would have others.
 
-        Source: pyspark.SparkContext.getSystemProperty.
+        Source: pyspark.SparkContext.getSystemProperty. Difference: there is no Java machine, which has properties of its own.
+
+        Example:
+            >>> from engine import LocalContext
+            >>> with LocalContext("local") as sc:
+            ...     sc.getSystemProperty("unheard.of") is None
+            True
         """
-        return cls._system_properties.get(key)
+        return SYSTEM_PROPERTIES.get(key)
 
     def show_profiles(self) -> NoReturn:
         """Profiles of tasks are Spark's; the engine's metrics tell what a batch spends its time on.
@@ -176,7 +207,12 @@ class Surroundings(JobProperties, Reading):
         Raises:
             ConfigurationError: there is no such level.
 
-        Source: pyspark.SparkContext.setLogLevel.
+        Source: pyspark.SparkContext.setLogLevel. Difference: it is the level of the engine's logger, and not of a Java machine's.
+
+        Example:
+            >>> from engine import LocalContext
+            >>> with LocalContext("local") as sc:
+            ...     sc.setLogLevel("WARN")
         """
         spelled = {
             "ALL": "DEBUG",
@@ -196,13 +232,29 @@ class Surroundings(JobProperties, Reading):
         """A value for tasks to read, which each executor gets once.
 
         Source: pyspark.SparkContext.broadcast.
+
+        Example:
+            >>> from engine import LocalContext
+            >>> with LocalContext("local") as sc:
+            ...     names = sc.broadcast({1: "one"})
+            ...     sc.parallelize([1]).map(lambda n: names.value[n]).collect()
+            ['one']
         """
         return Broadcast(value, self._new_broadcast_file, self.release_broadcast, self._on_executors)
 
     def accumulator(self, value: Any, accum_param: AccumulatorParam[Any] | None = None) -> Accumulator[Any]:
         """A variable that tasks add to; by `accum_param`, or by + when there is none.
 
-        Source: pyspark.SparkContext.accumulator.
+        Source: pyspark.SparkContext.accumulator. Difference: any value with a + adds; PySpark has none but int, float and complex
+            without an accum_param.
+
+        Example:
+            >>> from engine import LocalContext
+            >>> with LocalContext("local") as sc:
+            ...     total = sc.accumulator(0)
+            ...     sc.parallelize([1, 2]).foreach(total.add)
+            ...     total.value
+            3
         """
         made = Accumulator(self.next_number(), value, accum_param)
         self._accumulators[made.number] = made
@@ -227,6 +279,16 @@ class Surroundings(JobProperties, Reading):
             ConfigurationError: there is no such file, or it is a folder and `recursive` is not set.
 
         Source: pyspark.SparkContext.addFile.
+
+        Example:
+            >>> import tempfile
+            >>> from pathlib import Path
+            >>> from engine import LocalContext
+            >>> with tempfile.TemporaryDirectory() as folder, LocalContext("local") as sc:
+            ...     _ = (Path(folder) / "a.txt").write_text("one")
+            ...     sc.addFile(f"{folder}/a.txt")
+            ...     len(sc.listFiles)
+            1
         """
         self._copy(path, recursive)
         self._added_files.append(file_uri(local_path(path)))
@@ -238,6 +300,16 @@ class Surroundings(JobProperties, Reading):
             ConfigurationError: there is no such file.
 
         Source: pyspark.SparkContext.addPyFile.
+
+        Example:
+            >>> import tempfile
+            >>> from pathlib import Path
+            >>> from engine import LocalContext
+            >>> with tempfile.TemporaryDirectory() as folder, LocalContext("local") as sc:
+            ...     _ = (Path(folder) / "shouting.py").write_text("def shout(s): return s.upper()")
+            ...     sc.addPyFile(f"{folder}/shouting.py")
+            ...     sc.parallelize(['a']).map(lambda s: __import__('shouting').shout(s)).collect()
+            ['A']
         """
         copied = self._copy(path, recursive=False)
         self._added_files.append(file_uri(local_path(path)))
@@ -253,6 +325,17 @@ class Surroundings(JobProperties, Reading):
             ConfigurationError: there is no such file, or it is no archive that Python can unpack.
 
         Source: pyspark.SparkContext.addArchive.
+
+        Example:
+            >>> import tempfile
+            >>> from pathlib import Path
+            >>> from engine import LocalContext
+            >>> with tempfile.TemporaryDirectory() as folder, LocalContext("local") as sc:
+            ...     (Path(folder) / "in").mkdir()
+            ...     _ = shutil.make_archive(f"{folder}/words", "zip", f"{folder}/in")
+            ...     sc.addArchive(f"{folder}/words.zip")
+            ...     len(sc.listArchives)
+            1
         """
         name, _, alias = path.partition("#")
         source = local_path(name)
@@ -262,17 +345,31 @@ class Surroundings(JobProperties, Reading):
             raise ConfigurationError(f"archive {path} cannot be unpacked: {cause}") from cause
         self._archives.append(path)
 
+    @property
     def listFiles(self) -> list[str]:
         """The files that were added.
 
         Source: pyspark.SparkContext.listFiles.
+
+        Example:
+            >>> from engine import LocalContext
+            >>> with LocalContext("local") as sc:
+            ...     sc.listFiles
+            []
         """
         return list(self._added_files)
 
+    @property
     def listArchives(self) -> list[str]:
         """The archives that were added.
 
         Source: pyspark.SparkContext.listArchives.
+
+        Example:
+            >>> from engine import LocalContext
+            >>> with LocalContext("local") as sc:
+            ...     sc.listArchives
+            []
         """
         return list(self._archives)
 
@@ -300,6 +397,14 @@ class Surroundings(JobProperties, Reading):
         """Where `RDD.checkpoint` keeps elements: a new folder in this one.
 
         Source: pyspark.SparkContext.setCheckpointDir.
+
+        Example:
+            >>> import tempfile
+            >>> from engine import LocalContext
+            >>> with tempfile.TemporaryDirectory() as folder, LocalContext("local") as sc:
+            ...     sc.setCheckpointDir(folder)
+            ...     sc.getCheckpointDir().startswith(f"file:{folder}/")
+            True
         """
         folder = local_path(dirName) / str(uuid4())
         folder.mkdir(parents=True)
@@ -309,14 +414,41 @@ class Surroundings(JobProperties, Reading):
         """The folder of checkpointed RDDs, or None.
 
         Source: pyspark.SparkContext.getCheckpointDir.
+
+        Example:
+            >>> from engine import LocalContext
+            >>> with LocalContext("local") as sc:
+            ...     sc.getCheckpointDir() is None
+            True
         """
         return None if self._checkpoint_dir is None else file_uri(Path(self._checkpoint_dir))
+
+    def checkOutput(self, path: str) -> None:
+        """Prove that the path is on this machine.
+
+        Raises:
+            ConfigurationError: it names another file system.
+
+        Example:
+            >>> from engine import LocalContext
+            >>> with LocalContext("local") as sc:
+            ...     sc.checkOutput("/tmp/counts")
+        """
+        local_path(path)
 
     def removeOutput(self, path: str) -> None:
         """Remove a folder that an RDD was saved to, with all that is in it, if it is there.
 
         Raises:
             SinkError: it cannot be removed.
+
+        Example:
+            >>> import tempfile
+            >>> from engine import LocalContext
+            >>> with tempfile.TemporaryDirectory() as folder, LocalContext("local") as sc:
+            ...     sc.range(1).saveAsTextFile(f"{folder}/out")
+            ...     sc.removeOutput(f"{folder}/out")
+            ...     sc.range(1).saveAsTextFile(f"{folder}/out")
         """
         try:
             shutil.rmtree(local_path(path))

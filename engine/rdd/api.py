@@ -58,6 +58,9 @@ class RDD(Protocol[T]):
     def glom(self) -> "RDD[list[T]]":
         """Each partition as one list."""
 
+    def __add__(self, other: "RDD[Any]") -> "RDD[Any]":
+        """As union."""
+
     def union(self, other: "RDD[Any]") -> "RDD[Any]":
         """The partitions of both."""
 
@@ -439,6 +442,13 @@ class Context(Protocol):
 @runtime_checkable
 class OutputFolders(Protocol):
     """What a context may do for outputs that write folders: a batch that runs again writes its own anew."""
+
+    def checkOutput(self, path: str) -> None:
+        """Prove, before a batch runs, that RDDs can be saved to such paths, as far as this can be known.
+
+        Raises:
+            ConfigurationError: they cannot.
+        """
 
     def removeOutput(self, path: str) -> None:
         """Remove the folder with all that is in it, if it is there; paths are those of `RDD.saveAsTextFile`."""

@@ -58,7 +58,8 @@ class ByKey(Lineage[T]):
     ) -> Pairs:
         """One pair a key with its combined values; values combine before anything is exchanged.
 
-        Source: pyspark.RDD.combineByKey.
+        Source: pyspark.RDD.combineByKey. Difference: without numPartitions there are as many partitions as the context's default
+            parallelism, where PySpark keeps this RDD's number.
 
         Example:
             >>> from engine import LocalContext
@@ -79,7 +80,8 @@ class ByKey(Lineage[T]):
     ) -> Pairs:
         """One pair a key with its reduced values; values reduce before anything is exchanged.
 
-        Source: pyspark.RDD.reduceByKey.
+        Source: pyspark.RDD.reduceByKey. Difference: without numPartitions there are as many partitions as the context's default
+            parallelism, where PySpark keeps this RDD's number.
 
         Example:
             >>> from engine import LocalContext
@@ -99,7 +101,8 @@ class ByKey(Lineage[T]):
     ) -> RDD[tuple[Any, U]]:
         """One pair a key: its values folded into a copy of `zeroValue`, the copies of the map tasks merged.
 
-        Source: pyspark.RDD.aggregateByKey.
+        Source: pyspark.RDD.aggregateByKey. Difference: without numPartitions there are as many partitions as the context's
+            default parallelism, where PySpark keeps this RDD's number.
 
         Example:
             >>> from engine import LocalContext
@@ -120,7 +123,8 @@ class ByKey(Lineage[T]):
     ) -> Pairs:
         """One pair a key: its values folded into a copy of `zeroValue`, once in each partition that has the key.
 
-        Source: pyspark.RDD.foldByKey.
+        Source: pyspark.RDD.foldByKey. Difference: without numPartitions there are as many partitions as the context's default
+            parallelism, where PySpark keeps this RDD's number.
 
         Example:
             >>> from engine import LocalContext
@@ -139,7 +143,9 @@ class ByKey(Lineage[T]):
         Elements: RDD[tuple[K, V]] -> RDD[tuple[K, Sequence[V]]]; the values are a list; those that are more than memory
         holds stay on disk, and read as a list does but cannot be changed in place: sorted(values), list(values) give lists.
 
-        Source: pyspark.RDD.groupByKey, whose values are a ResultIterable.
+        Source: pyspark.RDD.groupByKey, whose values are a ResultIterable. Difference: values are a list, where PySpark has a
+            ResultIterable; without numPartitions there are as many partitions as the context's default parallelism, where PySpark
+            keeps this RDD's number.
 
         Example:
             >>> from engine import LocalContext
@@ -157,7 +163,8 @@ class ByKey(Lineage[T]):
     ) -> RDD[tuple[K, Any]]:
         """One pair for each result of the function with the elements that gave it.
 
-        Source: pyspark.RDD.groupBy.
+        Source: pyspark.RDD.groupBy. Difference: without numPartitions there are as many partitions as the context's default
+            parallelism, where PySpark keeps this RDD's number.
 
         Example:
             >>> from engine import LocalContext
@@ -194,7 +201,8 @@ class ByKey(Lineage[T]):
     ) -> Pairs:
         """The pairs, those of one key in one partition, each partition sorted by key, or by `keyfunc` of it.
 
-        Source: pyspark.RDD.repartitionAndSortWithinPartitions.
+        Source: pyspark.RDD.repartitionAndSortWithinPartitions. Difference: without numPartitions there are as many partitions as
+            the context's default parallelism, where PySpark keeps this RDD's number.
 
         Example:
             >>> from engine import LocalContext
@@ -218,7 +226,8 @@ class ByKey(Lineage[T]):
 
         Elements: RDD[tuple[K, V]] x RDD[tuple[K, W]] -> RDD[tuple[K, tuple[Sequence[V], Sequence[W]]]]; see groupByKey.
 
-        Source: pyspark.RDD.cogroup.
+        Source: pyspark.RDD.cogroup. Difference: sides are lists, where PySpark has ResultIterables; without numPartitions there
+            are as many partitions as the context's default parallelism, where PySpark has as many as all sides together.
 
         Example:
             >>> from engine import LocalContext
@@ -231,7 +240,8 @@ class ByKey(Lineage[T]):
     def groupWith(self, other: RDD[Any], *others: RDD[Any]) -> Pairs:
         """As cogroup, of any number of RDDs.
 
-        Source: pyspark.RDD.groupWith.
+        Source: pyspark.RDD.groupWith. Difference: sides are lists, where PySpark has ResultIterables; without numPartitions there
+            are as many partitions as the context's default parallelism, where PySpark has as many as all sides together.
 
         Example:
             >>> from engine import LocalContext
@@ -245,7 +255,8 @@ class ByKey(Lineage[T]):
     def join(self, other: RDD[Any], numPartitions: int | None = None) -> RDD[tuple[Any, tuple[Any, Any]]]:
         """A pair (key, (left, right)) for each two pairs of one key.
 
-        Source: pyspark.RDD.join.
+        Source: pyspark.RDD.join. Difference: without numPartitions there are as many partitions as the context's default
+            parallelism, where PySpark has as many as all sides together.
 
         Example:
             >>> from engine import LocalContext
@@ -258,7 +269,8 @@ class ByKey(Lineage[T]):
     def leftOuterJoin(self, other: RDD[Any], numPartitions: int | None = None) -> Pairs:
         """As join, and (key, (left, None)) for each pair whose key the other lacks.
 
-        Source: pyspark.RDD.leftOuterJoin.
+        Source: pyspark.RDD.leftOuterJoin. Difference: without numPartitions there are as many partitions as the context's default
+            parallelism, where PySpark has as many as all sides together.
 
         Example:
             >>> from engine import LocalContext
@@ -271,7 +283,8 @@ class ByKey(Lineage[T]):
     def rightOuterJoin(self, other: RDD[Any], numPartitions: int | None = None) -> Pairs:
         """As join, and (key, (None, right)) for each pair of the other whose key this lacks.
 
-        Source: pyspark.RDD.rightOuterJoin.
+        Source: pyspark.RDD.rightOuterJoin. Difference: without numPartitions there are as many partitions as the context's
+            default parallelism, where PySpark has as many as all sides together.
 
         Example:
             >>> from engine import LocalContext
@@ -284,7 +297,8 @@ class ByKey(Lineage[T]):
     def fullOuterJoin(self, other: RDD[Any], numPartitions: int | None = None) -> Pairs:
         """As join, and a pair with None in place of the side that lacks the key.
 
-        Source: pyspark.RDD.fullOuterJoin.
+        Source: pyspark.RDD.fullOuterJoin. Difference: without numPartitions there are as many partitions as the context's default
+            parallelism, where PySpark has as many as all sides together.
 
         Example:
             >>> from engine import LocalContext
@@ -297,7 +311,8 @@ class ByKey(Lineage[T]):
     def subtractByKey(self, other: RDD[Any], numPartitions: int | None = None) -> Pairs:
         """The pairs whose key the other lacks.
 
-        Source: pyspark.RDD.subtractByKey.
+        Source: pyspark.RDD.subtractByKey. Difference: without numPartitions there are as many partitions as the context's default
+            parallelism, where PySpark keeps this RDD's number.
 
         Example:
             >>> from engine import LocalContext

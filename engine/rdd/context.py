@@ -9,30 +9,25 @@ Never: a record; what passes through the driver is offset ranges, pickled bucket
 
 import itertools
 import os
-import re
 import threading
 import weakref
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Final, Generic, Self, cast
+from typing import Any, ClassVar, Generic, Self, cast
 
 from engine.errors import ConfigurationError, ExecutorLostError, LifecycleError, StreamingError
-from engine.rdd.ambient import Settings, Surroundings
+from engine.rdd.ambient import Surroundings
 from engine.rdd.api import RDD, T
+from engine.rdd.conf import Choices, SparkConf, refuse_parts_of_pyspark, settings_of
 from engine.rdd.executor import ExecutorProcess, InProcessExecutor, Outcome, Stage
 from engine.rdd.functions import FunctionTable
-from engine.rdd.fuse import Function
 from engine.rdd.lineage import Lineage, PlanBuilder, own
 from engine.rdd.local import LocalRDD, ParallelizedRDD
 from engine.rdd.plan import End, Task
 from engine.rdd.rearranging import united
-from engine.rdd.scratch import SHUFFLED, SPILLED, Disk, Scratch
+from engine.rdd.scratch import SHUFFLED, SPILLED, Scratch
 from engine.rdd.shared import Accumulator
-
-DEFAULT_MEMORY: Final = 160
-"""MB that one operation of a task may hold."""
-_MASTER = re.compile(r"local(?:\[(\d+|\*)\])?")
 
 
 class _Listed(Generic[T]):
@@ -53,23 +48,46 @@ def _taken(queue: deque[T]) -> list[T]:
 class LocalContext(Surroundings):
     """Makes RDDs and runs their jobs on this machine; PySpark's SparkContext as far as streams need it.
 
+    Tasks work on copies of what their functions capture, taken when a job begins, on every master: a job sees what the driver changed
+    before it, and the driver sees of a task what it returns, and what it adds to accumulators.
+
     Any thread may run jobs; those of several threads run one after another, each over all executors. Local properties are
     the context's, not a thread's.
 
     Args:
-        master: "local" runs tasks in this process; "local[N]" on N processes; "local[*]" one for each core.
-        appName: name of the application; its checkpoint folder is named after it.
-        memory: MB that one operation of a task may hold, above what its process held before; beyond it goes to disk.
-        temporaryFolder: where shuffles and what is beyond memory go; the system's folder of temporary files when None.
+        master: "local" runs tasks in this process; "local[N]" on N processes; "local[*]" one for each core. "local" when neither it nor
+            `conf` says.
+        appName: name of the application; its checkpoint folder is named after it. "app" when neither it nor `conf` says.
+        sparkHome: told by `getConf`; nothing here needs it.
+        pyFiles: modules and archives of modules, as for `addPyFile`.
+        environment: variables for the executors; not with "local", whose tasks run in this process.
+        batchSize: accepted for ports, as is `serializer`: elements are serialised in one way, as many together as is good.
+        serializer: see batchSize.
+        conf: a `SparkConf`, ours or PySpark's, or a mapping; what is given beside it counts more. See `SparkConf` for its keys.
+        gateway: none can be given, as of `jsc` and the three profilers: they are parts of PySpark.
+        jsc: see gateway.
+        profiler_cls: see gateway.
+        udf_profiler_cls: see gateway.
+        memory_profiler_cls: see gateway.
+        memory: MB that one operation of a task may hold, above what its process held before; beyond it goes to disk. 160, or the
+            spark.python.worker.memory of `conf`.
+        temporaryFolder: where shuffles and what is beyond memory go; when None the first spark.local.dir of `conf`, or else the system's
+            folder of temporary files.
             Nothing is left there when the context stops; what a killed driver left is removed by the next context.
 
     Raises:
-        ConfigurationError: the master is none of these, the memory is below 1, or the folder cannot be written.
+        ConfigurationError: the master is none of these, the memory is below 1, the folder cannot be written, or something was given
+            that only PySpark has.
 
     Example:
         >>> with LocalContext("local") as sc:
         ...     sc.parallelize(range(4), 2).map(lambda n: n * n).collect()
         [0, 1, 4, 9]
+
+    Source: pyspark.SparkContext. Difference: without a master or a name it is "local" and "app", where PySpark has none or what
+        spark-submit gives; several contexts may run in a process; a function is serialised when its job begins, also for a second
+        collect of one RDD; each function has a copy of its own of an object that two functions of a job capture; on "local" the
+        globals of a module that can be imported are the driver's own.
     """
 
     _newest: ClassVar["weakref.ref[LocalContext] | None"] = None
@@ -77,31 +95,45 @@ class LocalContext(Surroundings):
 
     def __init__(
         self,
-        master: str = "local",
-        appName: str = "app",
+        master: str | None = None,
+        appName: str | None = None,
+        sparkHome: str | None = None,
+        pyFiles: Iterable[str] | None = None,
+        environment: Mapping[str, Any] | None = None,
+        batchSize: int = 0,  # noqa: ARG002 - PySpark's signature, as the next
+        serializer: Any = None,  # noqa: ARG002
+        conf: SparkConf | Mapping[str, str] | None = None,
+        gateway: Any = None,
+        jsc: Any = None,
+        profiler_cls: Any = None,
+        udf_profiler_cls: Any = None,
+        memory_profiler_cls: Any = None,
         *,
-        memory: int = DEFAULT_MEMORY,
-        temporaryFolder: str | None = None,
+        memory: int | None = None,
+        temporaryFolder: str | os.PathLike[str] | None = None,
     ) -> None:
-        match = _MASTER.fullmatch(master)
-        cores = match.group(1) if match else None
-        if match is None or cores == "0":
-            raise ConfigurationError(
-                f"master is {master!r}; use local, local[N] with N of at least 1, or local[*]"
-            )
-        if memory < 1:
-            raise ConfigurationError(f"memory is {memory} MB; give a number of at least 1")
+        refuse_parts_of_pyspark(
+            gateway=gateway,
+            jsc=jsc,
+            profiler_cls=profiler_cls,
+            udf_profiler_cls=udf_profiler_cls,
+            memory_profiler_cls=memory_profiler_cls,
+        )
+        chosen = Choices(conf, master, appName, sparkHome, environment)
+        cores, memory = chosen.cores, chosen.memory(memory)
         super().__init__()
-        self.master = master
-        self._app_name = appName
+        self.master, self._app_name = chosen.master, chosen.app_name
+        self._settings = chosen.settings
+        self.environment = chosen.environment
+        """Variables of the executors beside the driver's."""
         self._parallelism = (os.cpu_count() or 1) if cores == "*" else int(cores or 1)
-        self._scratch = Scratch(temporaryFolder)
+        self._scratch = Scratch(chosen.temporary_folder(temporaryFolder))
         self._memory_bytes = memory * 1_024 * 1_024
         self._in_process = (
-            InProcessExecutor(Disk(self._scratch.path, self._memory_bytes)) if cores is None else None
+            InProcessExecutor(self._memory_bytes, self._scratch.path) if cores is None else None
         )
         self._functions = FunctionTable()
-        self._numbers = itertools.count()
+        self._numbers, self._stages, self._attempts = itertools.count(), itertools.count(), itertools.count()
         self._written = {number: Accumulator(number, 0) for number in (SHUFFLED, SPILLED)}
         self._accumulators.update(self._written)
         self.task_outcomes: Counter[str] = Counter(completed=0, failed=0, lost=0)
@@ -114,15 +146,17 @@ class LocalContext(Surroundings):
         self._released_broadcasts: deque[str] = deque()
         self._stopped = False
         self._executors = [] if self._in_process else list(map(self._executor, range(self._parallelism)))
-        self._forgotten: list[list[int]] = [[] for _ in self._executors]
+        self._forgotten: list[list[int]] = [[] for _ in range(self._parallelism)]
         LocalContext._newest = weakref.ref(self)
+        for path in chosen.py_files(pyFiles):
+            self.addPyFile(path)
 
     @classmethod
-    def getOrCreate(cls, conf: Settings | Mapping[str, str] | None = None) -> "LocalContext":
-        """The context that was made last, while it runs; where none does, one of the settings' spark.master and spark.app.name.
+    def getOrCreate(cls, conf: SparkConf | Mapping[str, str] | None = None) -> "LocalContext":
+        """The context that was made last, while it runs; where none does, one of these settings.
 
         Args:
-            conf: the settings; without a master local[*], a process for each core.
+            conf: a `SparkConf`, ours or PySpark's, or a mapping; without a master local[*], a process for each core.
 
         Source: pyspark.SparkContext.getOrCreate.
 
@@ -134,9 +168,7 @@ class LocalContext(Surroundings):
         newest = LocalContext._newest() if LocalContext._newest is not None else None
         if newest is not None and not newest._stopped:  # noqa: SLF001 - of the same class
             return newest
-        given = {} if conf is None else dict(conf.getAll() if isinstance(conf, Settings) else conf)
-        settings = {**cls._system_properties, **given}
-        return cls(settings.get("spark.master", "local[*]"), settings.get("spark.app.name", "app"))
+        return cls(conf={"spark.master": "local[*]", **settings_of(conf)})
 
     def __enter__(self) -> Self:
         return self
@@ -146,21 +178,50 @@ class LocalContext(Surroundings):
 
     @property
     def defaultParallelism(self) -> int:
-        """Number of tasks that run at the same time."""
+        """Number of tasks that run at the same time.
+
+        Example:
+            >>> with LocalContext("local") as sc:
+            ...     sc.defaultParallelism
+            1
+        """
         return self._parallelism
 
     @property
     def appName(self) -> str:
-        """Name of the application."""
+        """Name of the application.
+
+        Example:
+            >>> with LocalContext("local", "counts") as sc:
+            ...     sc.appName
+            'counts'
+        """
         return self._app_name
 
     @property
     def executor_pids(self) -> list[int]:
-        """Process ids of the executors; empty for `local`."""
+        """Process ids of the executors; empty for `local`.
+
+        Example:
+            >>> with LocalContext("local") as sc:
+            ...     sc.executor_pids
+            []
+        """
         return [executor.pid for executor in self._executors]
 
     def parallelize(self, c: Iterable[T], numSlices: int | None = None) -> LocalRDD[T]:
-        """The elements as an RDD of that many partitions, as equal in size as can be."""
+        """The elements as they are now, as an RDD of that many partitions, as equal in size as can be.
+
+        What can change in place is serialised at once, so a later change is seen by no task.
+
+        Raises:
+            ConfigurationError: numSlices is below 1, or an element cannot be serialised.
+
+        Example:
+            >>> with LocalContext("local") as sc:
+            ...     sc.parallelize([1, 2, 3], 2).glom().collect()
+            [[1], [2, 3]]
+        """
         elements: Sequence[T] = cast("Sequence[T]", c) if isinstance(c, range) else list(c)
         count = self._parallelism if numSlices is None else numSlices
         if count < 1:
@@ -183,11 +244,23 @@ class LocalContext(Surroundings):
         return self.parallelize(range(start) if end is None else range(start, end, step), numSlices)
 
     def emptyRDD(self) -> LocalRDD[Any]:
-        """An RDD without a partition."""
+        """An RDD without a partition.
+
+        Example:
+            >>> with LocalContext("local") as sc:
+            ...     sc.emptyRDD().collect()
+            []
+        """
         return ParallelizedRDD(self, [])
 
     def union(self, rdds: Sequence[RDD[Any]]) -> LocalRDD[Any]:
-        """The partitions of all of them."""
+        """The partitions of all of them.
+
+        Example:
+            >>> with LocalContext("local") as sc:
+            ...     sc.union([sc.range(2), sc.range(2)]).collect()
+            [0, 1, 0, 1]
+        """
         return cast("LocalRDD[Any]", united([own(self, rdd) for rdd in rdds])) if rdds else self.emptyRDD()
 
     def next_number(self) -> int:
@@ -218,15 +291,27 @@ class LocalContext(Surroundings):
         """The elements that the function gives for each of these partitions; of all when none are named.
 
         Source: pyspark.SparkContext.runJob.
+
+        Example:
+            >>> with LocalContext("local") as sc:
+            ...     sc.runJob(sc.range(4, numSlices=2), lambda part: [sum(part)])
+            [1, 5]
         """
         return list(itertools.chain.from_iterable(own(self, rdd).run(_Listed(partitionFunc), partitions)))
 
     def stop(self) -> None:
-        """End the executors; a second call does nothing."""
+        """End the executors; a second call does nothing.
+
+        Example:
+            >>> sc = LocalContext("local")
+            >>> sc.stop()
+        """
         if not self._stopped:
             self._stopped = True
             for executor in self._executors:
                 executor.stop()
+            if self._in_process:
+                self._in_process.stop()
             self._scratch.close()
 
     @property
@@ -241,10 +326,6 @@ class LocalContext(Surroundings):
 
     # What an RDD asks for (the Backend protocol).
 
-    def reference(self, function: Function) -> int:
-        """The number of a function; in `local` functions are not serialised, and the number is its identity."""
-        return id(function) if self._in_process else self._functions.reference(function)
-
     def next_rdd_id(self) -> int:
         """A number that no other RDD of this context has."""
         return next(self._numbers)
@@ -257,6 +338,17 @@ class LocalContext(Surroundings):
         """Remove the file of a broadcast value, and let executors drop the value with the next stage."""
         Path(path).unlink(missing_ok=True)
         self._released_broadcasts.append(path)
+
+    def interrupt(self) -> None:
+        """End what the executors compute now."""
+        for executor in list(self._executors):
+            executor.kill()
+
+    def recover(self) -> None:
+        """Have executors again in place of those that were ended."""
+        for executor in list(self._executors):
+            if executor.is_killed:
+                self._replace(executor)
 
     def remove_shuffle(self, name: str) -> None:
         """Remove the files of a shuffle."""
@@ -281,12 +373,15 @@ class LocalContext(Surroundings):
         if self._stopped:
             raise LifecycleError("the context was stopped; make a new LocalContext")
         tasks: list[list[Task]] = [[] for _ in range(self._parallelism)]
-        functions: list[dict[int, Function]] = [{} for _ in range(self._parallelism)]
+        functions: list[set[int]] = [set() for _ in range(self._parallelism)]
+        # Held until the tasks are done: what a task needs must not be let go before.
+        own_functions = self._functions.begin()
+        stage = next(self._stages)
         for index in partitions:
-            builder = PlanBuilder(self)
+            builder = PlanBuilder(own_functions.number)
             plan, finish = rdd.plan(builder, index), end(builder)
             place = rdd.place(index) % self._parallelism
-            tasks[place].append(Task(plan, index, builder.inputs, finish))
+            tasks[place].append(Task(plan, index, builder.inputs, finish, stage, next(self._attempts)))
             functions[place].update(builder.functions)
         outcomes = self._run_tasks(tasks, functions)
         return self._in_order(partitions, tasks, outcomes)
@@ -307,21 +402,21 @@ class LocalContext(Surroundings):
                         accumulator.merge(term)
         return [results[index] for index in partitions]
 
-    def _run_tasks(self, tasks: list[list[Task]], functions: list[dict[int, Function]]) -> list[Outcome]:
-        rdds, broadcasts = _taken(self._released_rdds), _taken(self._released_broadcasts)
-        if in_process := self._in_process:
-            stage = Stage({}, (), rdds, broadcasts, dict(self._properties), tasks[0])
-            return [self._counted(lambda: in_process.run(functions[0], stage), len(tasks[0]))]
-        released = self._functions.take_released()
+    def _run_tasks(self, tasks: list[list[Task]], functions: list[set[int]]) -> list[Outcome]:
+        released = _taken(self._released_rdds), _taken(self._released_broadcasts)
+        gone = self._functions.take_released()
         for forgotten in self._forgotten:
-            forgotten.extend(released)
+            forgotten.extend(gone)
+        if in_process := self._in_process:
+            stage = self._stage(in_process, self.jobs.until_cancelled(tasks[0]), functions, released)
+            return [self._counted(lambda: in_process.run(stage), len(tasks[0]))]
         outcomes: list[Outcome] = [[] for _ in tasks]
         errors: list[StreamingError] = []
         busy: list[ExecutorProcess] = []
         for executor in self._executors:
-            if tasks[executor.index] or rdds or broadcasts:
+            if tasks[executor.index] or any(released):
                 try:
-                    executor.send(self._stage(executor, tasks[executor.index], functions, (rdds, broadcasts)))
+                    executor.send(self._stage(executor, tasks[executor.index], functions, released))
                     busy.append(executor)
                 except ExecutorLostError as error:
                     errors.append(error)
@@ -355,9 +450,9 @@ class LocalContext(Surroundings):
 
     def _stage(
         self,
-        executor: ExecutorProcess,
-        tasks: list[Task],
-        functions: list[dict[int, Function]],
+        executor: ExecutorProcess | InProcessExecutor,
+        tasks: Iterable[Task],
+        functions: list[set[int]],
         released: tuple[list[int], list[str]],
     ) -> Stage:
         new = {
@@ -369,7 +464,7 @@ class LocalContext(Surroundings):
         return Stage(new, forget, *released, dict(self._properties), tasks)
 
     def _executor(self, index: int) -> ExecutorProcess:
-        return ExecutorProcess(index, self._memory_bytes, self._scratch.path)
+        return ExecutorProcess(index, self._memory_bytes, self._scratch.path, self.environment)
 
     def _replace(self, executor: ExecutorProcess) -> None:
         executor.stop()

@@ -23,6 +23,12 @@ class Elements(Actions[T]):
         """Each partition as one list.
 
         Source: pyspark.RDD.glom.
+
+        Example:
+            >>> from engine import LocalContext
+            >>> with LocalContext("local") as sc:
+            ...     sc.parallelize([1, 2, 3], 2).glom().collect()
+            [[1], [2, 3]]
         """
         return self.mapPartitions(operators.as_one_list)
 
@@ -43,6 +49,12 @@ class Elements(Actions[T]):
         """The key of each pair.
 
         Source: pyspark.RDD.keys.
+
+        Example:
+            >>> from engine import LocalContext
+            >>> with LocalContext("local") as sc:
+            ...     sc.parallelize([("a", 1), ("b", 2)]).keys().collect()
+            ['a', 'b']
         """
         return self.map(operators.KEY)
 
@@ -50,6 +62,12 @@ class Elements(Actions[T]):
         """The value of each pair.
 
         Source: pyspark.RDD.values.
+
+        Example:
+            >>> from engine import LocalContext
+            >>> with LocalContext("local") as sc:
+            ...     sc.parallelize([("a", 1), ("b", 2)]).values().collect()
+            [1, 2]
         """
         return self.map(operators.VALUE)
 
@@ -59,6 +77,13 @@ class Elements(Actions[T]):
         """The old name of mapPartitionsWithIndex, which warns.
 
         Source: pyspark.RDD.mapPartitionsWithSplit.
+
+        Example:
+            >>> import warnings
+            >>> from engine import LocalContext
+            >>> with LocalContext("local") as sc, warnings.catch_warnings(action="ignore"):
+            ...     sc.range(3, numSlices=2).mapPartitionsWithSplit(lambda i, part: [(i, sum(part))]).collect()
+            [(0, 0), (1, 3)]
         """
         warnings.warn(
             "mapPartitionsWithSplit is deprecated; use mapPartitionsWithIndex instead.",

@@ -22,10 +22,9 @@ from multiprocessing.connection import Connection
 from typing import Any, NamedTuple
 
 from engine.errors import ExecutorLostError, StreamingError, UserFunctionError
-from engine.rdd.fuse import Function
 from engine.rdd.plan import Task
 from engine.rdd.scratch import Disk
-from engine.rdd.serializers import cannot_change, dump, dump_by_value, load
+from engine.rdd.serializers import dump, load
 from engine.rdd.shared import Broadcast
 from engine.rdd.task import Runtime, TaskContext
 
@@ -33,14 +32,14 @@ from engine.rdd.task import Runtime, TaskContext
 class Stage(NamedTuple):
     """What one executor gets for one stage: everything in one message, answered by one."""
 
-    functions: Mapping[int, bytes]
+    functions: Mapping[int, tuple[bytes, bool]]
     """Functions that this executor has not had yet."""
     forget_functions: Sequence[int]
     forget_rdds: Sequence[int]
     forget_broadcasts: Sequence[str]
     """Their files."""
     properties: Mapping[str, str]
-    tasks: Sequence[Task]
+    tasks: Iterable[Task]
 
 
 Outcome = list[tuple[Any, dict[int, list[Any]]]]
@@ -50,41 +49,44 @@ _BOOT = "import sys; from engine.rdd.executor import main; main(*map(int, sys.ar
 
 
 class InProcessExecutor:
-    """The executor of `local`: tasks run in the driver's own thread; functions are not copied, elements that can change are."""
+    """The executor of `local`: tasks run in the driver's own thread, with functions and elements of their own as in a process."""
 
-    def __init__(self, disk: Disk) -> None:
-        self.runtime = Runtime(disk)
+    index = 0
 
-    def run(self, functions: Mapping[int, Function], stage: Stage) -> Outcome:
-        """Run the tasks of a stage with these functions."""
-        self.runtime.forget((), stage.forget_rdds)
-        for path in stage.forget_broadcasts:
-            Broadcast.forget(path)
-        self.runtime.functions = dict(functions)
-        try:
-            return _run_tasks(self.runtime, map(_with_own_inputs, stage.tasks), stage.properties)
-        finally:
-            self.runtime.functions = {}
+    def __init__(self, memory_bytes: int, folder: str) -> None:
+        self._runtime = Runtime(Disk(folder, memory_bytes))
+        self._folder = folder
+        self.shipped: set[int] = set()
+        """Numbers of the functions that it has."""
 
+    def run(self, stage: Stage) -> Outcome:
+        """Run the tasks of a stage."""
+        self.shipped |= stage.functions.keys()
+        self.shipped -= set(stage.forget_functions)
+        return _computed(self._runtime, stage)
 
-def _with_own_inputs(task: Task) -> Task:
-    """The task with inputs of its own: what it changes in place is not seen by the driver, a retry or another output."""
-    inputs = {leaf: kept if cannot_change(kept) else load(dump(kept)) for leaf, kept in task.inputs.items()}
-    return Task(task.plan, task.partition, inputs, task.end)
+    def stop(self) -> None:
+        """Let go of what it holds of the context: the process goes on."""
+        Broadcast.forget_folder(self._folder)
 
 
 class ExecutorProcess:
     """The driver's end of one executor process."""
 
-    def __init__(self, index: int, memory_bytes: int, folder: str) -> None:
+    def __init__(
+        self, index: int, memory_bytes: int, folder: str, variables: Mapping[str, str] | None = None
+    ) -> None:
         self.index = index
         self.shipped: set[int] = set()
         """Numbers of the functions that the process has."""
+        self.is_killed = False
+        """Whether `kill` was called."""
         ours, theirs = socket.socketpair()
         # The process watches the read end of this pipe; the write end is open in the driver alone.
         watched, self._alive = os.pipe()
         environment = {
             **os.environ,
+            **(variables or {}),
             "PYTHONHASHSEED": "0",
             "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
         }
@@ -132,6 +134,11 @@ class ExecutorProcess:
             raise answer
         return answer
 
+    def kill(self) -> None:
+        """End the process, whatever it computes; for any thread."""
+        self.is_killed = True
+        self._process.kill()
+
     def stop(self) -> None:
         """End the process and wait until it is gone."""
         self.connection.close()
@@ -145,8 +152,9 @@ class ExecutorProcess:
 
 
 def _message(stage: Stage) -> bytes:
-    # As plain tuples, which are half the work of named ones.
-    return dump_by_value((*stage[:-1], list(map(tuple, stage.tasks))))
+    # As plain tuples, which are half the work of named ones; what has to go by value is packed already.
+    functions = {number: tuple(function) for number, function in stage.functions.items()}
+    return dump((functions, *stage[1:-1], list(map(tuple, stage.tasks))))
 
 
 def _stage(message: bytes) -> Stage:
@@ -164,18 +172,22 @@ def _run_tasks(runtime: Runtime, tasks: Iterable[Task], properties: Mapping[str,
         raise UserFunctionError(f"{type(cause).__name__}: {cause}", traceback.format_exc()) from cause
 
 
-def _answer(runtime: Runtime, stage: Stage) -> Outcome | StreamingError:
+def _computed(runtime: Runtime, stage: Stage) -> Outcome:
     runtime.forget(stage.forget_functions, stage.forget_rdds)
     for path in stage.forget_broadcasts:
         Broadcast.forget(path)
     try:
-        for number, payload in stage.functions.items():
-            runtime.functions[number] = load(payload)
-        return _run_tasks(runtime, stage.tasks, stage.properties)
+        runtime.functions.take(stage.functions)
+    except (Exception, SystemExit) as cause:  # what cannot be loaded here: a module raises on import, say
+        raise UserFunctionError(f"{type(cause).__name__}: {cause}", traceback.format_exc()) from cause
+    return _run_tasks(runtime, stage.tasks, stage.properties)
+
+
+def _answer(runtime: Runtime, stage: Stage) -> Outcome | StreamingError:
+    try:
+        return _computed(runtime, stage)
     except StreamingError as error:
         return error
-    except (Exception, SystemExit) as cause:  # noqa: BLE001 - a function that cannot be loaded here: its module raises on import, say
-        return UserFunctionError(f"{type(cause).__name__}: {cause}", traceback.format_exc())
 
 
 def _dumped(answer: Outcome | StreamingError) -> bytes:

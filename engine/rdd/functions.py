@@ -1,42 +1,64 @@
-"""The driver's table of user functions: each is serialised once and shipped once to each executor.
+"""The driver's table of user functions: each is serialised as it is when a stage begins, and shipped once while it stays so.
 
-Two functions of equal bytes are one entry. An entry lives as long as one of its functions; after that the executors are
-told to forget it, so a transform that makes a new lambda in every batch does not fill their memory.
+A function is serialised again only when what it captured may have changed. Two functions of equal bytes are one entry. An entry lives
+as long as one of its functions stays as it is; after that the executors are told to forget it, so neither a transform that makes a
+new lambda in every batch nor a variable that changes in every batch fills their memory.
 
-Owns: FunctionTable.
+Owns: FunctionTable, StageFunctions.
 Never: a call of a user's function.
 """
 
 import threading
 import weakref
 from collections import deque
+from collections.abc import Callable
+from typing import Final, NamedTuple
 
-from engine.errors import ConfigurationError
+from engine.errors import ConfigurationError, StreamingError
+from engine.rdd.captures import Capture, captured
 from engine.rdd.fuse import Function
 from engine.rdd.serializers import dump_by_value
+from engine.rdd.shipped import Pickled
+
+_MOST_KEPT: Final = 256
+"""Functions without weak references that are remembered from one stage to the next."""
+
+
+class _Entry(NamedTuple):
+    """What is known of a function."""
+
+    number: int
+    capture: Capture
+    """What it held when it was serialised."""
 
 
 class FunctionTable:
-    """Functions by number.
-
-    Not guaranteed: a change of a captured variable after the first use is not seen by executors (PySpark serialises
-    a closure again for every batch; share what changes through a broadcast variable or a local property).
-    """
+    """Functions by number; one that has changed since the last stage has a new one."""
 
     def __init__(self) -> None:
-        self._by_identity: dict[int, int] = {}
+        self._by_identity: dict[int, _Entry] = {}
         self._by_bytes: dict[bytes, int] = {}
-        self._payloads: dict[int, bytes] = {}
+        self._payloads: dict[int, Pickled] = {}
         self._users: dict[int, int] = {}
-        self._kept: list[Function] = []
+        self._kept: deque[Function] = deque()
         self._next = 0
         self._released: list[int] = []
         # Finalizers run on whichever thread drops the last reference, in the middle of anything: they only append here.
-        self._gone: deque[tuple[int, int]] = deque()
+        self._gone: deque[int] = deque()
         self._lock = threading.Lock()
 
+    def begin(self) -> "StageFunctions":
+        """The functions of a stage that begins."""
+        with self._lock:
+            while len(self._kept) > _MOST_KEPT:
+                self._gone.append(id(self._kept[0]))
+                # Only when it is unknown may its identity be another's.
+                self._settle()
+                self._kept.popleft()
+        return StageFunctions(self.reference)
+
     def reference(self, function: Function) -> int:
-        """The number of a function; the caller keeps the function alive while it uses the number.
+        """The number of a function as it is now; the caller keeps the function alive while it uses the number.
 
         Raises:
             ConfigurationError: the function, or something that it captures, cannot be serialised.
@@ -44,24 +66,32 @@ class FunctionTable:
         with self._lock:
             self._settle()
             known = self._by_identity.get(id(function))
-            if known is not None:
-                return known
-            payload = _dump(function)
-            number = self._by_bytes.get(payload)
-            if number is None:
-                number = self._next
-                self._next += 1
-                self._by_bytes[payload] = number
-                self._payloads[number] = payload
-                self._users[number] = 0
-            self._by_identity[id(function)] = number
+            # Before the pickle: what another thread changes meanwhile is then seen as a change by the next stage.
+            capture = captured(function)
+            if known is not None and capture.is_as(known.capture):
+                return known.number
+            number = self._numbered(_dump(function), is_fixed=capture.is_fixed)
             self._users[number] += 1
-            self._watch(function, number)
+            self._by_identity[id(function)] = _Entry(number, capture)
+            if known is None:
+                self._watch(function)
+            else:
+                self._leave(known.number)
             return number
 
-    def payload(self, number: int) -> bytes:
-        """The function's bytes."""
+    def payload(self, number: int) -> Pickled:
+        """The function as it travels."""
         return self._payloads[number]
+
+    def _numbered(self, payload: bytes, *, is_fixed: bool) -> int:
+        number = self._by_bytes.get(payload)
+        if number is None:
+            number = self._next
+            self._next += 1
+            self._by_bytes[payload] = number
+            self._payloads[number] = Pickled(payload, is_fixed)
+            self._users[number] = 0
+        return number
 
     def take_released(self) -> list[int]:
         """Numbers whose functions are gone since the last call."""
@@ -70,27 +100,48 @@ class FunctionTable:
             released, self._released = self._released, []
             return released
 
-    def _watch(self, function: Function, number: int) -> None:
+    def _watch(self, function: Function) -> None:
         try:
-            weakref.finalize(function, self._gone.append, (id(function), number)).atexit = False
-        except TypeError:  # an object without weak references lives as long as the table
+            weakref.finalize(function, self._gone.append, id(function)).atexit = False
+        except TypeError:  # an object without weak references is kept alive for as long as it is known
             self._kept.append(function)
 
     def _settle(self) -> None:
         """Drop the entries of functions that are gone, before an identity is looked up that a new function may have got."""
         while self._gone:
-            identity, number = self._gone.popleft()
-            self._by_identity.pop(identity, None)
-            self._users[number] -= 1
-            if self._users[number] == 0:
-                del self._users[number]
-                del self._by_bytes[self._payloads.pop(number)]
-                self._released.append(number)
+            entry = self._by_identity.pop(self._gone.popleft(), None)
+            if entry is not None:
+                self._leave(entry.number)
+
+    def _leave(self, number: int) -> None:
+        """One function less has these bytes."""
+        self._users[number] -= 1
+        if self._users[number] == 0:
+            del self._users[number]
+            del self._by_bytes[self._payloads.pop(number).payload]
+            self._released.append(number)
+
+
+class StageFunctions:
+    """The numbers of the functions of one stage: each function is looked at once, and stays alive until the stage is done."""
+
+    def __init__(self, reference: Callable[[Function], int]) -> None:
+        self._reference = reference
+        self._known: dict[int, tuple[Function, int]] = {}
+
+    def number(self, function: Function) -> int:
+        """The number of a function, the same in all tasks of the stage."""
+        known = self._known.get(id(function))
+        if known is None:
+            known = self._known[id(function)] = (function, self._reference(function))
+        return known[1]
 
 
 def _dump(function: Function) -> bytes:
     try:
         return dump_by_value(function)
+    except StreamingError:  # such as a broadcast that was destroyed
+        raise
     except (
         Exception,
         SystemExit,

@@ -50,7 +50,14 @@ class Keeping(Lineage[T]):
 
     @property
     def ctx(self) -> Any:
-        """The context that made the RDD; PySpark's other name for `context`."""
+        """The context that made the RDD; PySpark's other name for `context`.
+
+        Example:
+            >>> from engine import LocalContext
+            >>> with LocalContext("local") as sc:
+            ...     sc.range(1).ctx is sc
+            True
+        """
         return self.context
 
     # Its name.
@@ -59,6 +66,12 @@ class Keeping(Lineage[T]):
         """The name that it was given.
 
         Source: pyspark.RDD.name.
+
+        Example:
+            >>> from engine import LocalContext
+            >>> with LocalContext("local") as sc:
+            ...     sc.range(1).name(), sc.range(1).setName("one").name()
+            (None, 'one')
         """
         return self._name
 
@@ -66,6 +79,12 @@ class Keeping(Lineage[T]):
         """Give it a name, which `toDebugString` shows.
 
         Source: pyspark.RDD.setName.
+
+        Example:
+            >>> from engine import LocalContext
+            >>> with LocalContext("local") as sc:
+            ...     sc.range(1).setName("one").name()
+            'one'
         """
         self._name = name
         return self
@@ -78,7 +97,7 @@ class Keeping(Lineage[T]):
     def toDebugString(self) -> bytes:
         """The RDDs that it is computed from, one a line, in Spark's drawing: an exchange indents what is before it.
 
-        Source: pyspark.RDD.toDebugString; the names are this backend's.
+        Source: pyspark.RDD.toDebugString; the names are this backend's. Difference: the names of the RDDs are this library's.
 
         Example:
             >>> from engine import LocalContext
@@ -109,7 +128,8 @@ class Keeping(Lineage[T]):
         Raises:
             ConfigurationError: `setCheckpointDir` was not called.
 
-        Source: pyspark.RDD.checkpoint.
+        Source: pyspark.RDD.checkpoint. Difference: elements are written once, where PySpark computes the RDD a second time for
+            them.
 
         Example:
             >>> import tempfile
@@ -132,6 +152,14 @@ class Keeping(Lineage[T]):
         """As `checkpoint`, to the context's own folder; the files are gone when the RDD, or the context, is.
 
         Source: pyspark.RDD.localCheckpoint.
+
+        Example:
+            >>> from engine import LocalContext
+            >>> with LocalContext("local") as sc:
+            ...     lengths = sc.parallelize(['a', 'bb']).map(len)
+            ...     lengths.localCheckpoint()
+            ...     lengths.collect(), lengths.isCheckpointed()
+            ([1, 2], True)
         """
         self._mark(self.context.folder("checkpoints"), is_local=True)
 
@@ -147,6 +175,12 @@ class Keeping(Lineage[T]):
         """Whether the elements are in files.
 
         Source: pyspark.RDD.isCheckpointed.
+
+        Example:
+            >>> from engine import LocalContext
+            >>> with LocalContext("local") as sc:
+            ...     sc.range(1).isCheckpointed()
+            False
         """
         return self._files is not None
 
@@ -154,6 +188,12 @@ class Keeping(Lineage[T]):
         """Whether `localCheckpoint` was called.
 
         Source: pyspark.RDD.isLocallyCheckpointed.
+
+        Example:
+            >>> from engine import LocalContext
+            >>> with LocalContext("local") as sc:
+            ...     sc.range(1).isLocallyCheckpointed()
+            False
         """
         return self._is_local
 
@@ -161,6 +201,12 @@ class Keeping(Lineage[T]):
         """The folder of the files of `checkpoint`; None before they are there, and for `localCheckpoint`.
 
         Source: pyspark.RDD.getCheckpointFile.
+
+        Example:
+            >>> from engine import LocalContext
+            >>> with LocalContext("local") as sc:
+            ...     sc.range(1).getCheckpointFile() is None
+            True
         """
         if self._files is None or self._checkpoint is None or self._is_local:
             return None
@@ -244,6 +290,12 @@ class Keeping(Lineage[T]):
         """None: there is never a profile here.
 
         Source: pyspark.RDD.getResourceProfile.
+
+        Example:
+            >>> from engine import LocalContext
+            >>> with LocalContext("local") as sc:
+            ...     sc.range(1).getResourceProfile() is None
+            True
         """
 
 

@@ -16,30 +16,32 @@ from engine.rdd.api import RDD, T
 from engine.rdd.fuse import Function
 from engine.rdd.partitioner import Partitioner
 from engine.rdd.plan import End, Fetch, Plan
+from engine.rdd.shipped import packed
 from engine.rdd.shuffle import Bucket
 
 
 class PlanBuilder:
     """What a task needs beside its plan: the functions, and the inputs of the plan's leaves."""
 
-    def __init__(self, backend: "Backend") -> None:
-        self._backend = backend
-        self.functions: dict[int, Function] = {}
+    def __init__(self, number_of: Callable[[Function], int]) -> None:
+        self._number_of = number_of
+        self.functions: set[int] = set()
+        """Numbers of the functions of the plan."""
         self.inputs: dict[int, Any] = {}
 
     def function(self, function: Function) -> int:
         """The number of a function, which travels with the stage if the executor lacks it."""
-        number = self._backend.reference(function)
-        self.functions[number] = function
+        number = self._number_of(function)
+        self.functions.add(number)
         return number
 
     def optional(self, function: Function | None) -> int | None:
         """The number of a function, or None for none."""
         return None if function is None else self.function(function)
 
-    def leaf(self, inputs: Any) -> int:
-        """A new leaf with these inputs."""
-        self.inputs[len(self.inputs)] = inputs
+    def leaf(self, inputs: Any, *, is_read_only: bool = False) -> int:
+        """A new leaf with these inputs; what a function of the user can change, each leaf of each task has to itself."""
+        self.inputs[len(self.inputs)] = inputs if is_read_only else packed(inputs)
         return len(self.inputs) - 1
 
 
@@ -54,8 +56,8 @@ class Backend(Protocol):
     def one_job(self) -> AbstractContextManager[object]:
         """Held by the thread whose job runs; it may be entered again by that thread."""
 
-    def reference(self, function: Function) -> int:
-        """The number of a function."""
+    def job(self) -> AbstractContextManager[None]:
+        """What is inside is a job; it waits for its turn first, and other threads may cancel it."""
 
     def next_rdd_id(self) -> int:
         """A number that no other RDD of this context has."""
@@ -111,6 +113,10 @@ class Lineage(Actions[T]):
         place: Callable[[int], int] | None = None,
     ) -> "Lineage[Any]":
         """An RDD of the same context with these plans."""
+
+    @abstractmethod
+    def unite(self, rdds: Sequence["Lineage[Any]"], partitioner: Partitioner | None) -> "Lineage[Any]":
+        """The partitions of the RDDs one after the other; with a partitioner, which is theirs, each with its likes."""
 
     @abstractmethod
     def narrow(self, kind: str, f: Function, keeps_keys: bool = False) -> "Lineage[Any]":
@@ -205,4 +211,5 @@ class Exchange:
 
     def fetch(self, builder: PlanBuilder, index: int, merge: Function | None = None) -> Plan:
         """A leaf that reads the partition's buckets."""
-        return Fetch(builder.leaf([row[index] for row in self.buckets or ()]), builder.optional(merge))
+        leaf = builder.leaf([row[index] for row in self.buckets or ()], is_read_only=True)
+        return Fetch(leaf, builder.optional(merge))

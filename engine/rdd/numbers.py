@@ -152,6 +152,12 @@ class Numbers(Actions[T]):
         """The sum of the elements; 0 of none.
 
         Source: pyspark.RDD.sum.
+
+        Example:
+            >>> from engine import LocalContext
+            >>> with LocalContext("local") as sc:
+            ...     sc.parallelize([1, 2, 3], 2).sum()
+            6
         """
         parts: list[Any] = self.run(sum)
         return sum(parts)
@@ -176,6 +182,12 @@ class Numbers(Actions[T]):
         """The mean of the elements; 0.0 of none.
 
         Source: pyspark.RDD.mean.
+
+        Example:
+            >>> from engine import LocalContext
+            >>> with LocalContext("local") as sc:
+            ...     sc.parallelize([1, 2, 3], 2).mean()
+            2.0
         """
         return self.stats().mean()
 
@@ -183,6 +195,12 @@ class Numbers(Actions[T]):
         """The variance of the elements as all there are.
 
         Source: pyspark.RDD.variance.
+
+        Example:
+            >>> from engine import LocalContext
+            >>> with LocalContext("local") as sc:
+            ...     sc.parallelize([1, 3], 2).variance()
+            1.0
         """
         return self.stats().variance()
 
@@ -190,6 +208,12 @@ class Numbers(Actions[T]):
         """The standard deviation of the elements as all there are.
 
         Source: pyspark.RDD.stdev.
+
+        Example:
+            >>> from engine import LocalContext
+            >>> with LocalContext("local") as sc:
+            ...     sc.parallelize([1, 3], 2).stdev()
+            1.0
         """
         return self.stats().stdev()
 
@@ -197,6 +221,12 @@ class Numbers(Actions[T]):
         """The variance of the elements as a sample of more.
 
         Source: pyspark.RDD.sampleVariance.
+
+        Example:
+            >>> from engine import LocalContext
+            >>> with LocalContext("local") as sc:
+            ...     sc.parallelize([1, 3], 2).sampleVariance()
+            2.0
         """
         return self.stats().sampleVariance()
 
@@ -204,6 +234,12 @@ class Numbers(Actions[T]):
         """The standard deviation of the elements as a sample of more.
 
         Source: pyspark.RDD.sampleStdev.
+
+        Example:
+            >>> from engine import LocalContext
+            >>> with LocalContext("local") as sc:
+            ...     round(sc.parallelize([1, 3], 2).sampleStdev(), 3)
+            1.414
         """
         return self.stats().sampleStdev()
 
@@ -219,8 +255,9 @@ class Numbers(Actions[T]):
             ValueError: there are no elements to make edges from, or the edges are not in order.
             TypeError: the edges cannot be computed from these elements.
 
-        Source: pyspark.RDD.histogram; an element counts by the edges that are returned, where PySpark divides
-        by the width of equal buckets and may put an element at an edge into the bucket beside it.
+        Source: pyspark.RDD.histogram; an element counts by the edges that are returned, where PySpark divides by the width of
+            equal buckets and may put an element at an edge into the bucket beside it. Difference: an element counts by the edges
+            that are returned; PySpark divides by the width, so one that lies on an edge may count beside it.
 
         Example:
             >>> from engine import LocalContext
@@ -258,23 +295,44 @@ class Numbers(Actions[T]):
     # What PySpark estimates.
 
     def countApprox(self, timeout: int, confidence: float = 0.95) -> int:  # noqa: ARG002 - nothing is estimated
-        """Number of elements, exact: the embedded backend waits for all partitions, whatever the timeout.
+        """Number of elements, exact.
 
-        Source: pyspark.RDD.countApprox.
+        Source: pyspark.RDD.countApprox. Difference: it waits for all partitions and leaves the timeout aside; PySpark
+        returns what it knows when the timeout is over.
+
+        Example:
+            >>> from engine import LocalContext
+            >>> with LocalContext("local") as sc:
+            ...     sc.parallelize([1, 2, 3], 2).countApprox(timeout=1_000)
+            3
         """
         return self.count()
 
     def sumApprox(self, timeout: int, confidence: float = 0.95) -> BoundedFloat:  # noqa: ARG002 - nothing is estimated
-        """The sum, exact: the embedded backend waits for all partitions, whatever the timeout.
+        """The sum, exact.
 
-        Source: pyspark.RDD.sumApprox.
+        Source: pyspark.RDD.sumApprox. Difference: it waits for all partitions and leaves the timeout aside; PySpark
+        returns what it knows when the timeout is over.
+
+        Example:
+            >>> from engine import LocalContext
+            >>> with LocalContext("local") as sc:
+            ...     sc.parallelize([1, 2, 3], 2).sumApprox(timeout=1_000)
+            6.0
         """
         return _exact(float(self.sum()))
 
     def meanApprox(self, timeout: int, confidence: float = 0.95) -> BoundedFloat:  # noqa: ARG002 - nothing is estimated
-        """The mean, exact: the embedded backend waits for all partitions, whatever the timeout.
+        """The mean, exact.
 
-        Source: pyspark.RDD.meanApprox.
+        Source: pyspark.RDD.meanApprox. Difference: it waits for all partitions and leaves the timeout aside; PySpark
+        returns what it knows when the timeout is over.
+
+        Example:
+            >>> from engine import LocalContext
+            >>> with LocalContext("local") as sc:
+            ...     sc.parallelize([1, 2, 3], 2).meanApprox(timeout=1_000)
+            2.0
         """
         return _exact(self.mean())
 
@@ -284,7 +342,7 @@ class Numbers(Actions[T]):
         Raises:
             ValueError: relativeSD is below what PySpark takes.
 
-        Source: pyspark.RDD.countApproxDistinct.
+        Source: pyspark.RDD.countApproxDistinct. Difference: the number is exact; PySpark's is off by about relativeSD.
 
         Example:
             >>> from engine import LocalContext

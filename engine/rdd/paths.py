@@ -1,6 +1,6 @@
 """Names of files and folders as Spark takes them, and the compressions that the standard library has.
 
-Owns: only_on_spark, local_path, found_files, file_uri, Codec, PLAIN, codec_of_class, codec_of_file.
+Owns: only_on_spark, local_path, mounted_path, found_files, file_uri, Codec, PLAIN, codec_of_class, codec_of_file.
 Never: another file system than this machine's; the errors name the backend that has them.
 """
 
@@ -50,6 +50,30 @@ def local_path(path: str | os.PathLike[str]) -> Path:
     if scheme.group(1) != "file":
         raise only_on_spark(name)
     return Path(name[scheme.end() :])
+
+
+def mounted_path(path: str | os.PathLike[str], thing: str) -> Path:
+    """The path on this machine of what the driver itself reads and writes, whatever computes the jobs; absolute.
+
+    Args:
+        path: as the user gave it, with or without file: before it.
+        thing: what it is of, for the message.
+
+    Raises:
+        ConfigurationError: it is no path, or names another file system.
+
+    Example:
+        >>> mounted_path("file:///tmp/x", "the checkpoint directory")
+        PosixPath('/tmp/x')
+    """
+    if not isinstance(path, str | os.PathLike) or not isinstance(name := os.fspath(path), str) or not name:
+        raise ConfigurationError(f"{thing} is {path!r:.60}; give the path of a folder")
+    scheme = _SCHEME.match(name)
+    if scheme is not None and scheme[1] != "file":
+        raise ConfigurationError(
+            f"{thing} is {name}, on a file system that this process cannot open; give a folder of this machine, or mount it here"
+        )
+    return local_path(name)
 
 
 def file_uri(path: Path) -> str:

@@ -143,5 +143,9 @@ class Task(NamedTuple):
     plan: Plan
     partition: int
     inputs: Mapping[int, Any]
-    """By leaf: the elements of a Split, the list of buckets of a Fetch, the bounds of a RangeWrite."""
+    """By leaf: the elements of a Split, the list of buckets of a Fetch, the bounds of a RangeWrite; see `shipped.unpacked`."""
     end: End
+    stage: int = 0
+    """Number of the stage in its context; a stage that runs again has another."""
+    attempt: int = 0
+    """A number that no other task of the context has."""

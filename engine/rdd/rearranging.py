@@ -85,6 +85,22 @@ class Rearranging(ByKey[T]):
         """
         return united([self, self.own(other)])
 
+    def __add__(self, other: RDD[Any]) -> RDD[Any]:
+        """As union; `rdd + other`.
+
+        Raises:
+            TypeError: the other is no RDD.
+
+        Source: pyspark.RDD.__add__.
+
+        Example:
+            >>> from engine import LocalContext
+            >>> with LocalContext("local") as sc:
+            ...     (sc.parallelize([1, 2]) + sc.parallelize([2])).collect()
+            [1, 2, 2]
+        """
+        return self.union(other) if isinstance(other, Lineage) else NotImplemented
+
     def repartition(self, numPartitions: int) -> RDD[T]:
         """The elements dealt out to so many partitions, of equal size to within one for each source partition.
 
@@ -140,7 +156,8 @@ class Rearranging(ByKey[T]):
         A sample with a fixed seed decides which range of keys goes to which partition; it costs one more pass over the elements,
         in the job that first needs the order.
 
-        Source: pyspark.RDD.sortBy, which samples at once.
+        Source: pyspark.RDD.sortBy, which samples at once. Difference: without numPartitions there are as many partitions as the
+            context's default parallelism, where PySpark keeps this RDD's number.
 
         Example:
             >>> from engine import LocalContext
@@ -158,7 +175,8 @@ class Rearranging(ByKey[T]):
     ) -> Pairs:
         """The pairs in the order of their keys, or of the function of each key, over all partitions; see sortBy.
 
-        Source: pyspark.RDD.sortByKey.
+        Source: pyspark.RDD.sortByKey. Difference: without numPartitions there are as many partitions as the context's default
+            parallelism, where PySpark keeps this RDD's number.
 
         Example:
             >>> from engine import LocalContext
@@ -261,23 +279,8 @@ class Rearranging(ByKey[T]):
 def united(rdds: Sequence[Lineage[Any]]) -> Lineage[Any]:
     """The partitions of the RDDs, which are one at least; see `Rearranging.union`."""
     first = rdds[0]
-    if first.partitioner is not None and all(rdd.partitioner == first.partitioner for rdd in rdds):
-
-        def chained(builder: PlanBuilder, index: int) -> Plan:
-            return Chained(tuple(rdd.plan(builder, index) for rdd in rdds))
-
-        return first.derive(rdds, first.getNumPartitions(), chained, first.partitioner, first.place)
-    places = [(rdd, index) for rdd in rdds for index in range(rdd.getNumPartitions())]
-
-    def plan(builder: PlanBuilder, index: int) -> Plan:
-        rdd, own_index = places[index]
-        return Located(rdd.plan(builder, own_index), own_index)
-
-    def place(index: int) -> int:
-        rdd, own_index = places[index]
-        return rdd.place(own_index)
-
-    return first.derive(rdds, len(places), plan, None, place)
+    is_alike = first.partitioner is not None and all(rdd.partitioner == first.partitioner for rdd in rdds)
+    return first.unite(rdds, first.partitioner if is_alike else None)
 
 
 def _keyed(rdd: Lineage[Any]) -> Lineage[Any]:

@@ -168,12 +168,21 @@ class Saving(Actions[T]):
         valueConverter: str | None = None,
         conf: Mapping[str, str] | None = None,
     ) -> None:
-        """As `saveAsHadoopFile`, with Hadoop's newer names of the formats.
+        r"""As `saveAsHadoopFile`, with Hadoop's newer names of the formats.
 
         Elements: RDD[tuple[K, V]] -> path/part-00000 ... and path/_SUCCESS.
         Replay: as `saveAsTextFile`.
 
         Source: pyspark.RDD.saveAsNewAPIHadoopFile, whose files are named part-r-00000.
+
+        Example:
+            >>> import tempfile
+            >>> from engine import LocalContext
+            >>> with tempfile.TemporaryDirectory() as folder, LocalContext("local") as sc:
+            ...     pairs, name = sc.parallelize([("a", 1)]), "org.apache.hadoop.mapreduce.lib.output.TextOutputFormat"
+            ...     pairs.saveAsNewAPIHadoopFile(f"{folder}/out", name)
+            ...     sc.textFile(f"{folder}/out").collect()
+            ['a\t1']
         """
         self.saveAsHadoopFile(
             path, outputFormatClass, keyClass, valueClass, keyConverter, valueConverter, conf
@@ -185,7 +194,7 @@ class Saving(Actions[T]):
         keyConverter: str | None = None,
         valueConverter: str | None = None,
     ) -> None:
-        """As `saveAsHadoopFile`, with the format and the folder from a job's configuration.
+        r"""As `saveAsHadoopFile`, with the format and the folder from a job's configuration.
 
         Elements: RDD[tuple[K, V]] -> path/part-00000 ... and path/_SUCCESS.
         Replay: as `saveAsTextFile`.
@@ -194,6 +203,15 @@ class Saving(Actions[T]):
             ConfigurationError: the configuration names no folder.
 
         Source: pyspark.RDD.saveAsHadoopDataset.
+
+        Example:
+            >>> import tempfile
+            >>> from engine import LocalContext
+            >>> with tempfile.TemporaryDirectory() as folder, LocalContext("local") as sc:
+            ...     conf = {"mapreduce.output.fileoutputformat.outputdir": f"{folder}/out"}
+            ...     sc.parallelize([("a", 1)]).saveAsHadoopDataset(conf)
+            ...     sc.textFile(f"{folder}/out").collect()
+            ['a\t1']
         """
         path = _first_of(conf, _FOLDER_KEYS)
         if path is None:
@@ -207,12 +225,21 @@ class Saving(Actions[T]):
         keyConverter: str | None = None,
         valueConverter: str | None = None,
     ) -> None:
-        """As `saveAsHadoopDataset`.
+        r"""As `saveAsHadoopDataset`.
 
         Elements: RDD[tuple[K, V]] -> path/part-00000 ... and path/_SUCCESS.
         Replay: as `saveAsTextFile`.
 
         Source: pyspark.RDD.saveAsNewAPIHadoopDataset.
+
+        Example:
+            >>> import tempfile
+            >>> from engine import LocalContext
+            >>> with tempfile.TemporaryDirectory() as folder, LocalContext("local") as sc:
+            ...     conf = {"mapreduce.output.fileoutputformat.outputdir": f"{folder}/out"}
+            ...     sc.parallelize([("a", 1)]).saveAsNewAPIHadoopDataset(conf)
+            ...     sc.textFile(f"{folder}/out").collect()
+            ['a\t1']
         """
         self.saveAsHadoopDataset(conf, keyConverter, valueConverter)
 

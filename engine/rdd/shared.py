@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Final, Generic, Self
 
 from engine.errors import LifecycleError
 from engine.rdd.api import T
-from engine.rdd.serializers import dump, load
+from engine.rdd.serializers import dump_by_value, load
 from engine.rdd.task import TaskContext
 
 FILES_PROPERTY: Final = "engine.files.directory"
@@ -39,11 +39,27 @@ class AccumulatorParam(Generic[T]):
     """
 
     def zero(self, value: T) -> T:
-        """What a task begins with: a value that adds nothing, of the shape of the driver's value."""
+        """What a task begins with: a value that adds nothing, of the shape of the driver's value.
+
+        Example:
+            >>> class Lists(AccumulatorParam[list[int]]):
+            ...     def zero(self, value: list[int]) -> list[int]:
+            ...         return []
+            >>> Lists().zero([1])
+            []
+        """
         raise NotImplementedError(type(self).__name__)
 
     def addInPlace(self, value1: T, value2: T) -> T:
-        """Both added; the first may be changed in place and returned."""
+        """Both added; the first may be changed in place and returned.
+
+        Example:
+            >>> class Lists(AccumulatorParam[list[int]]):
+            ...     def addInPlace(self, value1: list[int], value2: list[int]) -> list[int]:
+            ...         return value1 + value2
+            >>> Lists().addInPlace([1], [2])
+            [1, 2]
+        """
         raise NotImplementedError(type(self).__name__)
 
 
@@ -96,7 +112,14 @@ class Accumulator(Generic[T]):
 
     @property
     def value(self) -> T:
-        """What was added so far."""
+        """What was added so far.
+
+        Example:
+            >>> from engine import LocalContext
+            >>> with LocalContext("local") as sc:
+            ...     sc.accumulator(3).value
+            3
+        """
         _refuse_task("read")
         value: T = self._value
         return value
@@ -108,7 +131,16 @@ class Accumulator(Generic[T]):
         self._value = value
 
     def add(self, term: Any) -> None:
-        """Add to the variable, in a task or in the driver."""
+        """Add to the variable, in a task or in the driver.
+
+        Example:
+            >>> from engine import LocalContext
+            >>> with LocalContext("local") as sc:
+            ...     total = sc.accumulator(0)
+            ...     sc.parallelize([1, 2]).foreach(total.add)
+            ...     total.value
+            3
+        """
         context = TaskContext.get()
         if context is None:
             self.merge(term)
@@ -143,9 +175,9 @@ def _refuse_task(what: str) -> None:
 class Broadcast(Generic[T]):
     """A value that each executor reads once, however many functions use it.
 
-    The value is written to a file of the context's folder when a function that uses it is first shipped; the file and the
-    executors' copies go when nothing in the driver refers to the broadcast any more. Tasks must not change the value: what
-    they change is seen by later tasks of the same executor.
+    The value is written to a file of the context's folder as it is when the broadcast is made; the file and the executors' copies
+    go when nothing in the driver refers to the broadcast any more. Tasks must not change the value: what they change is seen by
+    later tasks of the same executor, though never by the driver.
 
     Raises:
         LifecycleError: the value is used after `destroy`.
@@ -162,6 +194,8 @@ class Broadcast(Generic[T]):
 
     _held: ClassVar[dict[str, Any]] = {}
     """In an executor: the values that it has read, by their file."""
+    captured_by: ClassVar[str] = "_path"
+    """What a capture notes of it; see `captures`."""
 
     def __init__(
         self,
@@ -171,24 +205,26 @@ class Broadcast(Generic[T]):
         on_executors: Callable[[Callable[[Any], None]], object],
     ) -> None:
         self._value: Any = value
-        self._file = file
-        self._release = release
         self._on_executors = on_executors
-        self._path: str | None = None
-        self._is_destroyed = False
+        path = file()
+        path.write_bytes(dump_by_value(value))
+        self._path: str | None = str(path)
+        weakref.finalize(self, release, self._path).atexit = False
 
     def __getstate__(self) -> dict[str, Any]:
         self._check()
-        if self._path is None:
-            path = self._file()
-            path.write_bytes(dump(self._value))
-            self._path = str(path)
-            weakref.finalize(self, self._release, self._path).atexit = False
-        return {"_path": self._path, "_is_destroyed": False}
+        return {"_path": self._path}
 
     @property
     def value(self) -> T:
-        """The value."""
+        """The value.
+
+        Example:
+            >>> from engine import LocalContext
+            >>> with LocalContext("local") as sc:
+            ...     sc.broadcast([1, 2]).value
+            [1, 2]
+        """
         self._check()
         if "_value" not in self.__dict__:
             value: T = self._read()
@@ -197,21 +233,35 @@ class Broadcast(Generic[T]):
         return own
 
     def unpersist(self, blocking: bool = False) -> None:  # noqa: ARG002 - the executors have always let go when it returns
-        """Let the executors drop the value; they read it again when a task needs it."""
+        """Let the executors drop the value; they read it again when a task needs it.
+
+        Example:
+            >>> from engine import LocalContext
+            >>> with LocalContext("local") as sc:
+            ...     one = sc.broadcast(1)
+            ...     one.unpersist()
+            ...     sc.range(2).map(lambda n: n + one.value).collect()
+            [1, 2]
+        """
         self._check()
-        if self._path is not None:
-            self._on_executors(_Drop(self._path))
+        assert self._path is not None
+        self._on_executors(_Drop(self._path))
 
     def destroy(self, blocking: bool = False) -> None:
-        """Drop the value everywhere; it cannot be used any more."""
+        """Drop the value everywhere; it cannot be used any more.
+
+        Example:
+            >>> from engine import LocalContext
+            >>> with LocalContext("local") as sc:
+            ...     sc.broadcast([1, 2]).destroy()
+        """
         self.unpersist(blocking)
-        self._is_destroyed = True
-        self._value = None
-        if self._path is not None:
-            Path(self._path).unlink(missing_ok=True)
+        assert self._path is not None
+        Path(self._path).unlink(missing_ok=True)
+        self._path = self._value = None
 
     def _check(self) -> None:
-        if self._is_destroyed:
+        if self._path is None:
             raise LifecycleError(
                 "Attempted to use Broadcast after it was destroyed; make a new one with sc.broadcast(value)"
             )
@@ -232,6 +282,12 @@ class Broadcast(Generic[T]):
     def forget(cls, path: str) -> None:
         """In an executor: drop the value of a file."""
         cls._held.pop(path, None)
+
+    @classmethod
+    def forget_folder(cls, folder: str) -> None:
+        """Where tasks run in the driver: drop the values of a context's files."""
+        for path in [path for path in cls._held if Path(folder) in Path(path).parents]:
+            cls.forget(path)
 
 
 class _Drop:
@@ -265,7 +321,18 @@ class SparkFiles:
 
     @classmethod
     def get(cls, filename: str) -> str:
-        """The absolute path of a file that was added, in the driver or in a task."""
+        """The absolute path of a file that was added, in the driver or in a task.
+
+        Example:
+            >>> import tempfile
+            >>> from pathlib import Path
+            >>> from engine import LocalContext
+            >>> with tempfile.TemporaryDirectory() as folder, LocalContext("local") as sc:
+            ...     _ = (Path(folder) / "a.txt").write_text("one")
+            ...     sc.addFile(f"{folder}/a.txt")
+            ...     Path(SparkFiles.get("a.txt")).read_text()
+            'one'
+        """
         return os.path.join(cls.getRootDirectory(), filename)  # noqa: PTH118 - the name is PySpark's: a str comes back
 
     @classmethod
@@ -274,6 +341,16 @@ class SparkFiles:
 
         Raises:
             LifecycleError: none was added.
+
+        Example:
+            >>> import tempfile
+            >>> from pathlib import Path
+            >>> from engine import LocalContext
+            >>> with tempfile.TemporaryDirectory() as folder, LocalContext("local") as sc:
+            ...     _ = (Path(folder) / "a.txt").write_text("one")
+            ...     sc.addFile(f"{folder}/a.txt")
+            ...     sorted(path.name for path in Path(SparkFiles.getRootDirectory()).iterdir())
+            ['a.txt']
         """
         context = TaskContext.get()
         found = cls._driver_directory if context is None else context.getLocalProperty(FILES_PROPERTY)

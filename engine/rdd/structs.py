@@ -3,7 +3,7 @@
 A class that was sent once has a number; whoever receives it again takes the class that it made the first time, so records of
 two functions are of one type.
 
-Owns: StructPickler.
+Owns: StructPickler, taken_apart, is_by_value, is_struct.
 Never: a Struct of a module that can be imported; those go by name.
 """
 
@@ -15,6 +15,8 @@ import msgspec
 
 _Pickler: Any = cloudpickle.Pickler
 """The library has no annotations."""
+_by_value_modules: Any = cloudpickle.list_registry_pickle_by_value
+"""As above."""
 _StructType: Final[type] = type(msgspec.Struct)
 _OPTIONS: Final = (
     *("frozen", "eq", "order", "array_like", "tag", "tag_field", "forbid_unknown_fields"),
@@ -28,7 +30,9 @@ _OF_THE_CLASS: Final = frozenset(
     {"__module__", "__annotations__", "__doc__", "__match_args__", "__weakref__", "__dict__"}
 )
 
-_BY_NAME: Final = frozenset({"engine.rdd.plan", "engine.rdd.executor", "engine.rdd.scratch"})
+_BY_NAME: Final = frozenset(
+    {"engine.rdd.plan", "engine.rdd.executor", "engine.rdd.scratch", "engine.rdd.shipped"}
+)
 """Modules whose classes make up most of a stage's message."""
 
 _classes: Final[dict[str, type]] = {}
@@ -88,6 +92,29 @@ def _reduced(struct: Any) -> tuple[Any, ...]:
     return _make, (number, struct.__name__, bases, _fields(struct), (namespace, options))
 
 
+def is_by_value(module: str) -> bool:
+    """Whether functions and classes of the module travel by value: those of `__main__`, and where the user asked for it."""
+    if module == "__main__":
+        return True
+    asked: set[str] = _by_value_modules()
+    return bool(asked) and any(module == each or module.startswith(f"{each}.") for each in asked)
+
+
+def is_struct(made: type) -> bool:
+    """Whether the class is a Struct."""
+    return type(made) is _StructType
+
+
+def taken_apart(obj: Any) -> Any:
+    """How a Struct class of `__main__` or a constraint of its fields is taken apart; NotImplemented for all others."""
+    if isinstance(obj, msgspec.Meta):
+        given = {name: getattr(obj, name) for name in _CONSTRAINTS if getattr(obj, name) is not None}
+        return _constrain, (given,)
+    if isinstance(obj, _StructType) and getattr(obj, "__module__", "") == "__main__":
+        return _reduced(obj)
+    return NotImplemented
+
+
 class StructPickler(_Pickler):  # type: ignore[misc]  # see _Pickler
     """cloudpickle's pickler, with Structs of `__main__` complete."""
 
@@ -97,9 +124,5 @@ class StructPickler(_Pickler):  # type: ignore[misc]  # see _Pickler
         if kind.__module__ in _BY_NAME:
             # The library would look up the class first, which costs more than the rest of the message.
             return NotImplemented
-        if isinstance(obj, msgspec.Meta):
-            given = {name: getattr(obj, name) for name in _CONSTRAINTS if getattr(obj, name) is not None}
-            return _constrain, (given,)
-        if isinstance(obj, _StructType) and getattr(obj, "__module__", "") == "__main__":
-            return _reduced(obj)
-        return super().reducer_override(obj)
+        ours = taken_apart(obj)
+        return super().reducer_override(obj) if ours is NotImplemented else ours

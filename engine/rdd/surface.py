@@ -1,15 +1,13 @@
-"""Two parts of PySpark's SparkContext: files as RDDs, and what jobs are told.
+"""A part of PySpark's SparkContext: files as RDDs.
 
-Owns: JobProperties, Reading.
+Owns: Reading.
 Never: a stage; all of it stands on `parallelize` and on what RDDs offer.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from functools import partial
 from typing import Any, Final, NoReturn
 
-from engine.errors import ConfigurationError
 from engine.rdd.api import RDD, T
 from engine.rdd.paths import found_files, only_on_spark
 from engine.rdd.reading import (
@@ -26,7 +24,6 @@ from engine.rdd.reading import (
 )
 from engine.rdd.sequence import pairs_of, unpacked
 
-_GROUP_KEYS: Final = ("spark.jobGroup.id", "spark.job.description", "spark.job.interruptOnCancel")
 _TEXT_INPUT: Final = (
     "org.apache.hadoop.mapred.TextInputFormat",
     "org.apache.hadoop.mapreduce.lib.input.TextInputFormat",
@@ -35,133 +32,6 @@ _SEQUENCE_INPUT: Final = (
     "org.apache.hadoop.mapred.SequenceFileInputFormat",
     "org.apache.hadoop.mapreduce.lib.input.SequenceFileInputFormat",
 )
-
-
-class JobProperties:
-    """What a context tells its jobs beside their work: properties, groups, tags; `LocalContext` inherits it.
-
-    A job runs in the thread that called its action and is over when the action returns. So a group can be named, and tasks see
-    it among their local properties, but there is never a job that `cancelJobGroup` could still reach.
-    """
-
-    def __init__(self) -> None:
-        self._properties: dict[str, str] = {}
-
-    def setLocalProperty(self, key: str, value: str | None) -> None:
-        """Set what `TaskContext.getLocalProperty` gives in the tasks of later jobs; None takes it away.
-
-        Source: pyspark.SparkContext.setLocalProperty, where each thread has its own.
-        """
-        if value is None:
-            self._properties.pop(key, None)
-        else:
-            self._properties[key] = value
-
-    def getLocalProperty(self, key: str) -> str | None:
-        """The property, or None.
-
-        Source: pyspark.SparkContext.getLocalProperty.
-        """
-        return self._properties.get(key)
-
-    def setJobGroup(self, groupId: str, description: str, interruptOnCancel: bool = False) -> None:
-        """Name the group of later jobs; tasks find it among their local properties.
-
-        Source: pyspark.SparkContext.setJobGroup.
-        """
-        for key, value in zip(
-            _GROUP_KEYS, (groupId, description, str(interruptOnCancel).lower()), strict=True
-        ):
-            self.setLocalProperty(key, value)
-
-    @contextmanager
-    def job_group(self, groupId: str, description: str, interruptOnCancel: bool = False) -> Iterator[None]:
-        """The jobs inside belong to the group, and those after it to the one before."""
-        before = [self.getLocalProperty(key) for key in _GROUP_KEYS]
-        self.setJobGroup(groupId, description, interruptOnCancel)
-        try:
-            yield
-        finally:
-            for key, value in zip(_GROUP_KEYS, before, strict=True):
-                self.setLocalProperty(key, value)
-
-    def setJobDescription(self, value: str) -> None:
-        """Describe later jobs; tasks find it among their local properties.
-
-        Source: pyspark.SparkContext.setJobDescription.
-        """
-        self.setLocalProperty(_GROUP_KEYS[1], value)
-
-    def setInterruptOnCancel(self, interruptOnCancel: bool) -> None:
-        """Accepted, and told to tasks; there is no job that could be cancelled.
-
-        Source: pyspark.SparkContext.setInterruptOnCancel.
-        """
-        self.setLocalProperty(_GROUP_KEYS[2], str(interruptOnCancel).lower())
-
-    def cancelJobGroup(self, groupId: str) -> None:
-        """Accepted; the group's jobs are over: they ran in the threads that called their actions.
-
-        Source: pyspark.SparkContext.cancelJobGroup.
-        """
-
-    def cancelAllJobs(self) -> None:
-        """Accepted, as `cancelJobGroup`.
-
-        Source: pyspark.SparkContext.cancelAllJobs.
-        """
-
-    def cancelJobsWithTag(self, tag: str) -> None:
-        """Accepted, as `cancelJobGroup`.
-
-        Source: pyspark.SparkContext.cancelJobsWithTag.
-        """
-
-    def addJobTag(self, tag: str) -> None:
-        """Put a tag on later jobs.
-
-        Raises:
-            ConfigurationError: the tag is empty or holds a comma.
-
-        Source: pyspark.SparkContext.addJobTag.
-        """
-        if not tag or "," in tag:
-            raise ConfigurationError(f"job tag {tag!r} is empty or holds a comma; give a word")
-        self._set_tags({*self.getJobTags(), tag})
-
-    def removeJobTag(self, tag: str) -> None:
-        """Take a tag off later jobs.
-
-        Source: pyspark.SparkContext.removeJobTag.
-        """
-        self._set_tags(self.getJobTags() - {tag})
-
-    def getJobTags(self) -> set[str]:
-        """The tags of later jobs.
-
-        Source: pyspark.SparkContext.getJobTags.
-        """
-        return set(filter(None, (self.getLocalProperty("spark.job.tags") or "").split(",")))
-
-    def clearJobTags(self) -> None:
-        """Take all tags off later jobs.
-
-        Source: pyspark.SparkContext.clearJobTags.
-        """
-        self._set_tags(set())
-
-    def _set_tags(self, tags: set[str]) -> None:
-        self.setLocalProperty("spark.job.tags", ",".join(sorted(tags)) or None)
-
-    def statusTracker(self) -> NoReturn:
-        """There is none here; the engine's listeners and metrics tell what runs.
-
-        Raises:
-            ConfigurationError: always.
-
-        Source: pyspark.SparkContext.statusTracker.
-        """
-        raise only_on_spark("statusTracker")
 
 
 class Reading:
@@ -181,6 +51,12 @@ class Reading:
         """How many partitions a file has at least, where nothing is said: 2, or 1 where one task runs at a time.
 
         Source: pyspark.SparkContext.defaultMinPartitions.
+
+        Example:
+            >>> from engine import LocalContext
+            >>> with LocalContext("local") as sc:
+            ...     sc.defaultMinPartitions
+            1
         """
         return min(self.defaultParallelism, 2)
 
@@ -219,6 +95,15 @@ class Reading:
             SourceError: there is no such file, now.
 
         Source: pyspark.SparkContext.wholeTextFiles.
+
+        Example:
+            >>> import tempfile
+            >>> from pathlib import Path
+            >>> from engine import LocalContext
+            >>> with tempfile.TemporaryDirectory() as folder, LocalContext("local") as sc:
+            ...     _ = (Path(folder) / "a.txt").write_text("one")
+            ...     sc.wholeTextFiles(folder).values().collect()
+            ['one']
         """
         read: Callable[[Iterator[str]], Iterable[Any]] = whole_text if use_unicode else whole_raw
         return self._files(path, minPartitions).mapPartitions(read)
@@ -230,6 +115,15 @@ class Reading:
             SourceError: there is no such file, now.
 
         Source: pyspark.SparkContext.binaryFiles.
+
+        Example:
+            >>> import tempfile
+            >>> from pathlib import Path
+            >>> from engine import LocalContext
+            >>> with tempfile.TemporaryDirectory() as folder, LocalContext("local") as sc:
+            ...     _ = (Path(folder) / "a").write_bytes(b"one")
+            ...     sc.binaryFiles(folder).values().collect()
+            [b'one']
         """
         return self._files(path, minPartitions).mapPartitions(whole_bytes)
 
@@ -244,6 +138,15 @@ class Reading:
             SourceError: there is no such file, now; or, in a task, a file ends within a record.
 
         Source: pyspark.SparkContext.binaryRecords.
+
+        Example:
+            >>> import tempfile
+            >>> from pathlib import Path
+            >>> from engine import LocalContext
+            >>> with tempfile.TemporaryDirectory() as folder, LocalContext("local") as sc:
+            ...     _ = (Path(folder) / "a").write_bytes(b"onetwo")
+            ...     sc.binaryRecords(folder, 3).collect()
+            [b'one', b'two']
         """
         length = checked_length(recordLength)
         ranges = ranges_of(found_files(path), self.defaultMinPartitions, length)
@@ -258,6 +161,14 @@ class Reading:
             SourceError: there is no such file, now.
 
         Source: pyspark.SparkContext.pickleFile.
+
+        Example:
+            >>> import tempfile
+            >>> from engine import LocalContext
+            >>> with tempfile.TemporaryDirectory() as folder, LocalContext("local") as sc:
+            ...     sc.parallelize([1, "two"]).saveAsPickleFile(f"{folder}/out")
+            ...     sc.pickleFile(f"{folder}/out").collect()
+            [1, 'two']
         """
         return self._files(name, minPartitions).mapPartitions(_unpickled)
 
@@ -280,6 +191,14 @@ class Reading:
             ConfigurationError: a converter is named: those are Java, and need Spark.
 
         Source: pyspark.SparkContext.sequenceFile.
+
+        Example:
+            >>> import tempfile
+            >>> from engine import LocalContext
+            >>> with tempfile.TemporaryDirectory() as folder, LocalContext("local") as sc:
+            ...     sc.parallelize([("a", 1)]).saveAsSequenceFile(f"{folder}/out")
+            ...     sc.sequenceFile(f"{folder}/out").collect()
+            [('a', 1)]
         """
         del keyClass, valueClass, batchSize
         for converter in filter(None, (keyConverter, valueConverter)):
@@ -303,6 +222,15 @@ class Reading:
             ConfigurationError: the format is another, or a converter is named: those are Java, and need Spark.
 
         Source: pyspark.SparkContext.hadoopFile.
+
+        Example:
+            >>> import tempfile
+            >>> from pathlib import Path
+            >>> from engine import LocalContext
+            >>> with tempfile.TemporaryDirectory() as folder, LocalContext("local") as sc:
+            ...     _ = (Path(folder) / "a.txt").write_text("one two")
+            ...     sc.hadoopFile(folder, "org.apache.hadoop.mapred.TextInputFormat").collect()
+            [(0, 'one two')]
         """
         del conf
         if inputFormatClass in _SEQUENCE_INPUT:

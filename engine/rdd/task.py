@@ -8,6 +8,7 @@ Never: a process, a pipe, the driver's lineage.
 
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from decimal import Decimal
 from itertools import chain
 from typing import Any, ClassVar, Final, TypeVar
 
@@ -36,6 +37,7 @@ from engine.rdd.plan import (
 )
 from engine.rdd.scratch import Disk
 from engine.rdd.serializers import Block, cannot_change, dump, load
+from engine.rdd.shipped import LoadedFunctions, unpacked
 from engine.rdd.shuffle import (
     Bucket,
     Watch,
@@ -58,22 +60,29 @@ class TaskContext:
     """What a running task knows of itself; the class and its methods are PySpark's.
 
     Example:
-        >>> TaskContext.get() is None
-        True
+        >>> from engine import LocalContext
+        >>> with LocalContext("local") as sc:
+        ...     sc.range(3, numSlices=3).map(lambda n: (n, TaskContext.get().partitionId())).collect()
+        [(0, 0), (1, 1), (2, 2)]
     """
 
     _running: ClassVar["_OfThread | _OfProcess"]
 
-    def __init__(self, runtime: "Runtime", index: int, properties: Mapping[str, str]) -> None:
+    def __init__(self, runtime: "Runtime", task: Task, properties: Mapping[str, str]) -> None:
         self._runtime = runtime
-        self._index = index
+        self._task = task
         self._properties = properties
         self.updates: dict[int, list[Any]] = {}
         """What this task added to accumulators, by accumulator."""
 
     @classmethod
     def get(cls) -> "TaskContext | None":
-        """The context of the task that runs here, or None in the driver."""
+        """The context of the task that runs here, or None in the driver.
+
+        Example:
+            >>> TaskContext.get() is None
+            True
+        """
         return cls._running.task
 
     @classmethod
@@ -86,7 +95,7 @@ class TaskContext:
 
     @classmethod
     def enter(cls, context: "TaskContext | None") -> None:
-        """Set the running task."""
+        """Set the running task; for the executor."""
         cls._running.task = context
 
     @classmethod
@@ -95,6 +104,12 @@ class TaskContext:
 
         Raises:
             RuntimeError: no task runs here.
+
+        Example:
+            >>> from engine import LocalContext
+            >>> with LocalContext("local") as sc:
+            ...     sc.range(1).map(lambda n: TaskContext.current() is TaskContext.get()).collect()
+            [True]
         """
         running = cls._running.task
         if running is None:
@@ -102,15 +117,105 @@ class TaskContext:
         return running
 
     def partitionId(self) -> int:
-        """Index of the partition that the task computes."""
-        return self._index
+        """Index of the partition that the task computes.
+
+        Example:
+            >>> from engine import LocalContext
+            >>> with LocalContext("local") as sc:
+            ...     sc.range(2, numSlices=2).map(lambda n: TaskContext.get().partitionId()).collect()
+            [0, 1]
+        """
+        return self._task.partition
+
+    def stageId(self) -> int:
+        """Number of the stage that the task belongs to; a stage that runs again has another.
+
+        Example:
+            >>> from engine import LocalContext
+            >>> with LocalContext("local") as sc:
+            ...     len(set(sc.range(2, numSlices=2).map(lambda n: TaskContext.get().stageId()).collect()))
+            1
+        """
+        return self._task.stage
+
+    def taskAttemptId(self) -> int:
+        """A number that no other task of the context has, whichever attempt it is of.
+
+        Example:
+            >>> from engine import LocalContext
+            >>> with LocalContext("local") as sc:
+            ...     len(set(sc.range(2, numSlices=2).map(lambda n: TaskContext.get().taskAttemptId()).collect()))
+            2
+        """
+        return self._task.attempt
+
+    def attemptNumber(self) -> int:
+        """0: what is computed again is computed by a new stage.
+
+        Source: pyspark.TaskContext.attemptNumber. Difference: Spark runs a task that failed again in its stage, and counts.
+
+        Example:
+            >>> from engine import LocalContext
+            >>> with LocalContext("local") as sc:
+            ...     sc.range(1).map(lambda n: TaskContext.get().attemptNumber()).collect()
+            [0]
+        """
+        return 0
+
+    def cpus(self) -> int:
+        """Processors of the task: 1.
+
+        Example:
+            >>> from engine import LocalContext
+            >>> with LocalContext("local") as sc:
+            ...     sc.range(1).map(lambda n: TaskContext.get().cpus()).collect()
+            [1]
+        """
+        return 1
+
+    def cpuAmount(self) -> Decimal:
+        """As `cpus`, as an exact number.
+
+        Example:
+            >>> from engine import LocalContext
+            >>> with LocalContext("local") as sc:
+            ...     sc.range(1).map(lambda n: TaskContext.get().cpuAmount()).collect()
+            [Decimal('1')]
+        """
+        return Decimal(1)
+
+    def resources(self) -> dict[str, Any]:
+        """None are handed out here.
+
+        Example:
+            >>> from engine import LocalContext
+            >>> with LocalContext("local") as sc:
+            ...     sc.range(1).map(lambda n: TaskContext.get().resources()).collect()
+            [{}]
+        """
+        return {}
 
     def getLocalProperty(self, key: str) -> str | None:
-        """What the driver set under the key before it started the job."""
+        """What the driver set under the key before it started the job.
+
+        Example:
+            >>> from engine import LocalContext
+            >>> with LocalContext("local") as sc:
+            ...     sc.setLocalProperty("lang", "en")
+            ...     sc.range(1).map(lambda n: TaskContext.get().getLocalProperty("lang")).collect()
+            ['en']
+        """
         return self._properties.get(key)
 
     def resource(self, kind: Callable[[], R]) -> R:
-        """The one object of this kind in this executor, made on first use."""
+        """The one object of this kind in this executor, made on first use.
+
+        Example:
+            >>> from engine import LocalContext
+            >>> with LocalContext("local") as sc:
+            ...     sc.range(1).map(lambda n: TaskContext.current().resource(list)).collect()
+            [[]]
+        """
         return self._runtime.resource(kind)
 
 
@@ -129,7 +234,7 @@ class Runtime:
     """What one executor process keeps between tasks: functions, cached partitions, resources."""
 
     def __init__(self, disk: Disk) -> None:
-        self.functions: dict[int, Callable[..., Any]] = {}
+        self.functions = LoadedFunctions()
         self._disk = disk
         self._cached: dict[tuple[int, int], list[Any] | bytes | LongGroup] = {}
         self._resources: dict[Any, Any] = {}
@@ -144,14 +249,17 @@ class Runtime:
     def forget(self, functions: Iterable[int], rdds: Iterable[int]) -> None:
         """Drop functions and cached partitions that the driver no longer refers to."""
         for function in functions:
-            self.functions.pop(function, None)
+            self.functions.forget(function)
         gone = set(rdds)
         if gone:
             self._cached = {key: kept for key, kept in self._cached.items() if key[0] not in gone}
 
     def run(self, task: Task, properties: Mapping[str, str]) -> tuple[Any, dict[int, list[Any]]]:
         """Compute one task; returns its result and what it added to accumulators."""
-        context = TaskContext(self, task.partition, properties)
+        self.functions.begin()
+        if task.inputs:
+            task = task._replace(inputs={leaf: unpacked(kept) for leaf, kept in task.inputs.items()})
+        context = TaskContext(self, task, properties)
         TaskContext.enter(context)
         try:
             if isinstance(task.end, Collect):

@@ -1,240 +1,33 @@
 """Who is told how batches go; observers hang on here, and the engine knows none of them.
 
-What they are told has plain attributes, and PySpark's methods for listeners that were written for it: see `engine.spelling`.
-
-Owns: StreamingListener, its events, StreamingListenerBus.
+Owns: StreamingListener, StreamingListenerBus.
 Never: an effect on the stream; a listener that raises is logged by name and the batch goes on.
 """
 
 import logging
 import threading
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Final
 
-from engine.batch import (
-    Batch,
-    BatchInfo,
-    OutputInfo,
-    OutputOperation,
-    OutputOperationInfo,
-    ReceiverInfo,
-    Time,
-    TopicPartition,
-    UnfinishedBatchInfo,
-    operation_info,
+from engine.errors import ConfigurationError, LifecycleError
+from engine.scheduler.events import (
+    StreamingListenerBatchCompleted,
+    StreamingListenerBatchFailed,
+    StreamingListenerBatchStarted,
+    StreamingListenerBatchSubmitted,
+    StreamingListenerCheckpointFailed,
+    StreamingListenerExecutorsReplaced,
+    StreamingListenerOutputOperationCompleted,
+    StreamingListenerOutputOperationStarted,
+    StreamingListenerReceiverError,
+    StreamingListenerReceiverStarted,
+    StreamingListenerReceiverStopped,
+    StreamingListenerSnapshotWritten,
+    StreamingListenerStateRestored,
+    StreamingListenerStreamingStarted,
+    StreamingListenerVolumePurged,
 )
-from engine.errors import LifecycleError
-from engine.reports import Lag, StateReport, Volume, WriteReport
 
 log = logging.getLogger(__name__)
-
-RUN_STAGES: Final = ("plan", "begin", "state", "outputs", "finish", "ledger", "commit")
-"""The stages of a batch in their order."""
-PURGE_STAGES: Final = ("snapshot", "purge")
-"""What comes between two batches."""
-
-
-@dataclass(frozen=True, slots=True)
-class StreamingListenerStreamingStarted:
-    """The context has started; state is not restored yet, and no batch has begun."""
-
-    time: int
-    """Milliseconds since the epoch."""
-    app: str = ""
-    """Name of the application."""
-    master: str = ""
-    """What makes and computes RDDs, such as local[2]."""
-    batch_interval: int = 0
-    """Milliseconds."""
-    epoch: int = 0
-    """Number of this start in the checkpoint folder, from 1; 0 without a folder."""
-    zero_time: Time = Time(0)  # noqa: RUF009 - an int
-    """From which slides are counted: that of the application's first start."""
-    executors: tuple[int, ...] = ()
-    """Process ids of the executors by their number; empty when tasks run in this process or elsewhere."""
-    outputs: tuple[OutputOperation, ...] = ()
-    """Every output, in the order in which they run."""
-    operators: tuple[str, ...] = ()
-    """Name of every stateful operator."""
-    committed: Batch | None = None
-    """The last batch that an earlier process committed."""
-
-
-@dataclass(frozen=True, slots=True)
-class StreamingListenerStateRestored:
-    """Shards of state were read from the volume: at a start, and when an executor was replaced."""
-
-    seconds: float
-    keys: int
-    """In the shards that were read."""
-    shards: int
-    """That were read; those that an executor still held are not among them."""
-
-
-@dataclass(frozen=True, slots=True)
-class StreamingListenerExecutorsReplaced:
-    """Executors died and were replaced."""
-
-    executors: tuple[int, ...]
-    """Process ids of all executors now, by their number."""
-    replaced: tuple[int, ...]
-    """Numbers of those that are new."""
-
-
-@dataclass(frozen=True, slots=True)
-class StreamingListenerBatchSubmitted:
-    """A batch is due and its ranges are planned."""
-
-    batch: Batch
-    lags: Mapping[TopicPartition, Lag] = field(default_factory=dict)
-    """How far each partition is behind before this batch; empty when a batch of an earlier process runs again."""
-    submissionTime: int = 0
-    """When the batch was due, milliseconds since the epoch."""
-    streams: tuple[str, ...] = ()
-    """Names of the input streams, in the order in which they were made."""
-
-    @property
-    def batchInfo(self) -> UnfinishedBatchInfo:
-        """The batch with Spark's names."""
-        return UnfinishedBatchInfo(self.batch, self.submissionTime, None, self.streams)
-
-
-@dataclass(frozen=True, slots=True)
-class StreamingListenerBatchStarted:
-    """A run of a batch begins; its attempt says which."""
-
-    batch: Batch
-    submissionTime: int = 0
-    """When the batch was due, milliseconds since the epoch."""
-    processingStartTime: int = 0
-    """When this run began, milliseconds since the epoch."""
-    streams: tuple[str, ...] = ()
-    """Names of the input streams, in the order in which they were made."""
-
-    @property
-    def batchInfo(self) -> UnfinishedBatchInfo:
-        """The batch with Spark's names."""
-        return UnfinishedBatchInfo(self.batch, self.submissionTime, self.processingStartTime, self.streams)
-
-
-@dataclass(frozen=True, slots=True)
-class StreamingListenerOutputOperationStarted:
-    """One output of a batch begins."""
-
-    batchTime: Time
-    output: OutputOperation
-    startTime: int
-    """Milliseconds since the epoch."""
-
-    @property
-    def outputOperationInfo(self) -> OutputOperationInfo:
-        """The output with Spark's names."""
-        return operation_info(self.batchTime, self.output, self.startTime)
-
-
-@dataclass(frozen=True, slots=True)
-class StreamingListenerOutputOperationCompleted:
-    """One output of a batch is acknowledged, or failed (`output.failureReason`)."""
-
-    batchTime: Time
-    output: OutputInfo
-
-    @property
-    def outputOperationInfo(self) -> OutputOperationInfo:
-        """The output with Spark's names."""
-        done = self.output
-        return operation_info(
-            self.batchTime, done.operation, done.startTime, done.endTime, done.failureReason
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class StreamingListenerBatchCompleted:
-    """A batch is committed."""
-
-    batchInfo: BatchInfo
-    delta_bytes: int = 0
-    """Bytes of state that the commit holds."""
-    stage_seconds: Mapping[str, float] = field(default_factory=dict)
-    """How long each of the `RUN_STAGES` took in the committed run, seconds; without the plan when a batch of an earlier process
-    ran again."""
-    state: Mapping[str, StateReport] = field(default_factory=dict)
-    """Each stateful operator after the batch."""
-    lags: Mapping[TopicPartition, Lag] = field(default_factory=dict)
-    """How far each partition is behind after this batch; empty when a batch of an earlier process runs again."""
-    created: Mapping[str, Sequence[int]] = field(default_factory=dict)
-    """By input stream when records of the batch were created, milliseconds since the epoch: the first and the last record of
-    each slice of at most about 500, so that the oldest and the newest are among them; in no order."""
-    tasks: Mapping[str, int] = field(default_factory=dict)
-    """Tasks of the committed run by outcome: completed, failed, lost."""
-    ledger: Mapping[str, WriteReport] = field(default_factory=dict)
-    """By table what the ledger wrote into the results store."""
-
-
-@dataclass(frozen=True, slots=True)
-class StreamingListenerBatchFailed:
-    """A run of a batch ended with an error; it runs again when the error is an executor's death, else the stream stops."""
-
-    batch: Batch
-    error: BaseException
-    stage: str = ""
-    """In which of the `RUN_STAGES`, or restore when state was read for the run."""
-    tasks: Mapping[str, int] = field(default_factory=dict)
-    """Tasks of the run by outcome: completed, failed, lost."""
-
-
-@dataclass(frozen=True, slots=True)
-class StreamingListenerSnapshotWritten:
-    """One shard of state is durable in a file of its own."""
-
-    operator: str
-    shard: int
-    keys: int
-    size_bytes: int
-    seconds: float
-
-
-@dataclass(frozen=True, slots=True)
-class StreamingListenerVolumePurged:
-    """What comes between two batches is done: snapshots are written, and what no restart needs is removed."""
-
-    batchTime: Time
-    """Of the batch before."""
-    stage_seconds: Mapping[str, float]
-    """How long each of the `PURGE_STAGES` took, seconds."""
-    volume: Volume | None
-    """As it is now; None without a checkpoint folder."""
-
-
-@dataclass(frozen=True, slots=True)
-class StreamingListenerCheckpointFailed:
-    """The checkpoint could not do something: a full or failing disk, damage, another process that took over."""
-
-    stage: str
-    """begin, commit, snapshot, purge or restore."""
-    error: BaseException
-
-
-@dataclass(frozen=True, slots=True)
-class StreamingListenerReceiverStarted:
-    """A receiver has started."""
-
-    receiverInfo: ReceiverInfo
-
-
-@dataclass(frozen=True, slots=True)
-class StreamingListenerReceiverError:
-    """A receiver has reported an error; it may go on."""
-
-    receiverInfo: ReceiverInfo
-
-
-@dataclass(frozen=True, slots=True)
-class StreamingListenerReceiverStopped:
-    """A receiver has stopped."""
-
-    receiverInfo: ReceiverInfo
 
 
 class StreamingListener:
@@ -258,53 +51,242 @@ class StreamingListener:
     """
 
     def onStreamingStarted(self, streamingStarted: StreamingListenerStreamingStarted) -> None:
-        """The context has started."""
+        """The context has started.
+
+        Example:
+            >>> from engine.testing import run_batches
+            >>> class Told(StreamingListener):
+            ...     def onStreamingStarted(self, streamingStarted):
+            ...         print(streamingStarted.app)
+            >>> run_batches(lambda s: s.context().addStreamingListener(Told()) or s, [[1]])
+            test
+            [[1]]
+
+        Source: `pyspark.streaming.listener.StreamingListener.onStreamingStarted`.
+        """
 
     def onReceiverStarted(self, receiverStarted: StreamingListenerReceiverStarted) -> None:
-        """A receiver has started."""
+        """A receiver has started.
+
+        Example:
+            >>> from engine import Receiver
+            >>> from engine.testing import run_batches
+            >>> class Told(StreamingListener):
+            ...     def onReceiverStarted(self, receiverStarted):
+            ...         print(receiverStarted.receiverInfo.name)
+            >>> class Numbers(Receiver):
+            ...     def onStart(self):
+            ...         self.store([1, 2])
+            >>> def job(stream):
+            ...     stream.context().addStreamingListener(Told())
+            ...     return stream.context().receiverStream(Numbers())
+            >>> run_batches(job, [[]])
+            receiver
+            [[1, 2]]
+
+        Source: `pyspark.streaming.listener.StreamingListener.onReceiverStarted`.
+        """
 
     def onReceiverError(self, receiverError: StreamingListenerReceiverError) -> None:
-        """A receiver has reported an error."""
+        """A receiver has reported an error.
+
+        Example:
+            >>> from engine import Receiver
+            >>> from engine.testing import run_batches
+            >>> class Told(StreamingListener):
+            ...     def onReceiverError(self, receiverError):
+            ...         print(receiverError.receiverInfo.lastErrorMessage)
+            >>> class Numbers(Receiver):
+            ...     def onStart(self):
+            ...         self.reportError("the source is away")
+            >>> def job(stream):
+            ...     stream.context().addStreamingListener(Told())
+            ...     return stream.context().receiverStream(Numbers())
+            >>> run_batches(job, [[]])
+            the source is away
+            [[]]
+
+        Source: `pyspark.streaming.listener.StreamingListener.onReceiverError`.
+        """
 
     def onReceiverStopped(self, receiverStopped: StreamingListenerReceiverStopped) -> None:
-        """A receiver has stopped."""
+        """A receiver has stopped.
+
+        Example:
+            >>> from engine import Receiver
+            >>> from engine.testing import run_batches
+            >>> class Told(StreamingListener):
+            ...     def onReceiverStopped(self, receiverStopped):
+            ...         print(receiverStopped.receiverInfo.active)
+            >>> class Numbers(Receiver):
+            ...     def onStart(self):
+            ...         self.store([1, 2])
+            >>> def job(stream):
+            ...     stream.context().addStreamingListener(Told())
+            ...     return stream.context().receiverStream(Numbers())
+            >>> run_batches(job, [[]])
+            False
+            [[1, 2]]
+
+        Source: `pyspark.streaming.listener.StreamingListener.onReceiverStopped`.
+        """
 
     def onStateRestored(self, stateRestored: StreamingListenerStateRestored) -> None:
-        """Shards of state were read from the volume."""
+        """Shards of state were read from the volume.
+
+        Example:
+            >>> class Told(StreamingListener):
+            ...     def onStateRestored(self, stateRestored):
+            ...         print(stateRestored.keys)
+            >>> Told().onStateRestored(StreamingListenerStateRestored(seconds=0.2, keys=1_000, shards=8))
+            1000
+        """
 
     def onExecutorsReplaced(self, executorsReplaced: StreamingListenerExecutorsReplaced) -> None:
-        """Executors died and were replaced."""
+        """Executors died and were replaced.
+
+        Example:
+            >>> class Told(StreamingListener):
+            ...     def onExecutorsReplaced(self, executorsReplaced):
+            ...         print(executorsReplaced.replaced)
+            >>> Told().onExecutorsReplaced(StreamingListenerExecutorsReplaced(executors=(71, 72), replaced=(1,)))
+            (1,)
+        """
 
     def onBatchSubmitted(self, batchSubmitted: StreamingListenerBatchSubmitted) -> None:
-        """A batch is due and its ranges are planned."""
+        """A batch is due and its ranges are planned.
+
+        Example:
+            >>> from engine.testing import run_batches
+            >>> class Told(StreamingListener):
+            ...     def onBatchSubmitted(self, batchSubmitted):
+            ...         print(batchSubmitted.batchInfo.numRecords)
+            >>> run_batches(lambda s: s.context().addStreamingListener(Told()) or s, [[1, 2], [3]])
+            2
+            1
+            [[1, 2], [3]]
+
+        Source: `pyspark.streaming.listener.StreamingListener.onBatchSubmitted`.
+        """
 
     def onBatchStarted(self, batchStarted: StreamingListenerBatchStarted) -> None:
-        """A run of a batch begins."""
+        """A run of a batch begins.
+
+        Example:
+            >>> from engine.testing import run_batches
+            >>> class Told(StreamingListener):
+            ...     def onBatchStarted(self, batchStarted):
+            ...         print(batchStarted.batch.attempt)
+            >>> run_batches(lambda s: s.context().addStreamingListener(Told()) or s, [[1], [2]])
+            0
+            0
+            [[1], [2]]
+
+        Source: `pyspark.streaming.listener.StreamingListener.onBatchStarted`. Difference: PySpark names the argument batchSubmitted.
+        """
 
     def onOutputOperationStarted(
         self, outputOperationStarted: StreamingListenerOutputOperationStarted
     ) -> None:
-        """One output of a batch begins."""
+        """One output of a batch begins.
+
+        Example:
+            >>> from engine.testing import run_batches
+            >>> class Told(StreamingListener):
+            ...     def onOutputOperationStarted(self, outputOperationStarted):
+            ...         print(outputOperationStarted.outputOperationInfo.name)
+            >>> run_batches(lambda s: s.context().addStreamingListener(Told()) or s, [[1]])
+            foreachRDD(queue)
+            [[1]]
+
+        Source: `pyspark.streaming.listener.StreamingListener.onOutputOperationStarted`.
+        """
 
     def onOutputOperationCompleted(
         self, outputOperationCompleted: StreamingListenerOutputOperationCompleted
     ) -> None:
-        """One output of a batch is acknowledged, or failed."""
+        """One output of a batch is acknowledged, or failed.
+
+        Example:
+            >>> from engine.testing import run_batches
+            >>> class Told(StreamingListener):
+            ...     def onOutputOperationCompleted(self, outputOperationCompleted):
+            ...         print(outputOperationCompleted.outputOperationInfo.failureReason)
+            >>> run_batches(lambda s: s.context().addStreamingListener(Told()) or s, [[1]])
+            None
+            [[1]]
+
+        Source: `pyspark.streaming.listener.StreamingListener.onOutputOperationCompleted`.
+        """
 
     def onBatchCompleted(self, batchCompleted: StreamingListenerBatchCompleted) -> None:
-        """A batch is committed."""
+        """A batch is committed.
+
+        Example:
+            >>> from engine.testing import run_batches
+            >>> class Told(StreamingListener):
+            ...     def onBatchCompleted(self, batchCompleted):
+            ...         print(batchCompleted.batchInfo.totalDelay >= 0)
+            >>> run_batches(lambda s: s.context().addStreamingListener(Told()) or s, [[1]])
+            True
+            [[1]]
+
+        Source: `pyspark.streaming.listener.StreamingListener.onBatchCompleted`.
+        """
 
     def onBatchFailed(self, batchFailed: StreamingListenerBatchFailed) -> None:
-        """A run of a batch ended with an error."""
+        """A run of a batch ended with an error.
+
+        Example:
+            >>> from engine.testing import run_batches
+            >>> class Told(StreamingListener):
+            ...     def onBatchFailed(self, batchFailed):
+            ...         print(batchFailed.stage)
+            >>> try:
+            ...     run_batches(lambda s: s.context().addStreamingListener(Told()) or s.map(lambda n: 1 // n), [[0]])
+            ... except Exception as error:
+            ...     print(type(error).__name__)
+            outputs
+            UserFunctionError
+        """
 
     def onSnapshotWritten(self, snapshotWritten: StreamingListenerSnapshotWritten) -> None:
-        """One shard of state is durable in a file of its own."""
+        """One shard of state is durable in a file of its own.
+
+        Example:
+            >>> class Told(StreamingListener):
+            ...     def onSnapshotWritten(self, snapshotWritten):
+            ...         print(snapshotWritten.operator, snapshotWritten.keys)
+            >>> Told().onSnapshotWritten(StreamingListenerSnapshotWritten("sums", 0, keys=10, size_bytes=100, seconds=0.1))
+            sums 10
+        """
 
     def onVolumePurged(self, volumePurged: StreamingListenerVolumePurged) -> None:
-        """What comes between two batches is done."""
+        """What comes between two batches is done.
+
+        Example:
+            >>> from engine.testing import run_batches
+            >>> class Told(StreamingListener):
+            ...     def onVolumePurged(self, volumePurged):
+            ...         print(sorted(volumePurged.stage_seconds))
+            >>> run_batches(lambda s: s.context().addStreamingListener(Told()) or s, [[1]])
+            ['purge', 'snapshot']
+            [[1]]
+        """
 
     def onCheckpointFailed(self, checkpointFailed: StreamingListenerCheckpointFailed) -> None:
-        """The checkpoint could not do something."""
+        """The checkpoint could not do something.
+
+        Example:
+            >>> class Told(StreamingListener):
+            ...     def onCheckpointFailed(self, checkpointFailed):
+            ...         print(checkpointFailed.stage)
+            >>> Told().onCheckpointFailed(StreamingListenerCheckpointFailed("commit", OSError("no space left")))
+            commit
+        """
+
+
+_METHODS: Final = tuple(name for name in vars(StreamingListener) if name.startswith("on"))
 
 
 class StreamingListenerBus:
@@ -321,7 +303,15 @@ class StreamingListenerBus:
         self._is_closed = False
 
     def add(self, listener: StreamingListener) -> None:
-        """Tell this listener too, from the next event on."""
+        """Tell this listener too, from the next event on.
+
+        Raises:
+            ConfigurationError: it has no method of a listener.
+        """
+        if not any(callable(getattr(listener, method, None)) for method in _METHODS):
+            raise ConfigurationError(
+                f"the listener is {listener!r:.60}; give an object of a class of StreamingListener"
+            )
         self._listeners = (*self._listeners, listener)
 
     def remove(self, listener: StreamingListener) -> None:

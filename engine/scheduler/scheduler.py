@@ -6,7 +6,7 @@ Never: a source or a sink by name.
 
 import logging
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Protocol
 
 from engine.batch import Batch, OutputInfo, Time, TopicPartition
@@ -81,6 +81,8 @@ class JobScheduler:
         self.ended = threading.Event()
         """Set when no batch runs any more."""
         self.error: BaseException | None = None
+        self.failed: Callable[[], None] = _nothing
+        """Called once the stream has ended with an error, on the thread that ran the batch, receivers stopped."""
         self._thread = threading.Thread(target=self._run, name="job-scheduler", daemon=True)
         self._generator = JobGenerator(graph.batch_duration, graph.zero_time)
         self._tell = Teller(bus, clock, graph, checkpoint)
@@ -150,6 +152,8 @@ class JobScheduler:
         except BaseException as error:  # an interrupt too: only a new start can go on
             self.error = error
             self._end_receiving()
+            if threading.current_thread() is not self._thread:
+                self.failed()
             raise
 
     def _plan(self) -> Batch | None:
@@ -244,6 +248,8 @@ class JobScheduler:
             self.error = error
         finally:
             self._end_receiving()
+            if self.error is not None:
+                self.failed()
             self.ended.set()
 
     def _wait_until_due(self) -> bool:
@@ -384,6 +390,10 @@ class JobScheduler:
         for keys, size in self._graph.access.snapshot(codec, task.shard, write):
             self._checkpoint.snapshotted(task, keys, size)
             self._tell.snapshot(task, keys, size, self._clock.monotonic() - begun)
+
+
+def _nothing() -> None:
+    """Nobody waits for the end."""
 
 
 def _largest(

@@ -15,8 +15,9 @@ from engine.dstream.graph import DStreamGraph
 from engine.dstream.nodes import Observed
 from engine.errors import ExecutorLostError
 from engine.reports import StateReport, WriteReport, by_table
-from engine.scheduler import listener as events
+from engine.scheduler import events
 from engine.scheduler.accounting import ExecutorWatch, Lags, Stages
+from engine.scheduler.listener import StreamingListenerBus
 from engine.spelling import Moment
 
 _OF_CHECKPOINT = frozenset({"begin", "commit", "restore"})
@@ -44,7 +45,7 @@ class Teller:
     """
 
     def __init__(
-        self, bus: events.StreamingListenerBus, clock: Clock, graph: DStreamGraph, checkpoint: Checkpoint
+        self, bus: StreamingListenerBus, clock: Clock, graph: DStreamGraph, checkpoint: Checkpoint
     ) -> None:
         self._bus = bus
         self._clock = clock

@@ -102,7 +102,8 @@ class ReadRanges:
 
     def __call__(self, reads: Iterator[RangeRead]) -> Iterator[Any]:
         """The decoded records."""
-        return chain.from_iterable(chain.from_iterable(self._slices(read) for read in reads))
+        # Every range is taken at once: Spark ends a worker of which a `take` left a part of its input.
+        return chain.from_iterable(chain.from_iterable([self._slices(read) for read in reads]))
 
     def _slices(self, read: RangeRead) -> Iterator[Sequence[Any]]:
         # A decoder of whole records sees those without a value too, and makes no dead letter.

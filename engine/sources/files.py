@@ -30,6 +30,7 @@ from engine.batch import Batch, OffsetRange, Time
 from engine.dstream.nodes import BatchScope, naming_errors
 from engine.errors import ConfigurationError, SourceError
 from engine.rdd.api import RDD
+from engine.rdd.paths import mounted_path
 from engine.sources.blocks import Blocks, LoggedInputDStream
 
 log = logging.getLogger(__name__)
@@ -192,8 +193,8 @@ class RecordsOf:
     cuts = True
 
     def __init__(self, length: int) -> None:
-        if length < 1:
-            raise ConfigurationError(f"recordLength is {length}; give a number of bytes of at least 1")
+        if not isinstance(length, int) or length < 1:
+            raise ConfigurationError(f"recordLength is {length!r:.60}; give a number of bytes of at least 1")
         self._length = length
 
     def __call__(self, splits: Iterator[FileSplit]) -> Iterator[bytes]:
@@ -267,7 +268,7 @@ class FileInputDStream(LoggedInputDStream):
         name: str | None = None,
     ) -> None:
         super().__init__(scope, [], scope.batch_duration, label, name)
-        self._pattern = os.path.abspath(os.fspath(directory).removeprefix("file://").removeprefix("file:"))  # noqa: PTH100  a pattern is no path
+        self._pattern = str(mounted_path(directory, f"{label}: the directory"))
         self._keeps = keeps
         self._new_files_only = new_files_only
         self._reader = reader

@@ -80,12 +80,12 @@ class _Item:
         return sum(map(len, self._slices))
 
     def rdds(self, context: Context) -> list[RDD[Any]]:
-        """The elements for one reader, who may change them in place."""
+        """The elements; each reader may change them in place, as parallelize serialises those that can be."""
         if self._rdd is not None:
             return [self._rdd]
         if self._is_list:
-            return [context.parallelize(_own(self._slices[0]))]
-        return [context.parallelize(_own(part), 1) for part in self._slices]
+            return [context.parallelize(self._slices[0])]
+        return [context.parallelize(part, 1) for part in self._slices]
 
 
 def _own(elements: list[Any]) -> list[Any]:

@@ -78,8 +78,10 @@ class _Connected(Receiver):
 
     def __init__(self, hostname: str, port: int, storageLevel: Any) -> None:
         super().__init__(storageLevel)
-        if not 0 < port < 65_536:
-            raise ConfigurationError(f"port is {port}; give a number from 1 to 65535")
+        if not isinstance(hostname, str) or not hostname:
+            raise ConfigurationError(f"hostname is {hostname!r:.60}; give the name or address of a server")
+        if not isinstance(port, int) or not 0 < port < 65_536:
+            raise ConfigurationError(f"port is {port!r:.60}; give a number from 1 to 65535")
         self._address = hostname, port
         self._connection: socket.socket | None = None
         self._lock = threading.Lock()
@@ -138,6 +140,10 @@ class SocketReceiver(_Connected):
 
     def __init__(self, hostname: str, port: int, converter: Converter, storageLevel: Any = None) -> None:
         super().__init__(hostname, port, storageLevel)
+        if not callable(converter):
+            raise ConfigurationError(
+                f"converter is {converter!r:.60}; give a function of the connection as a binary file"
+            )
         self._converter = converter
 
     def _store_all(self, stream: BinaryIO) -> None:

@@ -101,8 +101,16 @@ class ShardTask:
         return shard
 
 
+class Exchange(NamedTuple):
+    """How pairs come to the shards; it becomes an RDD with the function that advances them."""
+
+    source: RDD[Any]
+    scatter: Scatter
+    end: Gather
+
+
 class Advance(ShardTask):
-    """Advances the shard of a partition from its base: what it changed, and behind that what mapWithState gave."""
+    """Advances all shards of a task from their base, one after another, from the chunks that were sent to them."""
 
     def __init__(
         self,
@@ -110,19 +118,23 @@ class Advance(ShardTask):
         properties: Mapping[str, str],
         function: StateFunction,
         plans: Sequence[bytes],
+        parts: tuple[Bundles, Gather],
     ) -> None:
         super().__init__(codec, properties)
         self._function = function
         self._plans = plans
+        self._bundles, self._end = parts
 
-    def __call__(self, index: int, elements: Iterator[Any]) -> Iterator[Any]:
-        """One ShardResult, then the elements."""
-        return self.each([(index, elements)])
-
-    def each(self, parts: Iterable[tuple[int, Iterator[Any]]]) -> Iterator[Any]:
-        """The same of several shards, one after another."""
+    def __call__(self, index: int, chunks: Iterator[tuple[int, Chunk]]) -> Iterator[Any]:
+        """For each shard one ShardResult, what it changed, and behind that what mapWithState gave."""
+        sent: dict[int, list[tuple[int, Chunk]]] = {}
+        for shard, chunk in chunks:
+            sent.setdefault(shard, []).append((shard, chunk))
+        shards = self._bundles.shards_of(index)
         with pinning(self._properties):
-            return chain.from_iterable([self._advanced(shard, elements) for shard, elements in parts])
+            return chain.from_iterable(
+                [self._advanced(shard, self._end(iter(sent.pop(shard, ())))) for shard in shards]
+            )
 
     def _advanced(self, index: int, elements: Iterator[Any]) -> list[Any]:
         shard = self._brought(index, RestorePlan.unpacked(self._plans[index]))
@@ -138,23 +150,6 @@ class Advance(ShardTask):
         return [result, *mapped]
 
 
-class AdvanceBundle:
-    """Advances all shards of a task, one after another, from the chunks that were sent to them."""
-
-    def __init__(self, advance: Advance, bundles: Bundles, end: Gather) -> None:
-        self._advance = advance
-        self._bundles = bundles
-        self._end = end
-
-    def __call__(self, index: int, chunks: Iterator[tuple[int, Chunk]]) -> Iterator[Any]:
-        """For each shard one ShardResult, then the elements."""
-        sent: dict[int, list[tuple[int, Chunk]]] = {}
-        for shard, chunk in chunks:
-            sent.setdefault(shard, []).append((shard, chunk))
-        shards = self._bundles.shards_of(index)
-        return self._advance.each((shard, self._end(iter(sent.pop(shard, ())))) for shard in shards)
-
-
 class ReadBack(ShardTask):
     """A function that reads shards as the running batch left them."""
 
@@ -164,7 +159,8 @@ class ReadBack(ShardTask):
 
     def __call__(self, placed: Iterator[Placed]) -> Iterator[Any]:
         """What the function gives of each shard."""
-        return chain.from_iterable(map(self._read, placed))
+        # Every place is taken at once: Spark ends a worker, with its shards, of which a `take` left a part of its input.
+        return chain.from_iterable(map(self._read, list(placed)))
 
     def _read(self, place: Placed) -> list[Any]:
         with pinning(self._properties):
@@ -206,16 +202,6 @@ class Write(ShardTask):
             return list(self._write(place.shard for place in places))
 
 
-class Exchange(NamedTuple):
-    """How pairs come to the shards."""
-
-    rdd: RDD[Any]
-    """The pairs by shard, one partition each."""
-    source: RDD[Any]
-    scatter: Scatter
-    end: Gather
-
-
 class MovingShards:
     """The access where any task may run anywhere.
 
@@ -236,8 +222,6 @@ class MovingShards:
         self._planned: Planned = _no_plan
         self._placed: dict[str, list[Placed]] = {}
         """By operator each shard as the running batch left it."""
-        self._exchange: Exchange | None = None
-        """The newest."""
         self._advancing: dict[str, Any] = {}
         """By operator the RDD that advanced it, where it holds more than the deltas."""
 
@@ -249,43 +233,40 @@ class MovingShards:
         """PySpark's groups as lists."""
         return groups.mapValues(list)
 
-    def grouped(self, rdd: RDD[Any]) -> RDD[Any]:
+    def listed_sides(self, groups: RDD[Any]) -> RDD[Any]:
+        """PySpark's groups, each side a list."""
+        return groups.mapValues(_lists)
+
+    def grouped(self, rdd: RDD[Any]) -> Any:
         """One pair a key with the list of its values."""
-        return self._exchanged(rdd, Scatter(self._shards), GroupValues())
+        return Exchange(rdd, Scatter(self._shards), GroupValues())
 
-    def reduced(self, rdd: RDD[Any], function: Reduce) -> RDD[Any]:
+    def reduced(self, rdd: RDD[Any], function: Reduce) -> Any:
         """One pair a key with its reduced values."""
-        return self._exchanged(rdd, Scatter(self._shards, function), Merge(function))
+        return Exchange(rdd, Scatter(self._shards, function), Merge(function))
 
-    def spread(self, rdd: RDD[Any]) -> RDD[Any]:
+    def spread(self, rdd: RDD[Any]) -> Any:
         """The pairs by shard."""
-        return self._exchanged(rdd, Scatter(self._shards), Gather())
-
-    def _exchanged(self, rdd: RDD[Any], scatter: Scatter, end: Gather) -> RDD[Any]:
-        chunks = rdd.mapPartitionsWithIndex(scatter).partitionBy(self._shards, int)
-        made = chunks.mapPartitions(end, preservesPartitioning=True)
-        self._exchange = Exchange(made, rdd, scatter, end)
-        return made
+        return Exchange(rdd, Scatter(self._shards), Gather())
 
     def _tasks(self) -> int:
         return min(self._shards, max(1, self._context.defaultParallelism))
 
-    def _advancing_rdd(self, rdd: RDD[Any], advance: Advance) -> Any:
-        """The RDD of the function over all shards: in bundles, if nothing stands between the exchange and it."""
-        exchange, self._exchange = self._exchange, None
-        if exchange is None or exchange.rdd is not rdd:
-            return rdd.mapPartitionsWithIndex(advance)
-        bundles = Bundles(self._shards, self._tasks())
-        chunks = exchange.source.mapPartitionsWithIndex(exchange.scatter).partitionBy(
-            bundles.tasks, bundles.task_of
-        )
-        return chunks.mapPartitionsWithIndex(AdvanceBundle(advance, bundles, exchange.end))
+    def advance(self, codec: StateCodec, rdd: Any, function: StateFunction) -> list[ShardResult]:
+        """Run the function over each shard, wherever its task runs.
 
-    def advance(self, codec: StateCodec, rdd: RDD[Any], function: StateFunction) -> list[ShardResult]:
-        """Run the function over each shard, wherever its task runs."""
+        Args:
+            codec: of the operator.
+            rdd: an Exchange.
+            function: advances a shard.
+        """
         operator = codec.operator
         plans = [self._plan(operator, shard) for shard in range(self._shards)]
-        advancing = self._advancing_rdd(rdd, Advance(codec, dict(self._properties), function, plans))
+        source, scatter, end = rdd
+        bundles = Bundles(self._shards, self._tasks())
+        chunks = source.mapPartitionsWithIndex(scatter).partitionBy(bundles.tasks, bundles.task_of)
+        advance = Advance(codec, dict(self._properties), function, plans, (bundles, end))
+        advancing = chunks.mapPartitionsWithIndex(advance)
         if operator in self._advancing:
             self._advancing.pop(operator).unpersist()
         if isinstance(function, MapState):
@@ -310,6 +291,10 @@ class MovingShards:
 
     def _plan(self, operator: str, shard: int) -> bytes:
         return self._planned(operator, shard).packed()
+
+
+def _lists(sides: tuple[Any, ...]) -> tuple[list[Any], ...]:
+    return tuple(map(list, sides))
 
 
 def _is_result(element: Any) -> bool:

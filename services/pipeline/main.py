@@ -19,6 +19,7 @@ import click
 
 from engine import LocalContext, StreamingContext
 from engine.dstream.dstream import DStream
+from engine.errors import ConfigurationError
 from engine.monitoring import PrometheusListener, StreamingPage
 from engine.rdd.backends import spark_context
 from engine.sinks.api import ResultStore, Table
@@ -39,6 +40,9 @@ log = logging.getLogger("pipeline")
 
 DRAIN_SECONDS = 20
 """How long a SIGTERM waits for the running batch; one that is cut off runs again at the next start."""
+
+SCRATCH = ".scratch"
+"""Folder in the checkpoint directory that tasks spill to; no application's name begins with a dot."""
 
 Build = Callable[[StreamingContext, DStream[Any], Any], None]
 
@@ -106,7 +110,16 @@ def context_of(settings: Settings) -> Any:
     if settings.is_on_spark:
         logging.getLogger("py4j").setLevel(logging.WARNING)  # it tells of each of its connections
         return spark_context(settings.master, settings.app)
-    return LocalContext(settings.master, settings.app)
+    # Beside the checkpoints is room; a container's /tmp is memory, and little. What a killed process left there is removed first.
+    folder = settings.checkpoint_dir / SCRATCH
+    try:
+        return LocalContext(settings.master, settings.app, temporaryFolder=folder)
+    except ConfigurationError as error:
+        if not isinstance(error.__cause__, OSError):
+            raise
+        # A volume that is full is the checkpoint's to tell of: a new start goes on when it is not.
+        log.warning("%s; until the next start it is the system's folder of temporary files", error)
+        return LocalContext(settings.master, settings.app)
 
 
 def build(settings: Settings, context: Any, *, takeover: bool = False) -> StreamingContext:

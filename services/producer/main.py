@@ -105,7 +105,14 @@ def _standing(behind_ms: int) -> str:
     )
 
 
-def run(feeds: Sequence[Feed], clock: Clock, stop: threading.Event, *, fast: bool = False) -> None:
+def run(
+    feeds: Sequence[Feed],
+    clock: Clock,
+    stop: threading.Event,
+    *,
+    fast: bool = False,
+    beat: Callable[[], None] = lambda: None,
+) -> None:
     """Produce until every feed is done or the event is set; a flush that has begun is finished.
 
     Args:
@@ -113,11 +120,14 @@ def run(feeds: Sequence[Feed], clock: Clock, stop: threading.Event, *, fast: boo
         clock: tells when events are due.
         stop: ends the run.
         fast: append back to back instead of when events are due.
+        beat: is called after each round in which every partition has got what was due.
     """
     waiting, progress = Waiting(clock, stop), Progress(feeds, clock)
     while not stop.is_set() and not all(feed.is_done for feed in feeds):
         began = clock.monotonic()
         more = waiting.attempt(partial(_flush, feeds, clock, fast=fast))
+        if more is not None:
+            beat()
         if more is False:
             clock.wait(stop, max(began + FLUSH_SECONDS - clock.monotonic(), 0))
         progress.maybe_tell()
@@ -184,7 +194,8 @@ def _check_topics(settings: Settings) -> bool:
 def command(limit: int | None, start_ms: int | None, *, fast: bool) -> None:
     """Produce ad-events and page-views at AD_RATE and PAGE_RATE until SIGTERM.
 
-    Metrics are at http://LISTEN_HOST:PRODUCER_METRICS_PORT/metrics, also while Kafka is waited for.
+    Metrics are at http://LISTEN_HOST:PRODUCER_METRICS_PORT/metrics, also while Kafka is waited for. /healthz beside them is 503
+    until every partition has got what was due, and when the last time is 30 s ago.
 
     Exit codes: 0 stopped or limit reached, 2 refused, with the reason in one sentence.
     """
@@ -201,7 +212,7 @@ def command(limit: int | None, start_ms: int | None, *, fast: bool) -> None:
         return
     feeds = build_feeds(settings, clock.wall_ms() if start_ms is None else start_ms, limit, metrics)
     try:
-        run(feeds, clock, stop, fast=fast)
+        run(feeds, clock, stop, fast=fast, beat=metrics.pulse.beat)
     finally:
         for feed in feeds:
             feed.close()

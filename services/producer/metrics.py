@@ -20,15 +20,17 @@ from operator import itemgetter
 from threading import Lock
 from typing import Final
 
-from prometheus_client import start_http_server
-
 from engine.clock import Clock
 from engine.errors import ConfigurationError
 from engine.metrics import OPEN, Metric, Registry
 from engine.reports import SECONDS, Buckets
 from engine.version import VERSION
+from services.health import Pulse, serve
 from services.producer.feed import PartitionSink
 from services.producer.schedule import Position
+
+SILENT_SECONDS: Final = 30.0
+"""How old the last round of appends to all partitions may be: in a round each of six may go unanswered for 5 s."""
 
 _TIME = itemgetter(0)
 """A record's intended time, milliseconds since the epoch."""
@@ -84,6 +86,8 @@ class ProducerMetrics:
 
     def __init__(self, rates: Mapping[str, int], clock: Clock) -> None:
         self.registry = Registry(METRICS)
+        self.pulse = Pulse(clock, "round of appends", SILENT_SECONDS)
+        """For who appends: a partition that hangs while others go on shows in the round alone."""
         self._clock = clock
         self._lock = Lock()
         """Partitions are read back side by side, and what is found then is counted."""
@@ -117,13 +121,13 @@ class ProducerMetrics:
         self._failures.labels(topic).inc()
 
     def serve(self, host: str, port: int) -> None:
-        """Serve the registry at http://host:port/metrics, on a thread that ends with the process.
+        """Serve the registry at http://host:port/metrics and the pulse at /healthz, until the process ends.
 
         Raises:
             ConfigurationError: the port is taken, or the host is not this machine.
         """
         try:
-            start_http_server(port, host, self.registry)
+            serve(host, port, self.registry, self.pulse.ailment)
         except OSError as cause:
             raise ConfigurationError(
                 f"PRODUCER_METRICS_PORT={port} cannot be opened on LISTEN_HOST={host} ({cause.strerror}); "

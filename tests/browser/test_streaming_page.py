@@ -64,16 +64,18 @@ class Engine:
 
 @pytest.fixture
 def start(tmp_path: Path) -> Iterator[Callable[..., Engine]]:
-    """Starts a small engine with options."""
+    """Starts a small engine with options, of the test alone."""
     engine = Engine(tmp_path / "checkpoints")
     yield engine.start
     engine.kill()
 
 
-@pytest.fixture
-def engine(start: Callable[..., Engine]) -> Engine:
-    """A small engine that keeps up."""
-    return start()
+@pytest.fixture(scope="module")
+def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
+    """A small engine that keeps up, for all tests that do nothing to it."""
+    engine = Engine(tmp_path_factory.mktemp("engine") / "checkpoints").start()
+    yield engine
+    engine.kill()
 
 
 def test_charts_move_without_reload(engine: Engine, look: Open) -> None:
@@ -272,6 +274,7 @@ def test_killed_engine_is_told_and_its_successor_found(start: Callable[..., Engi
     seen.wait_for_batches(before + 4)
     assert seen.text("#phase") == "running"
     assert "epoch 2" in seen.text("#tiles")
+    assert "the inputs tell none" in seen.text("#tiles")
 
 
 def test_answer_that_cannot_be_drawn_does_not_stop_the_page(engine: Engine, look: Open) -> None:
@@ -295,6 +298,46 @@ def test_answer_that_cannot_be_drawn_does_not_stop_the_page(engine: Engine, look
     seen.wait_for_batches(seen.batches() + 4)
     assert seen.text("#phase") == "running"
     seen.complaints.clear()
+
+
+def test_answer_that_is_no_figures_is_shown(engine: Engine, look: Open) -> None:
+    """An answer with an error is not called silence: its status and text are shown until there are figures again."""
+    seen = look(engine.address)
+    seen.wait_for_batches(2)
+    live = re.compile(r"/api/v1/live")
+
+    seen.page.route(live, lambda route: route.fulfill(status=502, body="no way to the engine"))
+    seen.wait("() => !document.getElementById('silence').hidden")
+    assert re.match(
+        r"There are no figures since [\d:]+, .* ago\. What answered said 502: no way to the engine\. This page asks",
+        seen.text("#silence"),
+    )
+    assert seen.text("#phase") == "refused"
+    seen.page.unroute(live)
+    seen.page.route(live, lambda route: route.fulfill(status=200, body="<p>Welcome</p>"))
+    seen.wait("() => document.getElementById('silence').innerText.includes('said 200: <p>Welcome</p>.')")
+    seen.page.unroute(live)
+
+    seen.wait("() => document.getElementById('silence').hidden")
+    assert seen.text("#phase") == "running"
+    seen.complaints = [text for text in seen.complaints if "502" not in text]
+
+
+def test_batch_that_cannot_be_read_is_asked_for_again(engine: Engine, look: Open) -> None:
+    """On the page of a batch an error is shown as what it is, and the batch as soon as it is told."""
+    seen = look(engine.address)
+    seen.wait_for_batches(2)
+    time = seen.ask("/api/v1/batches?status=completed")[0]["batchTime"]
+    address = re.compile(rf"/api/v1/batches/{time}")
+
+    seen.page.route(address, lambda route: route.fulfill(status=500, body="500: out of order"))
+    seen.open(f"/batches/{time}")
+    seen.wait("() => document.getElementById('batch').innerText.includes('500: out of order')")
+    assert "does not keep this batch" not in seen.text("#batch")
+    seen.page.unroute(address)
+
+    seen.wait("() => document.querySelectorAll('#batch .stages li').length > 0")
+    seen.complaints = [text for text in seen.complaints if "500" not in text]
 
 
 def test_overload_is_red_and_batches_wait(start: Callable[..., Engine], look: Open) -> None:

@@ -22,6 +22,8 @@ _UNABLE = pytest.StashKey[list[str]]()
 _PORTS = range(20_000, 25_000)
 """Below the ports of outgoing connections and of the other tests."""
 _PULL_SECONDS = 900
+_ORDER = ("test_stack", "test_chaos_compose", "test_stack_again")
+"""All tests share one stack: first it is looked at as `make up` leaves it, then broken and healed, and ended at last."""
 
 
 @pytest.fixture(scope="session")
@@ -39,6 +41,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     """Leave the tests of containers out unless they are asked for, and keep those that cannot run from failing."""
     marked = [item for item in items if item.get_closest_marker("compose")]
     is_asked = "compose" in str(config.option.markexpr)
+    items.sort(key=_place)
     config.stash[_LEFT_OUT] = 0 if is_asked else len(marked)
     config.stash[_UNABLE] = []
     if not is_asked and marked:
@@ -48,6 +51,11 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         config.stash[_UNABLE] = [reason, *(item.nodeid for item in marked)]
         for item in marked:
             item.add_marker(pytest.mark.skip(reason=reason))
+
+
+def _place(item: pytest.Item) -> int:
+    """Where a test of containers stands among them; the others stay where they are, before these."""
+    return 1 + _ORDER.index(item.path.stem) if item.get_closest_marker("compose") else 0
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:

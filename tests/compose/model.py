@@ -225,8 +225,11 @@ def gates(stack: Stack) -> Iterator[str]:
     for name, service in stack.services.items():
         if name in LONG_RUNNING and not (service.get("healthcheck") or {}).get("test"):
             yield f"{name} has no health check"
-        if {"nc", "-z"} <= set((service.get("healthcheck") or {}).get("test") or ()):
+        asked = list(map(str, (service.get("healthcheck") or {}).get("test") or ()))
+        if {"nc", "-z"} <= set(asked):
             yield f"{name}: its health check is content with an open port"
+        if any("/metrics" in part for part in asked):
+            yield f"{name}: its health check is content with a thread that serves metrics"
         for other, edge in edges(service).items():
             wanted = (
                 "service_completed_successfully" if is_one_shot(stack.services[other]) else "service_healthy"

@@ -18,6 +18,71 @@ from tests.compose.model import ROOT
 OWN_COMMANDS = ("PROFILE", "COMPOSE_PROJECT_NAME")
 """Variables that the scripts read and hand to compose."""
 
+NOT_OURS = {
+    "PWD": "the shell's",
+    "SECONDS": "bash's own clock",
+    "MAKEFILE_LIST": "make's",
+    "MAKECMDGOALS": "make's",
+}
+"""Names that commands use and nobody sets, each with whose it is."""
+
+_SHELL = re.compile(r"\$\{?([A-Z][A-Z0-9_]*)(\}|:?[-+=?])?")
+_MAKE = re.compile(r"(?<!\$)\$\(([A-Z][A-Z0-9_]*)\)")
+_PYTHON = re.compile(
+    r'(?:environ\.(?:get|pop)\(|environ\[|getenv\(|envvar=)"([A-Z][A-Z0-9_]*)"|"([A-Z][A-Z0-9_]*)" (?:not )?in os\.environ'
+)
+
+
+def read_by_shell(text: str) -> set[str]:
+    """The variables that shell scripts take from outside: those with a word for their absence, and those that nobody sets.
+
+    Example:
+        >>> sorted(read_by_shell('LIST=a; echo "$LIST ${WIPE:-} $HOME $((1))"'))
+        ['HOME', 'WIPE']
+    """
+    text = re.sub(r"^\s*#.*", "", text, flags=re.MULTILINE)
+    own = set(re.findall(r"(?:^|[\s;(])([A-Z][A-Z0-9_]*)=", text))
+    found = {(name, bool(mark and mark != "}")) for name, mark in _SHELL.findall(text)}
+    return {name for name, has_word in found if has_word or name not in own}
+
+
+def read_by_make(text: str) -> set[str]:
+    r"""The variables that a makefile takes from outside: all that it uses, but for those that it sets by = or :=.
+
+    Example:
+        >>> sorted(read_by_make("ALL := 1\nPYTHON ?= python3\nx: $(ALL) $(if $(N),$(PYTHON))\n\techo $$HOME"))
+        ['N', 'PYTHON']
+    """
+    own = set(re.findall(r"^(?:export )?([A-Z][A-Z0-9_]*)\s*:?=", text, re.MULTILINE))
+    return set(_MAKE.findall(text)) - own
+
+
+def read_by_python(text: str) -> set[str]:
+    """The variables that a module reads from the environment itself, or has its command line read.
+
+    Example:
+        >>> sorted(read_by_python('os.environ.get("A_B", ""); os.environ["C"]; option(envvar="D"); f("E")'))
+        ['A_B', 'C', 'D']
+    """
+    return {name for found in _PYTHON.findall(text) for name in found if name}
+
+
+def variables_of_code() -> set[str]:
+    """Every variable that a script, the makefile, CI or a module reads, those of the shell left out."""
+    shell = [*sorted((ROOT / "scripts").iterdir()), ROOT / ".ci/run"]
+    found = read_by_shell("\n".join(file.read_text() for file in shell))
+    found |= read_by_make((ROOT / "Makefile").read_text())
+    for package in ("engine", "services", "tools", "grafana", "examples"):
+        for file in sorted((ROOT / package).rglob("*.py")):
+            found |= read_by_python(file.read_text())
+    return found - set(NOT_OURS)
+
+
+def variables_of_one_command() -> set[str]:
+    """The variables that docs/settings.md lists as those of one command."""
+    text = (ROOT / "docs/settings.md").read_text().partition("## Of one command")[2]
+    return set(re.findall(r"^\| `([A-Z_]+)` \|", text, re.MULTILINE))
+
 
 def variables_of_settings() -> dict[str, str]:
     """The settings' variables with their defaults, paths relative to the repository."""

@@ -52,7 +52,8 @@ def test_drill_has_its_effect_and_leaves_every_row_exact(
     compose_stack: ComposeWorld, fault: str, figures: Callable[[str], None]
 ) -> None:
     """`scripts/chaos` finds the containers by itself, makes the fault, sees its effect, heals it, and every row is exact."""
-    before = {container.name: container.id for container in stack_of(compose_stack).status()}
+    began = time.monotonic()
+    before = {container.name: container for container in stack_of(compose_stack).status()}
     done = compose_stack.run("scripts/chaos", timeout_seconds=800, FAULT=fault, SEED="5")
     assert done.returncode == 0, done.stdout + done.stderr
     for line in done.stdout.splitlines()[1:]:
@@ -61,10 +62,23 @@ def test_drill_has_its_effect_and_leaves_every_row_exact(
     assert (newest["fault"], newest["seed"], newest["verdict"]) == (fault, 5, "exact")
     assert not (compose_stack.folder / "drills" / "running.json").exists()
     after = stack_of(compose_stack)
-    assert {container.name: container.id for container in after.status()} == before
+    assert {one.name: one.id for one in after.status()} == {one.name: one.id for one in before.values()}
     assert {container.state for container in after.status()} == {State.RUNNING}
+    if fault in {"engine-kill", "producer-kill"}:
+        # By its restart policy alone.
+        victim = FAULTS[fault].victim
+        assert after.container(victim).restarts == before[victim].restarts + 1
+        wait_until(lambda: health_of(compose_stack, victim) == "healthy", 60)
+        figures(
+            f"{fault} in containers: healthy again and verified exact after {time.monotonic() - began:.0f} s"
+        )
     assert all(after.network in after.container(name).networks for name in ("kafka", "cassandra", "engine"))
     assert left_of(compose_stack) == []
+
+
+def health_of(world: ComposeWorld, service: str) -> str:
+    """What Docker says of the health of a service."""
+    return str(world.containers()[service]["State"]["Health"]["Status"])
 
 
 def left_of(world: ComposeWorld) -> list[str]:

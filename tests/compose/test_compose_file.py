@@ -26,6 +26,9 @@ MUTANTS: tuple[tuple[str, str, str, str], ...] = (
         "- nc\n        - -z",
         "kafka: its health check is content with an open port",
     ),
+    ("gates", "19108/healthz", "19108/metrics", "engine: its health check is content with a thread"),
+    ("gates", "19109/healthz", "19109/metrics", "producer: its health check is content with a thread"),
+    ("gates", "19110/healthz", "19110/metrics", "verifier: its health check is content with a thread"),
     (
         "gates",
         "kafka: {condition: service_healthy}",
@@ -91,7 +94,7 @@ MUTANTS: tuple[tuple[str, str, str, str], ...] = (
     ("operation", "mem_limit: 768m", "mem_limit: 768m\n    container_name: kafka", "fixed container_name"),
     ("operation", "pull_policy: never", "pull_policy: missing", "must be never"),
     ("operation", "profiles: [tools]", "profiles: [tools]\n    build: .", "build the same image"),
-    ("age", "retries: 10", "retries: 10\n      start_interval: 1s", "start_interval is newer"),
+    ("age", "retries: 5", "retries: 5\n      start_interval: 1s", "start_interval is newer"),
     ("age", "context: .", "context: .\n      pull: true", "pull is newer"),
     ("age", "networks: [pages]", "networks: {pages: {gw_priority: 1}}", "gw_priority is newer"),
 )

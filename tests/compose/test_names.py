@@ -35,6 +35,18 @@ def test_variables_are_the_same_everywhere(stack: Stack) -> None:
     assert set(names.variables_of_document()) == read
 
 
+def test_what_scripts_and_tools_read_is_documented(stack: Stack) -> None:
+    """Whatever a script, the makefile, CI or a module reads is a setting, or listed as a variable of one command, and none is listed in vain."""
+    settings = set(names.variables_of_document())
+    listed, read = names.variables_of_one_command(), names.variables_of_code()
+
+    assert read - settings == listed - settings
+    assert listed <= read
+    assert settings <= read | set(names.variables_of_settings()) | set(
+        names.variables_of_compose(stack.compose_text, stack.dockerfile)
+    )
+
+
 def test_defaults_are_the_same_everywhere(stack: Stack) -> None:
     """A variable has one default, wherever it stands."""
     example, document = names.variables_of_example(), names.variables_of_document()

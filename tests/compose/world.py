@@ -1,19 +1,20 @@
 """A stack in containers as a test may treat it: by the commands that a person types.
 
-Owns: ComposeWorld.
+Owns: ComposeWorld, Grafana.
 Never: a container of another project.
 """
 
+import base64
 import json
 import os
 import subprocess
 import time
+import urllib.error
 import urllib.request
 from pathlib import Path
 from typing import Any, ClassVar
 
 from services.settings import REPOSITORY, Settings
-from tools.stack.docker import KILL_CHILD
 
 _UP_SECONDS = 900
 """The first start builds the image."""
@@ -60,6 +61,8 @@ class ComposeWorld:
         self.environment.pop("STACK", None)
         self.seconds_to_health = 0.0
         """How long the last `up` took."""
+        self.healthy_at = 0.0
+        """When it returned, by the monotonic clock."""
         self.found: dict[str, dict[str, Any]] = {}
         """What Docker knew of each container when the last `up` returned, by service."""
 
@@ -82,7 +85,8 @@ class ComposeWorld:
         began = time.monotonic()
         done = self.run("make", "up", timeout_seconds=_UP_SECONDS, **variables)
         assert done.returncode == 0, done.stdout + done.stderr
-        self.seconds_to_health = time.monotonic() - began
+        self.healthy_at = time.monotonic()
+        self.seconds_to_health = self.healthy_at - began
         self.found = self.containers()
         return done.stdout
 
@@ -139,9 +143,12 @@ class ComposeWorld:
                 found[names[name]] = float(used[:-3]) * units[used[-3:]]
         return found
 
-    def kill_from_inside(self, service: str) -> None:
-        """SIGKILL to the program of a service of ours."""
-        self.compose("exec", "-T", service, "sh", "-c", KILL_CHILD)
+    def network(self, name: str) -> dict[str, Any]:
+        """What Docker knows of a network, by its full name."""
+        done = self.run("docker", "network", "inspect", name)
+        assert done.returncode == 0, done.stderr
+        found: dict[str, Any] = json.loads(done.stdout)[0]
+        return found
 
     def get(self, variable: str, path: str) -> bytes:
         """The body that a service answers on its port of the host.
@@ -156,3 +163,37 @@ class ComposeWorld:
     @staticmethod
     def _compose() -> tuple[str, ...]:
         return ("docker", "compose", "--profile", "full", "--profile", "tools")
+
+
+class Grafana:
+    """A Grafana at an address, asked as somebody who has a password, or none."""
+
+    def __init__(self, address: str) -> None:
+        self._address = address
+
+    def status(self, path: str, password: str | None = None) -> int:
+        """The status that it answers with; 0 while it does not answer."""
+        try:
+            with urllib.request.urlopen(self._request(path, password), timeout=10) as answer:  # noqa: S310 - of a container of ours
+                found: int = answer.status
+        except urllib.error.HTTPError as error:
+            return error.code
+        except OSError:
+            return 0
+        return found
+
+    def ask(self, path: str, password: str | None = None) -> Any:
+        """What it answers.
+
+        Raises:
+            OSError: it does not, or refuses.
+        """
+        with urllib.request.urlopen(self._request(path, password), timeout=10) as answer:  # noqa: S310 - see above
+            return json.loads(answer.read())
+
+    def _request(self, path: str, password: str | None) -> urllib.request.Request:
+        request = urllib.request.Request(f"{self._address}{path}")  # noqa: S310 - see above
+        if password is not None:
+            word = base64.b64encode(f"admin:{password}".encode()).decode()
+            request.add_header("Authorization", f"Basic {word}")
+        return request

@@ -21,6 +21,7 @@ from tests.engine import victim
 from tests.engine.app import App
 from tests.engine.children import python
 
+PARENT = "from tests.engine import forks, victim; forks.serve(victim.run)"
 BATCHES = [[("a", n), ("b", 10 * n)] for n in range(1, 7)]
 TOTALS = [[("a", n * (n + 1) // 2), ("b", 10 * n * (n + 1) // 2)] for n in range(1, 7)]
 """The sums of a and b after each batch."""
@@ -316,7 +317,7 @@ class Victims:
 @pytest.fixture(scope="module")
 def victims() -> Iterator[Victims]:
     """The parent of all victims of this module."""
-    with python("from tests.engine.victim import serve; serve()", stdin=True) as parent:
+    with python(PARENT, stdin=True) as parent:
         yield Victims(parent)
         assert parent.stdin is not None
         parent.stdin.close()

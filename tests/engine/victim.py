@@ -1,14 +1,10 @@
 """An application that is killed at fail points and started again, and what its tables must hold in the end.
 
-The log is there from the start; a rate bounds each batch, so batch n has the same records in every run. A parent process that has
-imported everything forks one child for each start: a start takes a tenth of a second, and a kill is a real one.
+The log is there from the start; a rate bounds each batch, so batch n has the same records in every run.
 """
 
 import json
-import os
 import sqlite3
-import sys
-import traceback
 from collections import Counter
 from contextlib import closing
 from operator import add, sub
@@ -126,8 +122,9 @@ def build(ssc: StreamingContext, numbers: DStream[int], store: ResultStore) -> N
     numbers.foreachRDD(lambda rdd: None, name="reads nothing")
 
 
-def run(folder: Path, master: str, point: str, after: int) -> None:
+def run(place: str | Path, master: str, point: str, after: int) -> None:
     """Run to the end of the log, with the fail point armed once so many batches are committed."""
+    folder = Path(place)
     store = SQLiteSink(folder / "results.sqlite3")
     with LocalContext(master, "victim") as context:
         ssc = StreamingContext(context, 1.0, clock=ManualClock(START_MS), shards=2, everyInterval=True)
@@ -152,26 +149,6 @@ def run(folder: Path, master: str, point: str, after: int) -> None:
 def _committed(ssc: StreamingContext) -> int:
     commit = ssc._checkpoint.last_commit
     return (commit.batch.time - START_MS) // 1_000 if commit else 0
-
-
-def serve() -> None:
-    """Fork a child for each line of input, [folder, master, point, after], and print its exit status."""
-    for line in sys.stdin:
-        folder, master, point, after = json.loads(line)
-        child = os.fork()
-        if child == 0:
-            code = 1
-            try:
-                run(Path(folder), master, point, after)
-                code = 0
-            except Exception:  # noqa: BLE001 - the child's end: the parent tells its exit code
-                traceback.print_exc()
-            finally:
-                sys.stderr.flush()
-                os._exit(code)
-        _, status = os.waitpid(child, 0)
-        sys.stdout.write(f"{os.waitstatus_to_exitcode(status)}\n")
-        sys.stdout.flush()
 
 
 def rows(folder: Path, table: str) -> list[tuple[Any, ...]]:

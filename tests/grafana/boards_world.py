@@ -1,6 +1,6 @@
 """What the tests of the boards share: reading them, filling in Grafana's variables, and the faults that a board can have.
 
-Owns: Panel, panels_of, filled, faults_of, Variables, metrics_in, exported.
+Owns: Panel, panels_of, filled, faults_of, Variables, metrics_in, exported, measured.
 """
 
 import json
@@ -64,6 +64,8 @@ PLACEHOLDERS = {
 """Panels that may say that nothing has happened yet: of alerts and of drills."""
 WITNESSES = {"prometheus_rule_group_rules", "verify_runs_total"}
 """Who knows of alerts and of drills."""
+ZERO = re.compile(r'or on \(\) (?:label_replace\()*0 \* max\((\w+)\)(?:, "\w+", "[^"]*", "", ""\))*')
+"""What `while_none` puts in the place of what has not happened, with its witness."""
 
 KINDS = {"stat", "timeseries", "state-timeline", "heatmap", "bargauge", "table"}
 """Panels that Grafana has without a plugin."""
@@ -256,14 +258,23 @@ def _faults_of_board(name: str, board: Mapping[str, Any]) -> Iterator[str]:
 
 def _made_up(place: str, expr: str) -> Iterator[str]:
     """Values that nobody has measured: a typed zero stands only where `while_none` has put it, and on a panel that may have it."""
-    zero = r'or on \(\) (?:label_replace\()*0 \* max\((\w+)\)(?:, "\w+", "[^"]*", "", ""\))*'
-    witnesses = re.findall(zero, expr)
+    witnesses = ZERO.findall(expr)
     if witnesses and place not in PLACEHOLDERS:
         yield "a placeholder stands where none may be"
     if set(witnesses) - WITNESSES:
         yield "a placeholder has a witness who does not know"
-    if re.search(r"(?<![\w.])0(?:\.0*)?\s*\*|[*^]\s*0(?:\.0*)?(?![\w.])", re.sub(zero, "", expr)):
+    if re.search(r"(?<![\w.])0(?:\.0*)?\s*\*|[*^]\s*0(?:\.0*)?(?![\w.])", measured(expr)):
         yield "a typed zero makes up a value"
+
+
+def measured(expr: str) -> str:
+    """An expression without its placeholder, if it has one.
+
+    Example:
+        >>> measured('2 - max(a or on () label_replace(0 * max(b), "c", "none", "", ""))')
+        '2 - max(a )'
+    """
+    return ZERO.sub("", expr)
 
 
 def _twins(name: str, board: Mapping[str, Any]) -> Iterator[str]:
@@ -342,6 +353,8 @@ def _faults_of_description(text: str) -> Iterator[str]:
     then = text.rpartition("**Then:**")[2]
     if not re.search(r"`[^`]+`|\]\(\$\{\w+_page\}/|\bboards? \d|docs/\w+\.md", then):
         yield "its description names neither a command nor a page"
+    if "docker compose config" in then:
+        yield "`docker compose config` shows what was set and not what counts: a default is empty there"
     for path, anchor in re.findall(r"(docs/\w+\.md)(?:#(\w+))?", text):
         if (REPOSITORY / path).exists() and anchor and anchor not in anchors(REPOSITORY / path):
             yield f"{path} has no section {anchor!r}"

@@ -85,11 +85,21 @@ def test_boards_link_to_one_another_and_to_both_pages() -> None:
 
 
 def test_pages_are_where_the_settings_put_them() -> None:
-    """The addresses of the other pages have the default ports of the settings."""
+    """The addresses of the other pages have the default ports of the settings; who has moved them sees a field to type another."""
     settings = Settings()
+    ports = {"streaming_page": settings.metrics_port, "prometheus_page": settings.prometheus_port}
 
-    assert PAGES["streaming_page"].endswith(f":{settings.metrics_port}")
-    assert PAGES["prometheus_page"].endswith(f":{settings.prometheus_port}")
+    assert set(PAGES) == set(ports)
+    for board in boards().values():
+        variables = {variable["name"]: variable for variable in board["templating"]["list"]}
+        for name, port in ports.items():
+            assert variables[name]["type"] == "textbox"
+            assert not variables[name].get("hide")
+            assert variables[name]["label"]
+            assert variables[name]["query"] == f"http://127.0.0.1:{port}"
+            assert variables[name]["current"]["value"] == variables[name]["query"]
+        (others,) = (link for link in board["links"] if link["type"] == "dashboards")
+        assert others["includeVars"]
 
 
 def test_annotations_tell_restart_drill_recovery_alert_and_checkpoint() -> None:
@@ -291,6 +301,12 @@ MUTANTS: dict[str, tuple[Callable[[Board], object], str]] = {
     "no command": (
         lambda board: set_field(board, "description", f"{'x' * 20}\n\n**Bad:** so.\n\n**Then:** think."),
         "neither a command nor a page",
+    ),
+    "unset settings": (
+        lambda board: set_field(
+            board, "description", f"{'x' * 20}\n\n**Bad:** so.\n\n**Then:** `docker compose config engine`."
+        ),
+        "shows what was set and not what counts",
     ),
     "data source": (lambda board: set_field(board, "datasource.uid", "prometheus"), "and not the variable's"),
     "data source of a query": (

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
@@ -128,6 +129,17 @@ def starts(partitions: Sequence[Sequence[dict[str, int]]], rate: int) -> set[int
 
 
 Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]
+
+
+def health(port: int) -> tuple[int, str]:
+    """What a process says of its health: the status, 0 when it does not answer, and the text."""
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/healthz", timeout=10) as answer:
+            return answer.status, answer.read().decode()
+    except urllib.error.HTTPError as error:
+        return error.code, error.read().decode()
+    except OSError:
+        return 0, ""
 
 
 def scraped(port: int) -> Samples:

@@ -2,6 +2,7 @@
 
 import signal
 import socket
+import threading
 import tomllib
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
@@ -19,14 +20,14 @@ from engine.version import VERSION
 from services.producer.events import AD_TOPIC, PAGE_TOPIC, page_event
 from services.producer.feed import Feed, PartitionSink
 from services.producer.kafka_sink import KafkaSink
-from services.producer.main import build_feeds
-from services.producer.metrics import METRICS, ProducerMetrics
+from services.producer.main import build_feeds, run
+from services.producer.metrics import METRICS, SILENT_SECONDS, ProducerMetrics
 from services.producer.schedule import Schedule
 from services.settings import REPOSITORY, Settings
 from tests.samples import names_of
 from tests.servers import KafkaServer
-from tests.services.producer_world import Spawn, free_port, scraped, spawn, wait_until
-from tests.services.test_producer_feed import MemorySink
+from tests.services.producer_world import Spawn, free_port, health, scraped, spawn, wait_until
+from tests.services.test_producer_feed import MemorySink, RunningClock
 from tests.services.test_producer_kafka import committed_events
 
 __all__ = ["spawn"]
@@ -138,6 +139,73 @@ def feed_of(sinks: Sequence[PartitionSink]) -> Feed:
     return Feed(PAGE_TOPIC, page_event, 1, Schedule(START, 300, len(sinks)), sinks, 300)
 
 
+class AwaySink(MemorySink):
+    """A partition whose server is away until it is told to be back."""
+
+    is_away = False
+
+    def append(self, records: Sequence[tuple[int, bytes, bytes]]) -> None:
+        """Append, or fail."""
+        if self.is_away:
+            raise ConnectionError("away")
+        super().append(records)
+
+
+def test_health_is_that_of_the_appends() -> None:
+    """A producer is well while all its partitions get what is due, and not while one of them does not, until it does again."""
+    clock = RunningClock(START)
+    metrics = ProducerMetrics(LABELS, clock)
+    sink = AwaySink(iter(()))
+    feed = endless([metrics.measured(PAGE_TOPIC, one) for one in (MemorySink(iter(())), sink)])
+    assert metrics.pulse.ailment() == "there was no round of appends yet"
+    rounds(feed, clock, metrics, 1)
+    assert metrics.pulse.ailment() == ""
+    sink.is_away = True
+    rounds(feed, clock, metrics, SILENT_SECONDS - 3)
+    assert metrics.pulse.ailment() == ""
+    rounds(feed, clock, metrics, 5)
+    assert metrics.pulse.ailment().startswith("there was no round of appends for 3")
+    sink.is_away = False
+    rounds(feed, clock, metrics, 0.1)
+    assert metrics.pulse.ailment() == ""
+
+
+def test_topic_that_was_filled_ahead_is_well() -> None:
+    """A producer that has nothing to append for an hour is at its work."""
+    clock = RunningClock(START)
+    metrics = ProducerMetrics(LABELS, clock)
+    sink = MemorySink(iter(()))
+    sink.values.extend(page_event(1, 0, seq, START + 3_600_000)[1] for seq in range(2))
+    feed = endless([metrics.measured(PAGE_TOPIC, sink)])
+    rounds(feed, clock, metrics, 2 * SILENT_SECONDS)
+    assert metrics.pulse.ailment() == ""
+    assert value(metrics, "producer_events_total", topic=PAGE_TOPIC) == 0
+
+
+def endless(sinks: Sequence[PartitionSink]) -> Feed:
+    """A feed of page views that is never done."""
+    return Feed(PAGE_TOPIC, page_event, 1, Schedule(START, 300, len(sinks)), sinks)
+
+
+def rounds(feed: Feed, clock: RunningClock, metrics: ProducerMetrics, seconds: float) -> None:
+    """Let the producer's loop run for so long."""
+    end = clock.monotonic() + seconds
+    stop = _Until(lambda: clock.monotonic() >= end)
+    run([feed], clock, stop, beat=metrics.pulse.beat)
+
+
+class _Until(threading.Event):
+    """An event that is set once a condition holds."""
+
+    def __init__(self, condition: Callable[[], bool]) -> None:
+        super().__init__()
+        self._condition = condition
+
+    def is_set(self) -> bool:
+        """Whether the condition holds."""
+        return self._condition()
+
+
 @pytest.mark.slow
 def test_every_row_is_scraped_and_nothing_else(spawn: Spawn, tmp_path: Path) -> None:
     """A running producer serves each row of the table and the metrics of its process, and no other."""
@@ -162,6 +230,7 @@ def test_every_row_is_scraped_and_nothing_else(spawn: Spawn, tmp_path: Path) -> 
     labels = {name: {label for label, _ in pairs} - {"le"} for name, pairs in scraped(port)}
     for metric in METRICS:
         assert all(labels[name] == set(metric.labels) for name in names_of(metric)), metric.name
+    assert health(port) == (200, "ok\n")
     producer.process.send_signal(signal.SIGTERM)
     assert producer.ended(20) == 0, producer.output
 
@@ -189,6 +258,7 @@ def test_metrics_are_served_while_kafka_is_waited_for(spawn: Spawn, tmp_path: Pa
             assert found[name, frozenset({("topic", topic)})] == 0
     assert found["producer_target_rate", frozenset({("topic", AD_TOPIC)})] == 1_000
     assert found["producer_build_info", frozenset({("version", VERSION)})] == 1
+    assert health(port) == (503, "there was no round of appends yet\n")
     producer.process.send_signal(signal.SIGTERM)
     assert producer.ended(20) == 0, producer.output
 

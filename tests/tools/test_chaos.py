@@ -5,19 +5,18 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from engine.errors import StreamingError
 from services.settings import REPOSITORY, Settings, base_environment
-from tests.servers import CassandraServer, KafkaServer
 from tests.tools.stack_world import embedded, kinds_of, pid_of, state_of, wait_until
 from tools.chaos import scene
 from tools.chaos.__main__ import INTERRUPTED, table
 from tools.chaos.choice import alone
-from tools.chaos.drill import HOLD_SECONDS, Drill
+from tools.chaos.drill import Drill
 from tools.chaos.faults import FAULTS, faults_of
 from tools.chaos.history import History
 from tools.chaos.scene import Outcome
@@ -330,64 +329,3 @@ def test_docs_have_every_fault() -> None:
     for fault in FAULTS.values():
         row = f"| `{fault.name}` | {fault.does} | {fault.seen} | {', '.join(fault.stacks)} |"
         assert row in text, row
-
-
-@pytest.fixture
-def real_stack(kafka_server: KafkaServer, cassandra_server: CassandraServer) -> Iterator[Stack]:
-    """The session's servers with producer and engine at work; those two end after the test."""
-    made = kafka_server.stack
-    assert made is cassandra_server.stack
-    made.up()
-    yield made
-    for name in ("engine", "producer"):
-        made.wait_for(name, "death", after=made.kill(name, signal.SIGTERM).time)
-
-
-def drill_on_servers(stack: Stack, fault: str, hold: float, figures: Callable[[str], None]) -> Outcome:
-    """One run that must have its effect and leave every table exact."""
-    drill = Drill(stack, fault, 1, quiet, hold_seconds=hold)
-    found = drill.run(1)
-    drill.close()
-    for line in table([found]):
-        figures(f"{fault}: {line}")
-    assert found.doubts == []
-    assert found.restart >= hold
-    assert found.verdict is not None
-    assert (found.verdict.code, found.verdict.reason) == (0, "")
-    assert {verdict.name for verdict in found.verdict.tables if verdict.exact} >= {
-        "campaign_windows",
-        "trending_pages",
-        "page_totals",
-    }
-    return found
-
-
-@pytest.mark.slow
-@pytest.mark.servers
-@pytest.mark.timeout(400)
-@pytest.mark.parametrize("fault", ["kafka-restart", "cassandra-restart"])
-def test_server_killed_in_flight_loses_no_acknowledged_row(
-    real_stack: Stack, fault: str, figures: Callable[[str], None]
-) -> None:
-    """A server is killed while a batch is in flight and started 10 s later: every acknowledged row is there, all are exact."""
-    server = FAULTS[fault].victim
-    before = pid_of(real_stack, server)
-    drill_on_servers(real_stack, fault, HOLD_SECONDS, figures)
-    assert pid_of(real_stack, server) != before
-
-
-@pytest.mark.slow
-@pytest.mark.servers
-@pytest.mark.timeout(400)
-@pytest.mark.parametrize(
-    "fault", ["kafka-pause", "cassandra-pause", "kafka-cut", "cassandra-cut", "kafka-slow", "cassandra-slow"]
-)
-def test_server_out_of_reach_stops_commits_and_costs_no_row(
-    real_stack: Stack, fault: str, figures: Callable[[str], None]
-) -> None:
-    """A server that is held, cut off or slow for seconds has its effect on the commits; afterwards all tables are exact."""
-    server = FAULTS[fault].victim
-    before = pid_of(real_stack, server)
-    drill_on_servers(real_stack, fault, 5, figures)
-    assert pid_of(real_stack, server) == before
-    assert state_of(real_stack, "engine") == "running"

@@ -2,7 +2,7 @@
 
 import json
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -132,12 +132,12 @@ def in_between(world: World, monkeypatch: pytest.MonkeyPatch) -> list[Callable[[
     steps, calls = [], []
 
     class Interleaved(SqliteStore):
-        def ledger(self, app: str) -> list[LedgerBatch]:
+        def ledger(self, app: str, after: int) -> Iterator[list[LedgerBatch]]:
             calls.append(app)
             if len(calls) == 2:
                 for step in steps:
                     step()
-            return super().ledger(app)
+            return super().ledger(app, after)
 
     monkeypatch.setattr("tools.verify.proof.SqliteStore", Interleaved)
     return steps
@@ -165,6 +165,7 @@ def test_batch_that_commits_meanwhile_is_judged(world: World, in_between: list[C
         ("UPDATE page_totals SET batch = 5500 WHERE page = '/page/000'", (0, 0, 1)),
         ("INSERT INTO page_totals (page, views, batch) VALUES ('/page/new', 2, 6000)", (0, 0, 1)),
         ("INSERT INTO page_totals (page, views, batch) VALUES ('/page/999', 1, 6000)", (0, 1, 0)),
+        ("INSERT INTO page_totals (page, views, batch) VALUES ('/page/new', 1, 4000)", (0, 1, 0)),
     ],
 )
 def test_wrong_row_of_a_batch_that_commits_meanwhile_is_found(
@@ -213,3 +214,27 @@ def test_running_engine_gives_no_false_alarm(tmp_path: Path) -> None:
     assert [verdict.line for verdict in verdicts if verdict.code] == []
     assert len(world.ledger) == verdicts[-1].ledger.batches
     assert len({verdict.ledger.cut for verdict in verdicts}) >= 4
+
+
+def test_ledger_of_many_pieces_is_followed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A ledger that is read in pieces, over midnight and from the cut on, is taken batch by batch and none twice."""
+    monkeypatch.setattr("tools.verify.stores.LEDGER_PIECE", 2)
+    world = World(tmp_path)
+    for hour in range(1, 8):
+        world.send(PAGES, 0, page("/page/000"))
+        row = world.plan(hour * 14_400_000)
+        world.ledger.append(row)
+        day = f"1970-01-{1 + row.batch // 86_400_000:02d}"
+        world.put("ledger", ("pipeline", day, row.batch, 0, 0, json.dumps(row.ranges)))
+    world.fill()
+    verdict = world.verify()
+    assert (verdict.code, verdict.ledger.batches, verdict.ledger.records) == (0, 7, 7)
+    world.close()
+
+
+def test_ledger_row_under_a_wrong_day_cannot_tell(world: World) -> None:
+    """A batch that stands among those of a later day would be taken out of turn: it is named, and nothing is claimed."""
+    world.sql("UPDATE ledger SET day = '1970-01-02' WHERE batch = 3000")
+    verdict = world.verify()
+    assert verdict.code == 2
+    assert "batch 1970-01-01T00:00:03.000Z stands under the wrong day" in verdict.reason

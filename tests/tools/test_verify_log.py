@@ -1,11 +1,16 @@
 """verify reads the embedded log by itself, and checks the log against what the producers meant to send."""
 
+from collections.abc import Iterator
 from pathlib import Path
+
+import pytest
 
 from engine.sources.log import LogWriter
 from engine.sources.log_format import encode_frame, read_topic
 from services.producer.events import ad_event, page_event
 from tests.tools.verify_world import ADS, PAGES, LedgerRow, World, exact_world, page  # noqa: F401 - a fixture
+from tools.verify.schema import Fact, ResultTable, Values
+from tools.verify.stores import SqliteStore
 
 
 def send_events(world: World, seqs: range, seed: int = 1) -> None:
@@ -90,6 +95,36 @@ def test_log_of_many_segments_is_read(tmp_path: Path) -> None:
     verdict = world.verify()
     assert (verdict.code, verdict.ledger.records, verdict.ledger.behind) == (0, 40, 0)
     assert len(list(folder.glob("*.log"))) > 3
+    world.close()
+
+
+def test_log_that_grows_while_it_is_verified_is_read_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Batches that commit while the tables are read lie in frames and segments that were not there before."""
+    world = World(tmp_path)
+
+    def grow(records: int) -> None:
+        with LogWriter(world.settings.log_dir, PAGES, 0, segment_bytes=200) as writer:
+            for _ in range(records):
+                writer.append([(0, None, page("/page/000"))])
+        world.log[PAGES, 0].extend([page("/page/000")] * records)
+        world.batch(1_000 * (len(world.ledger) + 1))
+        world.fill()
+
+    class Growing(SqliteStore):
+        def rows(self, table: ResultTable) -> Iterator[tuple[Values, Fact]]:
+            if len(world.ledger) == 1:
+                grow(20)
+                grow(1)
+            return super().rows(table)
+
+    grow(10)
+    monkeypatch.setattr("tools.verify.proof.SqliteStore", Growing)
+    verdict = world.verify(wait_seconds=20)
+    assert (verdict.code, verdict.exact, verdict.reason) == (0, verdict.windows, "")
+    assert (verdict.ledger.cut, verdict.ledger.batches, verdict.ledger.records) == (1_000, 3, 31)
+    assert verdict.ledger.behind == 0
     world.close()
 
 

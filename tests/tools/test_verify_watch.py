@@ -15,11 +15,12 @@ from hypothesis import strategies as st
 
 from services.settings import REPOSITORY
 from tests.samples import names_of
-from tests.services.producer_world import free_port, scraped, wait_until
+from tests.services.producer_world import free_port, health, scraped, wait_until
 from tests.tools.test_verify_drills import OVER, write
 from tests.tools.verify_world import COLUMNS, World, exact_world  # noqa: F401 - a fixture
 from tools.verify.drills import DrillFiles, Drills
 from tools.verify.metrics import METRICS, VerifierMetrics
+from tools.verify.pulse import RunPulse
 from tools.verify.watch import CPU_TIMES, Run, Watch, pause_seconds, run_verify
 
 pytestmark = pytest.mark.slow
@@ -173,6 +174,52 @@ def test_what_could_not_be_told_is_said_again_when_it_is_another(
     ]
 
 
+# Its health.
+
+
+def test_a_run_that_does_not_begin_is_an_ailment() -> None:
+    """Between two runs the watcher is well until the next one is a minute late."""
+    now = [0.0]
+    pulse = RunPulse(now=lambda: now[0])
+    found = []
+    assert pulse.ailment() == ""
+    pulse.rests(100)
+    for now[0] in (0.0, 100.0, 160.0, 161.0):
+        found.append(pulse.ailment())
+    assert found == ["", "", "", "a run is due for 61 s and has not begun"]
+
+
+def test_a_run_that_stands_still_is_an_ailment_until_it_goes_on() -> None:
+    """A run is well while it uses the processor, however long it takes; one that is held is not, and neither is one that nobody collects."""
+    now = [0.0]
+    pulse = RunPulse(now=lambda: now[0])
+    with subprocess.Popen([sys.executable, "-c", "while True: pass"]) as run:
+        pulse.runs(run.pid)
+        process = psutil.Process(run.pid)
+
+        def after(seconds: float) -> str:
+            now[0] += seconds
+            return pulse.ailment()
+
+        def goes_on() -> None:
+            used = process.cpu_times().user
+            wait_until(lambda: process.cpu_times().user > used, "work")
+
+        for _ in range(3):
+            goes_on()
+            assert after(3_600) == ""
+        run.send_signal(signal.SIGSTOP)
+        wait_until(lambda: process.status() == psutil.STATUS_STOPPED, "the hold")
+        assert (after(0), after(60)) == ("", "")
+        assert after(1) == "the run has used no processor time for 61 s"
+        run.send_signal(signal.SIGCONT)
+        goes_on()
+        assert after(1) == ""
+        run.kill()
+    pulse.rests(1_000)
+    assert after(60) == ""
+
+
 # The process.
 
 Start = Callable[..., subprocess.Popen[str]]
@@ -227,6 +274,7 @@ def test_every_row_is_scraped_and_nothing_else(start: Start, world: World) -> No
     for metric in METRICS:
         assert all(labels[name] == set(metric.labels) for name in names_of(metric)), metric.name
     assert found["verify_rows", frozenset({("table", "page_totals"), ("verdict", "exact")})] == 12
+    assert health(port) == (200, "ok\n")
     watcher.send_signal(signal.SIGTERM)
     output, _ = watcher.communicate(timeout=10)
     assert watcher.returncode == 0

@@ -1,7 +1,7 @@
 """`python -m tools.api`: write docs/api.md, or say whether it is as the code is.
 
 Owns: the command and the page.
-Never: a row by hand.
+Never: a row of a class by hand; settings, metrics and pages are in `tools.api.keys`.
 """
 
 import importlib.util
@@ -11,6 +11,7 @@ import click
 
 from services.settings import REPOSITORY
 from tools.api.inventory import CLASSES
+from tools.api.keys import KEYS, METRICS, PAGES
 from tools.api.rows import Row, rows
 
 PAGE = REPOSITORY / "docs" / "api.md"
@@ -22,9 +23,16 @@ Every public name of PySpark 4.3's streaming classes, its RDD and its SparkConte
 - **local**: yes when the class has the name; *error* is a method that refuses in one sentence.
 - **Spark**: streams and contexts of streams are the same classes over PySpark's own RDDs, so what is there on local is there; for RDD and
   SparkContext it is what PySpark's own class has. `pytest tests/engine -m spark` runs the shared suite on a real cluster.
-- **difference**: what the docstring says.
+- **difference**: what the docstring says, and how the call differs: read from both signatures. "also takes" are arguments that only ours has.
 - **tests**: modules of the engine's tests that use the name. Names that other classes share, such as join, count those too.
 """
+
+
+_TABLES = (
+    ("Settings", "Key of Spark's", KEYS),
+    ("Metrics", "Gauge of Spark's StreamingMetrics", METRICS),
+    ("Pages", "REST resource of Spark's", PAGES),
+)
 
 
 def page() -> str:
@@ -41,13 +49,16 @@ def page() -> str:
         )
         parts += [_line(row) for row in found]
         parts.append("")
+    for title, first, places in _TABLES:
+        parts.append(f"## {title}\n\n| {first} | here |\n|---|---|")
+        parts += [f"| `{name}` | {place} |" for name, place in places.items()]
+        parts.append("")
     return "\n".join(parts)
 
 
 def _line(row: Row) -> str:
-    theirs = "yes" if row.is_in_pyspark else "Scala only"
     difference = row.difference.replace("|", "\\|")
-    return f"| `{row.name}` | {theirs} | {row.local} | {row.spark} | {difference} | {row.tests} |"
+    return f"| `{row.name}` | {row.origin} | {row.local} | {row.spark} | {difference} | {row.tests} |"
 
 
 @click.command()

@@ -9,11 +9,27 @@ from types import ModuleType
 from typing import Any, NamedTuple
 
 import pyspark
+import pyspark.accumulators
 import pyspark.streaming
 import pyspark.streaming.listener
 
-from engine import LocalContext, StreamingContext, StreamingListener
-from engine.dstream.dstream import DStream
+from engine import (
+    Accumulator,
+    AccumulatorParam,
+    Broadcast,
+    DStream,
+    LocalContext,
+    Receiver,
+    SparkConf,
+    SparkFiles,
+    State,
+    StateSpec,
+    StorageLevel,
+    StreamingContext,
+    StreamingContextState,
+    StreamingListener,
+    TaskContext,
+)
 from engine.rdd.local import LocalRDD
 from engine.sources import kafka
 
@@ -26,6 +42,8 @@ class Class(NamedTuple):
     ours: type | ModuleType
     scala: frozenset[str]
     """Names that Scala and Java have, and PySpark does not."""
+    extra: frozenset[str]
+    """Names that only we have, where users look for them."""
     absent: Mapping[str, str]
     """Names of PySpark's that have no place here, with the reason."""
     is_theirs_on_spark: bool
@@ -33,7 +51,7 @@ class Class(NamedTuple):
 
 
 class _NoPython:
-    """PySpark has had no Kafka stream since version 3."""
+    """PySpark has no such class: the Kafka stream went with version 3, receivers and mapWithState never came."""
 
 
 def _class(
@@ -44,9 +62,17 @@ def _class(
     absent: Mapping[str, str] | None = None,
     *,
     own: bool = True,
+    extra: str = "",
 ) -> Class:
-    return Class(title, theirs, ours, frozenset(scala.split()), absent or {}, not own)
+    return Class(
+        title, theirs, ours, frozenset(scala.split()), frozenset(extra.split()), absent or {}, not own
+    )
 
+
+_SERIALISED = "MEMORY_AND_DISK_SER MEMORY_AND_DISK_SER_2 MEMORY_ONLY_SER MEMORY_ONLY_SER_2"
+_PICKLED = dict.fromkeys(
+    ("dump", "load", "load_from_path"), "how PySpark writes and reads the file of a value; not for users"
+)
 
 CLASSES = (
     _class(
@@ -54,6 +80,7 @@ CLASSES = (
         pyspark.streaming.DStream,
         DStream,
         "mapWithState print saveAsHadoopFiles saveAsNewAPIHadoopFiles saveAsObjectFiles slideDuration stateSnapshots",
+        extra="saveAsPickleFiles",
     ),
     _class(
         "StreamingContext",
@@ -86,6 +113,35 @@ CLASSES = (
         LocalContext,
         absent={"PACKAGE_EXTENSIONS": "a list for the launcher of Spark"},
         own=False,
+    ),
+    _class("SparkConf", pyspark.SparkConf, SparkConf, own=False),
+    _class("StorageLevel", pyspark.StorageLevel, StorageLevel, f"NONE {_SERIALISED}"),
+    _class("Broadcast", pyspark.Broadcast, Broadcast, own=False, absent=_PICKLED),
+    _class("Accumulator", pyspark.Accumulator, Accumulator, own=False),
+    _class("AccumulatorParam", pyspark.accumulators.AccumulatorParam, AccumulatorParam, own=False),
+    _class(
+        "TaskContext",
+        pyspark.TaskContext,
+        TaskContext,
+        absent={"from_json": "how Spark hands a task its context; not for users"},
+        own=False,
+    ),
+    _class("SparkFiles", pyspark.SparkFiles, SparkFiles, own=False),
+    _class("StreamingContextState", _NoPython, StreamingContextState, "ACTIVE INITIALIZED STOPPED"),
+    _class("State of mapWithState", _NoPython, State, "exists get getOption isTimingOut remove update"),
+    _class(
+        "StateSpec of mapWithState",
+        _NoPython,
+        StateSpec,
+        "function initialState numPartitions partitioner timeout",
+        extra="keyType stateType",
+    ),
+    _class(
+        "Receiver",
+        _NoPython,
+        Receiver,
+        "isStarted isStopped onStart onStop preferredLocation reportError restart stop storageLevel store streamId",
+        extra="lastMetadata",
     ),
 )
 """In the order of the page."""

@@ -15,13 +15,15 @@ from typing import Any, NamedTuple
 
 from services.settings import REPOSITORY
 from tools.api.inventory import Class
+from tools.api.signatures import additions, deviations
 
 
 class Row(NamedTuple):
     """An operation."""
 
     name: str
-    is_in_pyspark: bool
+    origin: str
+    """yes when PySpark has it, else who has."""
     local: str
     """yes, error (it is refused with a sentence) or no."""
     spark: str
@@ -32,10 +34,25 @@ class Row(NamedTuple):
     """Modules of the engine's tests that use the name."""
 
 
+MADE_BY_OTHERS = {
+    "DStream and pair DStream",
+    "RDD",
+    "Broadcast",
+    "Accumulator",
+    "TaskContext",
+    "StreamingListener",
+}
+"""Classes whose constructor no user calls, or that has nothing to say."""
+
+
 def rows(kind: Class) -> list[Row]:
     """The operations of a class, by name."""
     theirs, ours = _public(kind.theirs), _public(kind.ours) | _declared(kind.ours)
-    return [_row(kind, name, theirs, ours) for name in sorted(theirs | kind.scala, key=str.lower)]
+    if kind.title not in MADE_BY_OTHERS and "__init__" in vars(kind.theirs):
+        theirs, ours = theirs | {"__init__"}, ours | {"__init__"}
+    return [
+        _row(kind, name, theirs, ours) for name in sorted(theirs | kind.scala | kind.extra, key=str.lower)
+    ]
 
 
 def _row(kind: Class, name: str, theirs: set[str], ours: set[str]) -> Row:
@@ -44,7 +61,19 @@ def _row(kind: Class, name: str, theirs: set[str], ours: set[str]) -> Row:
     difference = kind.absent.get(name, "") or _difference(kind.ours, name)
     if local == "error" and not difference:
         difference = _refusal(getattr(kind.ours, name))
-    return Row(name, name in theirs, local, spark, difference, tests_that_call().get(name, 0))
+    difference = "; ".join(filter(None, [difference.removesuffix("."), *_called(kind, name)]))
+    origin = "yes" if name in theirs else "only here" if name in kind.extra else "Scala only"
+    used = kind.ours.__name__ if name == "__init__" else name
+    return Row(name, origin, local, spark, difference, tests_that_call().get(used, 0))
+
+
+def _called(kind: Class, name: str) -> list[str]:
+    """How the operation is called otherwise than PySpark's."""
+    theirs, ours = getattr(kind.theirs, name, None), getattr(kind.ours, name, None)
+    if theirs is None or ours is None:
+        return []
+    more = [f"`{added}`" for added in additions(theirs, ours)]
+    return [*deviations(theirs, ours), *([f"also takes {', '.join(more)}"] if more else [])]
 
 
 def _public(kind: type | ModuleType) -> set[str]:
@@ -65,8 +94,9 @@ def _refusal(operation: Any) -> str:
 def _only_raises(operation: Any) -> bool:
     """Whether all that an operation does is to refuse."""
     function = operation.fget if isinstance(operation, property) else inspect.unwrap(operation)
-    if not inspect.isroutine(function):
-        return False
+    function = getattr(function, "__func__", function)
+    if not inspect.isfunction(function) or not Path(function.__code__.co_filename).exists():
+        return False  # a dataclass writes some of its methods itself
     tree = ast.parse(inspect.cleandoc("\n" + inspect.getsource(function)))
     (definition,) = tree.body
     body = (
@@ -83,7 +113,7 @@ def _is_text(step: ast.stmt) -> bool:
 
 def _difference(kind: type | ModuleType, name: str) -> str:
     """What the docstring says after "Difference:", to the end of its paragraph."""
-    text = inspect.getdoc(getattr(kind, name, None)) or ""
+    text = inspect.getdoc(kind if name == "__init__" else getattr(kind, name, None)) or ""
     found = re.search(r"Difference:(.*?)(\n\s*\n|\Z)", text, re.DOTALL)
     return " ".join(found[1].split()) if found else ""
 

@@ -267,8 +267,10 @@ class OnLane(Server):
 
     def heal(self) -> None:
         """Mend the way and leave it as it was found."""
-        self.lane.mend()
-        self.lane.close()
+        try:
+            self.lane.mend()
+        finally:
+            self.lane.close()
 
 
 class Cut(OnLane):

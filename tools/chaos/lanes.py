@@ -11,6 +11,7 @@ import contextlib
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Sequence
 from typing import Protocol
@@ -69,21 +70,22 @@ class ProxyProcess:
     """
 
     def __init__(self, command: Sequence[str]) -> None:
+        self._errors = tempfile.TemporaryFile("w+")  # noqa: SIM115 - close() closes it
         self._popen = subprocess.Popen(
             command,
             cwd=REPOSITORY,
             env=base_environment(),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
+            stderr=self._errors,
             text=True,
             start_new_session=True,  # Ctrl-C is for the drill, which then ends the proxy as it should
         )
         self.address = self._answer().removeprefix("listening ")
         """HOST:PORT where it listens."""
         if ":" not in self.address:
-            self.close()
-            raise StreamingError(f"the proxy did not start: {self.address or 'it ended at once'}")
+            said = self._end() or self.address or "it ended at once"
+            raise StreamingError(f"the proxy did not start: {said}")
 
     def tell(self, order: str) -> None:
         """Give an order and have it answered.
@@ -102,9 +104,20 @@ class ProxyProcess:
             raise StreamingError(f"the proxy does not {order!r}: {answer or 'it is gone'}")
 
     def close(self) -> None:
-        """End it."""
-        with contextlib.suppress(OSError):
-            self._popen.communicate(timeout=_END_SECONDS)
+        """End it, by force when it does not end by itself."""
+        self._end()
+
+    def _end(self) -> str:
+        """End it; the last line that it said of what ails it."""
+        with self._popen, self._errors:
+            try:
+                self._popen.communicate(timeout=_END_SECONDS)
+            except (OSError, subprocess.TimeoutExpired):
+                self._popen.kill()
+            self._errors.seek(0)
+            # Docker's own last line says where its help is.
+            said = [line for line in self._errors if line.strip() and "docker run --help" not in line]
+        return said[-1].strip() if said else ""
 
     def _answer(self) -> str:
         assert self._popen.stdout is not None, "it was opened with a pipe"
@@ -161,9 +174,11 @@ class ProxyLane:
         """Start the engine without the proxy, then end that."""
         if self._proxy is not None:
             self._say("starting the engine without the proxy")
-            self._restart_engine({})
-            self._proxy.close()
-            self._proxy = None
+            try:
+                self._restart_engine({})
+            finally:
+                self._proxy.close()
+                self._proxy = None
 
     def _tell(self, order: str) -> None:
         assert self._proxy is not None, "open() comes first"
@@ -214,8 +229,9 @@ class NetworkLane:
         options += (
             f"--network-alias {self._server} --read-only --cap-drop ALL --memory 64m --pids-limit 64".split()
         )
-        options += ["--security-opt", "no-new-privileges:true", "--volume", f"{_PROXY_FILE}:/proxy.py:ro"]
-        proxy = ["python", "/proxy.py", f"0.0.0.0:{port}", f"{behind}:{port}"]
+        options += ["--security-opt", "no-new-privileges:true"]
+        # The image's own copy: that of the clone may be its owner's alone.
+        proxy = ["python", "/app/tools/stack/proxy.py", f"0.0.0.0:{port}", f"{behind}:{port}"]
         self._proxy = ProxyProcess(["docker", "run", *options, self._stack.container("engine").image, *proxy])
         self._proxy.tell(f"delay {seconds / 2:g}")
         self._stack.join(self._server, behind)

@@ -149,7 +149,7 @@ class Watch:
             if self._store is None:
                 self._store = self._open_store()
             for name in self._tables:
-                self._tables[name] = self._store.rows(TABLES[name])
+                self._tables[name] = dict(self._store.rows(TABLES[name]))
         self._tables_due = time.monotonic() + _TABLES_SECONDS
 
     def _open_store(self) -> Store:

@@ -159,6 +159,25 @@ def without_small(rdd: Any) -> Any:
     return rdd.subtract(rdd.filter(is_small))
 
 
+def past_thresholds(rdd: Any) -> Any:
+    """Each number times how many are past three thresholds, by a function whose captured variable changes from job to job."""
+    threshold = [0]
+
+    def is_past(number: int) -> bool:
+        return number > threshold[0]
+
+    counts = []
+    for threshold[0] in (0, 4, 8):
+        counts.append(rdd.filter(is_past).count())
+    return rdd.map(lambda number: (number * counts[0] + counts[1]) * 10 + counts[2])
+
+
+def two_branches(rdd: Any) -> Any:
+    """The sums of two branches that change the same lists in place."""
+    lists = rdd.context.parallelize([[number] for number in rdd.collect()], 2)
+    return lists.map(_with_one).union(lists.map(_with_two)).map(sum)
+
+
 def counted_by_key(rdd: Any) -> Any:
     """How often each key occurs."""
     return rdd.aggregateByKey(0, _one_more, add)
@@ -194,6 +213,16 @@ def _product(pair: tuple[int, int]) -> int:
 
 def _sum(pair: tuple[int, int]) -> int:
     return pair[0] + pair[1]
+
+
+def _with_one(numbers: list[int]) -> list[int]:
+    numbers.append(100)
+    return numbers
+
+
+def _with_two(numbers: list[int]) -> list[int]:
+    numbers.append(200)
+    return numbers
 
 
 def _one_more(count: int, _value: int) -> int:

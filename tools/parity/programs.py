@@ -102,6 +102,8 @@ _WIDE = (
     _wide("transform(distinct)", "numbers", "numbers", _method("transform", f.distinct)),
     _wide("transform(sorted_up)", "numbers", "numbers", _method("transform", f.sorted_up)),
     _wide("transform(crossed)", "numbers", "numbers", _method("transform", f.crossed)),
+    _wide("transform(past_thresholds)", "numbers", "numbers", _method("transform", f.past_thresholds)),
+    _wide("transform(two_branches)", "numbers", "numbers", _method("transform", f.two_branches)),
     _wide("transform(without_small)", "numbers", "numbers", _method("transform", f.without_small)),
     _wide("transform(sorted_keys_down)", "pairs", "pairs", _method("transform", f.sorted_keys_down)),
     _wide("transform(counted_by_key)", "pairs", "pairs", _method("transform", f.counted_by_key)),

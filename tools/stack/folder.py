@@ -32,6 +32,7 @@ _OWN = {
     "results.sqlite3-wal",
     "results.sqlite3-shm",
     "compose",
+    "compose.ended",
     "drills",
     "secrets",
     "build.log",

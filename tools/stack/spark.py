@@ -42,6 +42,7 @@ def watch():
 threading.Thread(target=watch, daemon=True).start()
 sys.exit(child.wait() and 1)
 """
+_DAEMON = "engine.spark.daemon"
 _MASTER = "org.apache.spark.deploy.master.Master"
 _WORKER = "org.apache.spark.deploy.worker.Worker"
 
@@ -127,6 +128,9 @@ class SparkCluster:
             "spark.executor.memory": "512m",
             # A batch has no time to wait for the one executor that has a partition in its memory.
             "spark.locality.wait": "0s",
+            # Over TCP each task waits 40 ms: Nagle's algorithm there meets a delayed acknowledgement here.
+            "spark.python.unix.domain.socket.enabled": "true",
+            "spark.python.daemon.module": _DAEMON,
             "spark.ui.enabled": "false",
             "spark.ui.showConsoleProgress": "false",
             "spark.local.dir": str(self._folder / "local"),
@@ -185,7 +189,7 @@ class SparkCluster:
 
     def python_workers(self, worker: str) -> list[psutil.Process]:
         """The Python processes that compute a worker's tasks; their parent, the daemon, is not one of them."""
-        found = [process for process in self._under(worker) if "pyspark.daemon" in _command(process)]
+        found = [process for process in self._under(worker) if _DAEMON in _command(process)]
         return [process for process in found if process.ppid() in {other.pid for other in found}]
 
     def busiest_worker(self) -> str:

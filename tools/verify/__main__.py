@@ -16,6 +16,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from services.settings import exit_code, load_settings
 from tools.verify import proof
+from tools.verify.replay import Progress as Told
 from tools.verify.verdict import Verdict
 
 STANDARD_OUTPUT = Path("-")
@@ -80,7 +81,7 @@ def _tell(verdict: Verdict, json_path: Path | None) -> None:
 
 
 @contextmanager
-def _shown_progress() -> Iterator[proof.Progress]:
+def _shown_progress() -> Iterator[Told]:
     """A bar on standard error while the log is read, if that is a terminal."""
     console = Console(stderr=True)
     columns = (TextColumn("reading the log"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())

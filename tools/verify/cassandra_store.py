@@ -6,6 +6,7 @@ Never: a write.
 
 from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
+from itertools import islice
 from typing import Any
 
 import cassandra.cluster
@@ -13,9 +14,9 @@ import cassandra.policies
 from cassandra import ConsistencyLevel, DriverException
 from cassandra.query import tuple_factory
 
-from tools.verify.ledger import LedgerBatch
-from tools.verify.schema import ResultTable, Rows, Values
-from tools.verify.stores import as_table, in_order
+from tools.verify.ledger import LedgerBatch, parse_batch
+from tools.verify.schema import Fact, ResultTable, Values
+from tools.verify.stores import LEDGER_PIECE
 from tools.verify.verdict import CannotTellError
 
 # The driver has no types.
@@ -71,8 +72,8 @@ class CassandraStore:
         except _AWAY as error:
             raise self._unreadable(error) from error
 
-    def ledger(self, app: str) -> list[LedgerBatch]:
-        """Every batch of an application over all days, in batch order.
+    def ledger(self, app: str, after: int) -> Iterator[list[LedgerBatch]]:
+        """The batches of an application later than a time, in batch order.
 
         The days are read oldest first and each AFTER the list of days, so no batch is seen without the older ones.
         """
@@ -80,15 +81,17 @@ class CassandraStore:
         days = sorted(
             str(day) for owner, day in self._select("SELECT DISTINCT app, day FROM ledger") if owner == app
         )
-        query = 'SELECT "batch", zero_time, ranges FROM ledger WHERE app = ? AND day = ?'
-        return in_order(row for day in days for row in self._select(query, (app, day)))
+        query = 'SELECT "batch", zero_time, ranges FROM ledger WHERE app = ? AND day = ? AND "batch" > ?'
+        rows = (row for day in days for row in self._select(query, (app, day, after)))
+        while piece := [parse_batch(*row) for row in islice(rows, LEDGER_PIECE)]:
+            yield piece
 
-    def rows(self, table: ResultTable) -> Rows:
+    def rows(self, table: ResultTable) -> Iterator[tuple[Values, Fact]]:
         """A whole table; each row as it was at some moment of the call."""
         # Quoted, as `batch` is a word of CQL.
         columns = ", ".join(f'"{name}"' for name in table.columns)
         query = f"SELECT {columns} FROM {table.name}"  # noqa: S608 - as above
-        return as_table(table, self._select(query))
+        return map(table.fact, self._select(query))
 
     def close(self) -> None:
         """Close all connections."""

@@ -83,15 +83,19 @@ class _PartitionReader:
         ends = [until for until, _ in _frames_of(path, base, self._salt)]
         return segments[0][0], max(ends, default=base)
 
-    def _walk(self) -> Iterator[_Frame]:
+    def _walk(self, start: int) -> Iterator[_Frame]:
+        """The frames from the one that holds an offset."""
         segments = self._segments()
         next_bases = [*(base for base, _, _ in segments[1:]), None]
         for (base, _, path), next_base in zip(segments, next_bases, strict=True):
             at = base
             if at == next_base:
                 continue  # given up for the one with the larger number
+            if next_base is not None and next_base <= start:
+                continue
             for until, body in _frames_of(path, base, self._salt):
-                yield _Frame(at, _unpack(body))
+                if until > start:
+                    yield _Frame(at, _unpack(body))
                 at = until
                 if at == next_base:
                     break
@@ -102,7 +106,7 @@ class _PartitionReader:
 
     def read(self, start: int, until: int) -> Iterator[Stored]:
         if self._frame is None or self._frame.base > start:
-            self._frames = self._walk()
+            self._frames = self._walk(start)
             self._frame = next(self._frames, None)
         at = start
         while at < until:

@@ -3,12 +3,12 @@
     log of one partition   0 ......... 40 ........ 75 ..... 90 ....... end
     ledger                 [0, 40) t=1   [40, 75) t=2  [75, 90) t=3
 
-Owns: Range, LedgerBatch, parse_batch, tiling_faults, ledger_end; the names of places in a log.
+Owns: Range, LedgerBatch, parse_batch, Tiling; the names of places in a log.
 Never: I/O.
 """
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -76,41 +76,39 @@ def _are_ints(values: Iterable[object]) -> bool:
     return all(type(value) is int for value in values)
 
 
-def tiling_faults(batches: Sequence[LedgerBatch], bounds: Bounds) -> Iterator[Offender]:
-    """Every place where the ranges, in batch order, leave a gap, overlap or leave the log.
+class Tiling:
+    """Whether the ranges, in batch order, leave a gap, overlap or leave the log.
 
-    Args:
-        batches: all of them, in batch order.
-        bounds: of every partition of every topic that the ledger names.
+    State: how far each partition is taken, and every fault.
     """
-    reached: dict[Partition, int] = {}
-    for batch in batches:
+
+    def __init__(self) -> None:
+        self.reached: dict[Partition, int] = {}
+        """Where the ranges end in each partition."""
+        self.faults: list[Offender] = []
+
+    def take(self, batch: LedgerBatch, bounds: Bounds) -> None:
+        """Look at the next batch; the bounds are those of every partition of every topic that it names."""
         for item in batch.ranges:
             where = (item.topic, item.partition)
-            begin, end = reached.get(where, 0), bounds.get(where, (0, 0))[1]
-            if item.start > begin:
-                yield _fault(batch, item, f"from {begin}", f"a gap of {item.start - begin}")
-            if item.start < begin:
-                yield _fault(batch, item, f"from {begin}", f"an overlap of {begin - item.start}")
-            if item.until < item.start:
-                yield _fault(batch, item, f"until {item.start} or later", "a range that runs backwards")
-            if item.until > max(end, begin):
-                yield _fault(
-                    batch, item, f"until {end} at most, the end of the log", "a range beyond the log"
-                )
-            reached[where] = max(begin, item.until)
+            begin = self.reached.get(where, 0)
+            end = max(begin, bounds.get(where, (0, 0))[1])
+            self.faults += (_fault(batch, item, *text) for text in _misfits(item, begin, end))
+            self.reached[where] = max(begin, item.until)
+
+
+def _misfits(item: Range, begin: int, end: int) -> Iterator[tuple[str, str]]:
+    """What was expected and what was found of a range that does not begin where it must, or ends where it must not."""
+    if item.start > begin:
+        yield f"from {begin}", f"a gap of {item.start - begin}"
+    if item.start < begin:
+        yield f"from {begin}", f"an overlap of {begin - item.start}"
+    if item.until < item.start:
+        yield f"until {item.start} or later", "a range that runs backwards"
+    if item.until > end:
+        yield f"until {end} at most, the end of the log", "a range beyond the log"
 
 
 def _fault(batch: LedgerBatch, item: Range, expected: str, found: str) -> Offender:
     key = f"{item.topic}[{item.partition}] batch {show_time(batch.time)}"
     return Offender("wrong", key, expected, f"{found}: [{item.start}, {item.until})")
-
-
-def ledger_end(batches: Iterable[LedgerBatch]) -> dict[Partition, int]:
-    """Where the ledger's ranges end in each partition."""
-    end: dict[Partition, int] = {}
-    for batch in batches:
-        for item in batch.ranges:
-            where = (item.topic, item.partition)
-            end[where] = max(end.get(where, 0), item.until)
-    return end

@@ -22,7 +22,6 @@ from prometheus_client import (
     Gauge,
     Histogram,
     ProcessCollector,
-    start_http_server,
 )
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
@@ -138,14 +137,6 @@ class VerifierMetrics:
     def next_run(self, time: float) -> None:
         """A run is due then, seconds since the epoch."""
         self._next.set(time)
-
-    def serve(self, host: str, port: int) -> None:
-        """Serve the registry at http://host:port/metrics, on a thread that ends with the process.
-
-        Raises:
-            OSError: the port is taken, or the host is not this machine.
-        """
-        start_http_server(port, host, self.registry)
 
 
 class _FoundCollector(Collector):

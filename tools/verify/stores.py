@@ -5,39 +5,32 @@ Never: a write.
 """
 
 import sqlite3
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Protocol
 
 from tools.verify.ledger import LedgerBatch, parse_batch
-from tools.verify.schema import ResultTable, Rows, Values
+from tools.verify.schema import Fact, ResultTable, Values
 from tools.verify.verdict import CannotTellError
+
+LEDGER_PIECE = 1_000
+"""So many batches of the ledger are held at once."""
 
 
 class Store(Protocol):
     """Where results are kept."""
 
-    def ledger(self, app: str) -> list[LedgerBatch]:
-        """Every batch of an application over all days, in batch order.
+    def ledger(self, app: str, after: int) -> Iterator[list[LedgerBatch]]:
+        """The batches of an application later than a time, milliseconds; over all days, in batch order and in pieces.
 
-        Guarantees: with a batch every older one is there too, also while the engine writes.
+        Guarantees: before a batch every older one is given, also while the engine writes.
         """
 
-    def rows(self, table: ResultTable) -> Rows:
-        """A whole table. Guarantees: a row that was there before the call is in the answer, as it was or newer."""
+    def rows(self, table: ResultTable) -> Iterator[tuple[Values, Fact]]:
+        """A whole table. Guarantees: a row that was there before the call is given, as it was or newer, and once."""
 
     def close(self) -> None:
         """Let go of the connection."""
-
-
-def in_order(rows: Iterable[Sequence[object]]) -> list[LedgerBatch]:
-    """Rows of (batch, zero_time, ranges) as batches, in batch order."""
-    return sorted(parse_batch(*row) for row in rows)
-
-
-def as_table(table: ResultTable, rows: Iterable[Values]) -> Rows:
-    """Rows in the order of the table's columns, by key."""
-    return dict(map(table.fact, rows))
 
 
 class SqliteStore:
@@ -52,24 +45,31 @@ class SqliteStore:
         self._connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=10)
 
     def _select(
-        self, columns: Sequence[str], table: str, where: str = "", values: Sequence[str] = ()
-    ) -> list[Values]:
+        self, columns: Sequence[str], table: str, where: str = "", values: Sequence[object] = ()
+    ) -> Iterator[Values]:
         # Names are this package's own constants, values are bound.
         query = f"SELECT {', '.join(columns)} FROM {table} WHERE _deleted = 0 {where}"  # noqa: S608
         try:
-            return self._connection.execute(query, values).fetchall()
+            yield from self._connection.execute(query, values)
         except sqlite3.Error as error:
             raise CannotTellError(
                 f"{table} in {self._path} cannot be read ({error}); is its schema migrated?"
             ) from error
 
-    def ledger(self, app: str) -> list[LedgerBatch]:
-        """Every batch of an application, in batch order; one statement sees one moment."""
-        return in_order(self._select(("batch", "zero_time", "ranges"), "ledger", "AND app = ?", (app,)))
+    def ledger(self, app: str, after: int) -> Iterator[list[LedgerBatch]]:
+        """The batches later than a time, in batch order; a piece as of one moment, so that nothing is held open between two."""
+        columns = ("day", "batch", "zero_time", "ranges")
+        where = (
+            f"AND app = ? AND batch > ? AND (day, batch) > (?, ?) ORDER BY day, batch LIMIT {LEDGER_PIECE}"
+        )
+        at: Values = ("", after)
+        while piece := list(self._select(columns, "ledger", where, (app, after, *at))):
+            yield [parse_batch(*row[1:]) for row in piece]
+            at = piece[-1][:2]
 
-    def rows(self, table: ResultTable) -> Rows:
+    def rows(self, table: ResultTable) -> Iterator[tuple[Values, Fact]]:
         """A whole table as of one moment."""
-        return as_table(table, self._select(table.columns, table.name))
+        return map(table.fact, self._select(table.columns, table.name))
 
     def close(self) -> None:
         """Close the database."""

@@ -13,8 +13,8 @@ Never: I/O, a clock, a comparison.
 """
 
 import json
-from collections import Counter, deque
-from collections.abc import Callable, Collection, Iterable
+from collections import Counter, defaultdict, deque
+from collections.abc import Callable, Iterable
 from typing import Any, TypeGuard
 
 from tools.verify.ledger import LedgerBatch, Range
@@ -68,7 +68,7 @@ def decode(value: bytes | None) -> Event | None:
         return None
     try:
         # Bytes that are no UTF-8 become surrogates: they spoil the fields that they stand in, and no others.
-        event = _JSON.decode(value.decode("utf-8", "surrogateescape"))
+        event = _parse(value.decode("utf-8", "surrogateescape"))
         if b"\\u" in value:  # an escape may spell half of a surrogate pair, which no JSON text may hold
             whole = _JSON.decode(value.decode("utf-8", "replace"))
             json.dumps(whole, ensure_ascii=False).encode()
@@ -77,10 +77,21 @@ def decode(value: bytes | None) -> Event | None:
     return event if isinstance(event, dict) else None
 
 
+def _parse(text: str) -> Any:
+    """What json makes of a text; an object without blanks around it takes half the time."""
+    if text.startswith("{"):
+        parsed, end = _JSON.raw_decode(text)
+        if end == len(text):
+            return parsed
+    return _JSON.decode(text)
+
+
 def _is_text(value: Any) -> TypeGuard[str]:
     """Whether a field holds text that can be stored; a surrogate, escaped or not, is none."""
     if not isinstance(value, str):
         return False
+    if value.isascii():
+        return True
     try:
         value.encode()
     except UnicodeEncodeError:
@@ -103,15 +114,16 @@ class Truth:
 
     1. Batches are applied in batch order, each once.
 
-    State: one count per campaign and window, one per page, the counts of the last three seconds of batches.
+    State: one count per page, one per campaign and window that may still change, the counts of the last three seconds of batches.
     """
 
-    def __init__(self, ad_partitions: Collection[int]) -> None:
-        self._newest_ad_ms: dict[int, int | None] = dict.fromkeys(ad_partitions)
+    def __init__(self) -> None:
+        self._newest_ad_ms: dict[int, int | None] = {}
         """For each partition of ad-events the largest event time of the batches before; None before its first."""
         self._mark: int | None = None
         """The watermark of the newest batch, which never falls."""
-        self._windows: Counter[Values] = Counter()
+        self._windows: defaultdict[int, Counter[str]] = defaultdict(Counter)
+        """The views of each campaign, by the start of the window; without windows for which every event is late."""
         self._pages: Counter[str] = Counter()
         self._parts: deque[tuple[int, Counter[str]]] = deque()
         """Batch time and page counts of the batches that a window may still need."""
@@ -119,17 +131,20 @@ class Truth:
     def apply(self, batch: LedgerBatch, read: Read) -> Changes:
         """Take in the records of a batch; what it changed."""
         changes: Changes = {name: {} for name in TABLES}
-        watermark = self._watermark(batch)
-        views: Counter[Values] = Counter()
+        late = self._newest_late(batch)
+        views: Counter[tuple[str, int]] = Counter()
         pages: Counter[str] = Counter()
         for item in batch.ranges:
             if item.topic == AD_EVENTS:
-                self._read_ads(item, read(item), watermark, views, changes["dead_letters"])
+                self._read_ads(item, read(item), late, views, changes["dead_letters"])
             elif item.topic == PAGE_VIEWS:
                 _read_pages(item, read(item), pages, changes["dead_letters"])
-        self._windows.update(views)
+        for (campaign, start), count in views.items():
+            self._windows[start][campaign] += count
         self._pages.update(pages)
-        changes["campaign_windows"] = {key: (self._windows[key],) for key in views}
+        changes["campaign_windows"] = {
+            (campaign, start): (self._windows[start][campaign],) for campaign, start in views
+        }
         changes["page_totals"] = {(page,): (self._pages[page],) for page in pages}
         changes["trending_pages"] = self._trending(batch, pages)
         return changes
@@ -142,12 +157,22 @@ class Truth:
             self._mark = max(min(known), min(known) if self._mark is None else self._mark)
         return self._mark
 
+    def _newest_late(self, batch: LedgerBatch) -> int:
+        """Where the newest window begins that is late for the batch, -1 while none is; what can no longer change is dropped."""
+        watermark = self._watermark(batch)
+        if watermark is None:
+            return -1
+        late = watermark - WINDOW_MS - LATENESS_MS
+        for start in [start for start in self._windows if start <= late]:
+            del self._windows[start]
+        return late
+
     def _read_ads(
         self,
         item: Range,
         records: Iterable[Record],
-        watermark: int | None,
-        views: Counter[Values],
+        late: int,
+        views: Counter[tuple[str, int]],
         dead: dict[Values, Values],
     ) -> None:
         high = self._newest_ad_ms.get(item.partition)
@@ -159,7 +184,7 @@ class Truth:
             if high is None or time > high:
                 high = time
             start = time - time % WINDOW_MS
-            if watermark is not None and start + WINDOW_MS + LATENESS_MS <= watermark:
+            if start <= late:
                 dead[AD_EVENTS, item.partition, offset] = ("late", value)
             elif kind == "view" and ad in CAMPAIGNS:
                 views[CAMPAIGNS[ad], start] += 1

@@ -74,15 +74,16 @@ class TableVerdict:
         self.missing += 1
         self._show("missing", key, expected, None)
 
-    def count_over(self, key: Values, found: Fact) -> None:
-        """Count a row that is only in the table."""
-        self.over += 1
-        self._show("over", key, None, found)
-
-    def count_wrong(self, key: Values, expected: Fact | None, found: Fact) -> None:
-        """Count a row whose values or batch differ from the truth."""
-        self.wrong += 1
-        self._show("wrong", key, expected, found)
+    def count(self, key: Values, expected: Fact | None, found: Fact) -> None:
+        """Count a row of the table; without anything expected it is only there."""
+        if found == expected:
+            self.exact += 1
+        elif expected is None:
+            self.over += 1
+            self._show("over", key, None, found)
+        else:
+            self.wrong += 1
+            self._show("wrong", key, expected, found)
 
     def _show(self, kind: str, key: Values, expected: Fact | None, found: Fact | None) -> None:
         if len(self.offenders) < SHOWN_OFFENDERS:
@@ -106,7 +107,7 @@ class LedgerVerdict:
 
     batches: int
     cut: int
-    """The newest batch when the proof began, milliseconds since the epoch."""
+    """The newest batch before the tables were read, milliseconds since the epoch."""
     records: int
     """Records that the ledger's ranges hold."""
     behind: int

@@ -25,15 +25,17 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, Final, NamedTuple, NoReturn
 
 import click
 from prometheus_client import disable_created_metrics
 
+from services.health import serve
 from services.settings import REFUSED, REPOSITORY, Settings, exit_code, load_settings
 from tools.verify.drills import DrillFiles
 from tools.verify.metrics import OUTCOMES, Found, VerifierMetrics, rows_found
+from tools.verify.pulse import RunPulse
 
 CPU_TIMES: Final = 19
 """Seconds of rest for each CPU second of a run: 1 of 20 is 5 %."""
@@ -78,8 +80,12 @@ def pause_seconds(least: float, cpu_seconds: float) -> float:
     return max(least, CPU_TIMES * cpu_seconds)
 
 
-def run_verify() -> Run:
-    """Verify once, in a process that has this one's environment; it is killed when this call is interrupted."""
+def run_verify(began_as: Callable[[int], None] = lambda _: None) -> Run:
+    """Verify once, in a process that has this one's environment; it is killed when this call is interrupted.
+
+    Args:
+        began_as: is told the run's process id.
+    """
     began, used = time.monotonic(), _children_cpu_seconds()
     process = subprocess.Popen(
         [sys.executable, "-m", "tools.verify", "--json", "-"],
@@ -89,6 +95,7 @@ def run_verify() -> Run:
         stderr=subprocess.PIPE,
     )
     try:
+        began_as(process.pid)
         os.setpriority(os.PRIO_PROCESS, process.pid, _NICENESS)
         output, errors = process.communicate()
     except (
@@ -177,8 +184,9 @@ def _watch(settings: Settings) -> int:
     # Without it every counter has a second series with its time of birth.
     disable_created_metrics()  # type: ignore[no-untyped-call]  # the library's, untyped
     metrics = VerifierMetrics(DrillFiles(settings.data_dir / "drills").read)
+    pulse = RunPulse()
     try:
-        metrics.serve(settings.listen_host, settings.verifier_metrics_port)
+        serve(settings.listen_host, settings.verifier_metrics_port, metrics.registry, pulse.ailment)
     except OSError as error:
         click.echo(
             f"VERIFIER_METRICS_PORT={settings.verifier_metrics_port} cannot be opened on LISTEN_HOST={settings.listen_host} "
@@ -189,8 +197,9 @@ def _watch(settings: Settings) -> int:
     watch, pause = Watch(metrics), 0.0
     while True:
         metrics.next_run(time.time() + pause)
+        pulse.rests(pause)
         time.sleep(pause)
-        run = run_verify()
+        run = run_verify(pulse.runs)
         watch.take(run)
         pause = pause_seconds(settings.verify_seconds, run.cpu_seconds)
 
@@ -204,7 +213,7 @@ def _end(*_: object) -> NoReturn:
 def command() -> None:
     """Verify again and again until SIGTERM, and serve the verdicts and the chaos drills as metrics.
 
-    They are at http://LISTEN_HOST:VERIFIER_METRICS_PORT/metrics. The variables of scripts/verify say what to verify. Between two
+    They are at http://LISTEN_HOST:VERIFIER_METRICS_PORT/metrics; /healthz beside them is 503 when the runs stand still. The variables of scripts/verify say what to verify. Between two
     runs it waits VERIFY_SECONDS and at least 19 times the CPU seconds of the last one, so it takes at most about 5 % of a
     core. DATA_DIR/drills is where the chaos tool tells of its drills.
 

@@ -1,7 +1,7 @@
 // The page of one batch.
 
 import { el, mark } from "./dom.js";
-import { ask } from "./feed.js";
+import { ask, Refusal } from "./feed.js";
 import { bytes, clock, count, duration, moment, NONE, share } from "./format.js";
 import { facts, Table } from "./tables.js";
 
@@ -25,6 +25,12 @@ export class BatchPage {
     this.shown = null;
   }
 
+  reason(error) {
+    if (!(error instanceof Refusal)) return "The engine does not answer.";
+    if (error.status !== 404) return "This is no batch, but what was answered in its place:";
+    return "The engine does not keep this batch: it keeps the last 1,000 since its start.";
+  }
+
   leave() {
     this.shown = null;
   }
@@ -44,9 +50,10 @@ export class BatchPage {
       this.host.replaceChildren(
         el("p", { class: "crumb" }, el("a", { href: "/", "data-nav": true }, "All batches")),
         el("h2", {}, `Batch ${moment(time)}`),
-        el("p", { class: "empty" }, "The engine does not keep this batch: it keeps the last 1,000 since its start. "),
+        el("p", { class: "empty" }, this.reason(error)),
         el("p", { class: "empty" }, String(error.message)),
       );
+      if (error.status !== 404) this.shown = ""; // the next answer asks again
     }
   }
 
@@ -173,7 +180,7 @@ export class BatchPage {
         { title: "From", text: (part) => count(part.fromOffset), isNumber: true },
         { title: "Until", text: (part) => count(part.untilOffset), isNumber: true },
         { title: "Records", text: (part) => count(part.records), isNumber: true },
-        { title: "Lag after", text: (part) => (part.lagRecords === null ? NONE : count(part.lagRecords)), isNumber: true },
+        { title: "Left for later", text: (part) => (part.lagRecords === null ? NONE : count(part.lagRecords)), isNumber: true },
       ],
       { key: (part) => `${part.topic}/${part.partition}`, empty: "Only the sums of this batch are kept." },
     ).update(batch.ranges);

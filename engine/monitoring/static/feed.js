@@ -4,10 +4,25 @@ const EVERY_MS = 1000;
 const PATIENCE_MS = 4000;
 const KEPT = 1000;
 
+// An answer that is no figures: the engine, or whoever has its port, said something else.
+export class Refusal extends Error {
+  constructor(status, text) {
+    const said = text.trim().slice(0, 300);
+    super(said.startsWith(`${status}:`) ? said : `${status}: ${said}`);
+    this.status = status;
+  }
+}
+
+// Throws a Refusal when something else was answered, and fetch's own errors when nothing was.
 export async function ask(path) {
   const answer = await fetch(path, { signal: AbortSignal.timeout(PATIENCE_MS), cache: "no-store" });
-  if (!answer.ok) throw new Error(`${answer.status}: ${(await answer.text()).trim()}`);
-  return answer.json();
+  const text = await answer.text();
+  if (!answer.ok) throw new Refusal(answer.status, text);
+  try {
+    return JSON.parse(text);
+  } catch {
+    throw new Refusal(answer.status, text);
+  }
 }
 
 export class Feed {
@@ -19,12 +34,14 @@ export class Feed {
     this.statistics = null;
     this.state = null;
     this.graph = null;
+    this.graphRefusal = null;
     this.instance = null;
     this.revision = 0;
     this.restarts = []; // {time} at which another process took over
     this.skew = 0; // the engine's clock minus ours
     this.lastAnswer = null; // by our clock
-    this.silentSince = null;
+    this.silentSince = null; // since when there are no figures
+    this.refusal = null; // what was answered in their place; null when nothing was
   }
 
   get now() {
@@ -62,10 +79,11 @@ export class Feed {
       let live = await ask(`/api/v1/live?since=${this.revision}`);
       if (live.instance !== this.instance && this.revision) live = await ask("/api/v1/live?since=0");
       this.lastAnswer = Date.now();
-      this.silentSince = null;
+      this.silentSince = this.refusal = null;
       return live;
-    } catch {
+    } catch (error) {
       this.silentSince ??= this.lastAnswer ?? Date.now();
+      this.refusal = error instanceof Refusal ? error.message : null;
       return null;
     }
   }
@@ -106,8 +124,10 @@ export class Feed {
     this.graph = { nodes: [] };
     try {
       this.graph = await ask("/api/v1/graph");
-    } catch {
+      this.graphRefusal = null;
+    } catch (error) {
       this.graph = null; // the next answer asks again
+      this.graphRefusal = error instanceof Refusal ? error.message : null;
     }
   }
 }

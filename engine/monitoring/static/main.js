@@ -39,18 +39,22 @@ function headline({ statistics: now }) {
   return `Running batches of ${duration(now.batchDuration)} for ${uptime} since ${moment(now.startTime)} (${done}, ${counted(now.numProcessedRecords, "record")})`;
 }
 
-function sayPhase({ statistics, silentSince }) {
+const silenceOf = ({ refusal }) => (refusal === null ? "no answer" : "refused");
+
+function sayPhase(now) {
+  const { statistics, silentSince } = now;
   const node = byId("phase");
   node.dataset.phase = silentSince === null ? statistics?.status ?? "starting" : "silent";
-  say(node, { silent: "no answer" }[node.dataset.phase] ?? node.dataset.phase);
+  say(node, silentSince === null ? node.dataset.phase : silenceOf(now));
 }
 
-function saySilence({ silentSince, lastAnswer }) {
+function saySilence({ silentSince, lastAnswer, refusal }) {
   const node = byId("silence");
   node.hidden = silentSince === null;
   if (silentSince === null) return;
   const since = lastAnswer === null ? "" : ` since ${clock(silentSince)}, ${span(Date.now() - silentSince)} ago`;
-  say(node, `The engine does not answer${since}. This page asks every second and goes on by itself when it is back.`);
+  const what = refusal === null ? `The engine does not answer${since}.` : `There are no figures${since}. What answered said ${refusal}${/[.!?]$/.test(refusal) ? "" : "."}`;
+  say(node, `${what} This page asks every second and goes on by itself when it is back.`);
 }
 
 function sayNotice({ statistics, silentSince }) {
@@ -73,7 +77,7 @@ function update(now) {
   else {
     byId("overview").hidden = false;
     overview.update(now);
-    document.title = `${now.silentSince === null ? "" : "(no answer) "}${now.statistics.app ?? "Streaming"} – streaming`;
+    document.title = `${now.silentSince === null ? "" : `(${silenceOf(now)}) `}${now.statistics.app ?? "Streaming"} – streaming`;
   }
 }
 

@@ -72,7 +72,7 @@ export class Overview {
         { title: "Topic", text: (row) => row.topic },
         { title: "Partition", text: (row) => String(row.partition), isNumber: true },
         { title: "Records", text: (row) => count(row.lagRecords), isNumber: true },
-        { title: "Age of what is committed", short: "Age", text: (row) => (row.lagRecords ? duration(row.lagSeconds * 1000) : "up to date"), isNumber: true },
+        { title: "Age of what is committed", short: "Age", text: (row) => (row.lagRecords ? duration(row.lagSeconds * 1000) : this.isWaiting ? NONE : "up to date"), isNumber: true },
       ],
       { key: (row) => `${row.topic}/${row.partition}`, empty: "The inputs tell none." },
     );
@@ -110,6 +110,11 @@ export class Overview {
     return Math.max(0, this.feed.now - batch.batchTime - (batch.schedulingDelay ?? 0));
   }
 
+  // Whether a batch waits; then nothing is up to date, whatever the last plan saw.
+  get isWaiting() {
+    return this.feed.statistics.numWaitingBatches > 0;
+  }
+
   get interval() {
     return this.feed.statistics?.batchDuration ?? 1000;
   }
@@ -119,7 +124,7 @@ export class Overview {
     const delay = (key, title, more = {}) => ({ key, title, of: (batch) => batch[key], format: duration, ...more });
     const last = batches.at(-1);
     const inputs = Object.keys(last?.inputs ?? {});
-    const topics = Object.keys(last?.lagRecords ?? {});
+    const lagOf = ({ lagRecords }) => (Object.keys(lagRecords).length ? sum(lagRecords) : null);
     return [
       { key: "inputRate", title: "Input rate", of: (batch) => batch.inputRate, format: rate },
       ...(inputs.length > 1
@@ -128,7 +133,7 @@ export class Overview {
       delay("schedulingDelay", "Scheduling delay"),
       delay("processingTime", "Processing time", { limit: () => this.interval }),
       delay("totalDelay", "Total delay"),
-      ...(topics.length ? [{ key: "lag", title: "Lag", of: (batch) => sum(batch.lagRecords), format: (value) => count(value) }] : []),
+      ...(batches.some((batch) => lagOf(batch) !== null) ? [{ key: "lag", title: "Lag", of: lagOf, format: (value) => count(value) }] : []),
     ];
   }
 
@@ -141,7 +146,7 @@ export class Overview {
     this.drawTables();
     const keys = new Map(feed.state.operators.map((row) => [row.name, row.keys]));
     const jobs = new Set((feed.graph?.nodes ?? []).map((node) => node.job).filter(Boolean));
-    say(byId("graph-note"), jobs.size ? counted(jobs.size, "job") : "");
+    say(byId("graph-note"), feed.graphRefusal ?? (jobs.size ? counted(jobs.size, "job") : ""));
     this.graph.update(feed.graph, (name) => keys.get(name) ?? null);
     this.drawState();
   }
@@ -151,8 +156,6 @@ export class Overview {
     const { percentiles } = statistics;
     const last = ended.at(-1);
     const isSilent = silentSince !== null;
-    const behind = sum(last?.lagRecords ?? {});
-    const oldest = Math.max(0, ...Object.values(last?.lagSeconds ?? {}));
     const age = state.checkpoint.lastCommitTime === null ? null : Math.max(0, now - state.checkpoint.lastCommitTime);
     const keys = sum(state.operators.map((row) => row.keys));
     const size = sum(state.operators.map((row) => row.bytes));
@@ -163,7 +166,7 @@ export class Overview {
       ["Processing time", duration(last?.processingTime), used, last?.processingTime > this.interval],
       ["Total delay", duration(last?.totalDelay), typical(percentiles.totalDelay, duration), last?.totalDelay > 2 * this.interval],
       ["Waiting", counted(statistics.numWaitingBatches, "batch", "batches"), statistics.numFailedRuns ? counted(statistics.numFailedRuns, "failed run") : "no failed run", statistics.numWaitingBatches > 1],
-      ["Lag", behind ? count(behind) : "0", behind ? `records\nup to ${duration(oldest * 1000)} old` : "records\nup to date"],
+      ["Lag", ...this.lag(state.partitions)],
       ["State", counted(keys, "key"), `${bytes(size)}\non the volume`],
       ["Last commit", age === null ? NONE : age < 1000 ? "now" : `${span(age)} ago`, state.checkpoint.epoch ? `epoch ${state.checkpoint.epoch}` : "no checkpoint folder", age > 5 * this.interval + 1000 || isSilent],
     ];
@@ -177,6 +180,15 @@ export class Overview {
       say(tile.children[2], note);
       mark(tile, "bad", isBad);
     });
+  }
+
+  // Value and note: records that the newest plan found in the source and in no commit, and the age of what is committed.
+  lag(partitions) {
+    if (!partitions.length) return [NONE, "the inputs tell none"];
+    const behind = partitions.reduce((total, { lagRecords }) => total + lagRecords, 0);
+    const oldest = Math.max(...partitions.map(({ lagSeconds }) => lagSeconds));
+    if (behind) return [count(behind), `records\nup to ${duration(oldest * 1000)} old`];
+    return ["0", this.isWaiting ? "records\nwhen last asked" : "records\nup to date"];
   }
 
   drawTimelines(ended) {

@@ -1,9 +1,6 @@
 """What a checkpoint folder says that it holds is what it holds, whatever was written and removed."""
 
-from collections.abc import Iterator
 from pathlib import Path
-
-import pytest
 
 from engine.clock import ManualClock
 from engine.sources.blocks import BlockLog
@@ -11,14 +8,6 @@ from tests.engine.checkpoint.volume import OPERATOR, SHARDS, Volume
 
 HEADER_BYTES = 12
 """Of a snapshot's file, before the shard's bytes."""
-
-
-@pytest.fixture
-def volume(tmp_path: Path) -> Iterator[Volume]:
-    """A folder that was just opened for the first time."""
-    made = Volume(tmp_path).open()
-    yield made
-    made.close()
 
 
 def read_by_a_restart(volume: Volume) -> int:

@@ -14,6 +14,8 @@ OPERATOR = "totals"
 SHARDS = 2
 LINEAGE = {OPERATOR: "updateStateByKey(queue)"}
 INTERVAL = Duration(1_000)
+BIG = "x" * 6_000
+"""A value that makes a snapshot due; "big" stands for it in generated batches."""
 
 
 class Volume:

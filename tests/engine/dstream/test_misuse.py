@@ -148,7 +148,7 @@ def test_operations_after_the_stop_are_refused(local_two: LocalContext) -> None:
     ssc.start(thread=False)
     ssc.stop(stopSparkContext=False)
 
-    with pytest.raises(LifecycleError, match="after starting a context is not supported"):
+    with pytest.raises(LifecycleError, match="after stopping a context is not supported"):
         stream.map(str)
     with pytest.raises(LifecycleError, match="StreamingContext has already been stopped"):
         ssc.start(thread=False)

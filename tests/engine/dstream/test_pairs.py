@@ -98,7 +98,7 @@ def test_cogroup_gives_the_values_of_both_sides(context: LocalContext) -> None:
     """Cogroup gives each key of either side with the values of both, in the order in which they came."""
     got = of_sides(
         context,
-        lambda left, right: left.cogroup(right).mapValues(lambda sides: tuple(map(list, sides))),
+        lambda left, right: left.cogroup(right),
     )
 
     assert got == [
@@ -107,6 +107,16 @@ def test_cogroup_gives_the_values_of_both_sides(context: LocalContext) -> None:
         ("c", ([None], [None])),
         ("d", ([], ["y"])),
     ]
+
+
+def test_cogroup_gives_lists(context: LocalContext) -> None:
+    """The sides of a cogroup can be added and indexed."""
+    got = of_sides(
+        context,
+        lambda left, right: left.cogroup(right).mapValues(lambda sides: (sides[0] + sides[1])[0]),
+    )
+
+    assert got == [("a", 1), ("b", 2), ("c", None), ("d", "y")]
 
 
 def test_combine_by_key_makes_another_type(context: LocalContext) -> None:

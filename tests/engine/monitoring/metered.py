@@ -4,7 +4,8 @@ import json
 import os
 import signal
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from operator import add, itemgetter
 from pathlib import Path
 from typing import Any, Self
@@ -28,6 +29,8 @@ TOTALS = Table("page_totals", columns=("page", "views"), key=("page",))
 TABLE = {"job": JOB, "output": "table"}
 PAIRS = {"job": JOB, "output": "pairs"}
 STATE = {"job": JOB, "operator": "totals"}
+FIRST = {"topic": TOPIC, "partition": "0"}
+SECOND = {"topic": TOPIC, "partition": "1"}
 
 
 def value_of(page: str | None, at: int) -> bytes:
@@ -138,3 +141,10 @@ class Metered:
         """Every metric family by its name, as Prometheus would read it."""
         text = generate_latest(self.listener.registry).decode()
         return {family.name: family for family in text_string_to_metric_families(text)}
+
+
+@contextmanager
+def metered(folder: Path, master: str = "local", **how: Any) -> Iterator[Metered]:
+    """The application on a context of its own, whose executors and tasks nobody else counts."""
+    with LocalContext(master, "metered") as context, Metered(context, folder, **how) as app:
+        yield app

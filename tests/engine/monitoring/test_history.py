@@ -12,7 +12,7 @@ from engine.batch import Batch, BatchInfo, OffsetRange, Time, TopicPartition
 from engine.errors import ExecutorLostError, UserFunctionError
 from engine.monitoring.history import TRACEBACK_CHARACTERS, History
 from engine.reports import Lag
-from engine.scheduler import listener as events
+from engine.scheduler import events
 from tests.engine.app import START_MS
 from tests.engine.monitoring.shown import Shown
 
@@ -31,12 +31,13 @@ def batch_of(time: int, attempt: int = 0, partitions: int = 2) -> Batch:
 
 
 def complete(history: History, batch: Batch, **more: Any) -> None:
-    """Tell the history of a batch from its beginning to its end."""
-    history.onBatchSubmitted(events.StreamingListenerBatchSubmitted(batch))
+    """Tell the history of a batch from its beginning to its end; it takes all that its plan has seen of partition 0."""
+    planned = {TopicPartition("pages", 0): Lag(10, int(batch.time) - 2_000)}
+    history.onBatchSubmitted(events.StreamingListenerBatchSubmitted(batch, planned))
     history.onBatchStarted(events.StreamingListenerBatchStarted(batch))
     info = BatchInfo(batch, int(batch.time), int(batch.time) + 5, int(batch.time) + 30, **more)
-    lags = {TopicPartition("pages", 0): Lag(7, int(batch.time) - 2_000)}
-    history.onBatchCompleted(events.StreamingListenerBatchCompleted(info, lags=lags))
+    left = {TopicPartition("pages", 0): Lag(0, int(batch.time))}
+    history.onBatchCompleted(events.StreamingListenerBatchCompleted(info, lags=left))
 
 
 def test_completed_batch_is_kept_with_its_figures(local: LocalContext, tmp_path: Path) -> None:
@@ -94,15 +95,23 @@ def test_ranges_of_old_batches_are_dropped_before_their_sums() -> None:
     assert [entry.records for entry in view.entries] == [160] * 5
 
 
-def test_lag_is_summed_by_topic() -> None:
-    """A batch keeps the records behind and the age of the most belated partition by topic."""
-    history = History()
+def test_lag_is_that_of_the_plan() -> None:
+    """A batch that takes all that its plan saw is not up to date: its own records count, by topic and until the next plan."""
+    history = History(ManualClock(50_500))
+    first, second = TopicPartition("pages", 0), TopicPartition("pages", 1)
+    planned = {first: Lag(10, 48_000), second: Lag(4, 49_000)}
 
-    complete(history, batch_of(50_000))
+    history.onBatchSubmitted(events.StreamingListenerBatchSubmitted(batch_of(50_000), planned))
+    running = history.view()
+    info = BatchInfo(batch_of(50_000), 50_000, 50_500, 53_000)
+    left = {first: Lag(0, 50_000), second: Lag(3, 49_200)}
+    history.onBatchCompleted(events.StreamingListenerBatchCompleted(info, lags=left))
+    done = history.view()
 
-    (entry,) = history.view().entries
-    assert entry.lag_records == {"pages": 7}
-    assert entry.lag_seconds == {"pages": 2.03}
+    assert [dict(entry.lag_records) for entry in done.entries] == [{"pages": 14}]
+    assert [dict(entry.lag_seconds) for entry in done.entries] == [{"pages": 2.5}]
+    assert running.lags == planned
+    assert done.lags == {first: Lag(10, 50_000), second: Lag(4, 49_200)}
 
 
 def test_every_change_has_a_later_revision() -> None:

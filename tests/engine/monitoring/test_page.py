@@ -9,7 +9,7 @@ from engine import LocalContext, StreamingContext
 from engine.batch import Batch, OffsetRange, Time
 from engine.monitoring import page
 from engine.monitoring.history import History
-from engine.scheduler import listener as events
+from engine.scheduler import events
 from tests.engine.app import START_MS
 from tests.engine.monitoring.shown import Shown
 

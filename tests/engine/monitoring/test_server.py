@@ -181,6 +181,43 @@ def test_health_follows_the_life_of_the_engine(tmp_path: Path) -> None:
     assert (after.status, after.body) == (503, "the context was stopped\n")
 
 
+def test_health_ends_when_no_batch_is_committed_for_long(tmp_path: Path) -> None:
+    """Five intervals and 30 s after the last commit health is 503; a batch that hangs is named with its output, and a commit heals it."""
+    hangs, may_go_on = threading.Event(), threading.Event()
+
+    def hang(words: list[Any]) -> None:
+        if len(words) > 1:
+            hangs.set()
+            may_go_on.wait(30)
+
+    with LocalContext("local", "shown") as context, Shown(context, tmp_path, hang) as made:
+        made.page.start()
+        made.run(["a"])
+        batches = threading.Thread(target=made.run, args=(["a", "b"],))
+        batches.start()
+        try:
+            assert hangs.wait(30)
+            made.clock.advance(34_000)
+            long = ask(made.page, "/healthz")
+            made.clock.advance(1)
+            too_long = ask(made.page, "/healthz")
+        finally:
+            may_go_on.set()
+            batches.join(30)
+        healed = ask(made.page, "/healthz")
+        made.clock.advance(35_001)
+        unplanned = ask(made.page, "/healthz")
+
+    assert (long.status, long.body) == (200, "ok\n")
+    assert too_long.status == 503
+    assert too_long.body == (
+        f"no batch was committed for 35 s; batch {START_MS + 2_000} runs in output words.table\n"
+    )
+    assert (healed.status, healed.body) == (200, "ok\n")
+    assert unplanned.status == 503
+    assert unplanned.body.startswith("no batch was committed for 35 s; the next batch is due")
+
+
 def test_error_that_ended_the_stream_is_the_reason(tmp_path: Path) -> None:
     """Health names the error, again and again the same, when a batch ended the stream."""
 

@@ -16,7 +16,7 @@ from engine.batch import Batch, Time
 from engine.dstream.dstream import DStream
 from engine.errors import ExecutorLostError, LifecycleError, UserFunctionError
 from engine.rdd.task import TaskContext
-from engine.scheduler.listener import StreamingListenerBatchCompleted, StreamingListenerBatchFailed
+from engine.scheduler.events import StreamingListenerBatchCompleted, StreamingListenerBatchFailed
 from tests.engine.app import START_MS, App
 from tests.engine.children import ROOT, kill, python, runs, wait_until
 

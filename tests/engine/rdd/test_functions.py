@@ -1,4 +1,4 @@
-"""Each user function is serialised once and shipped once, and let go with its last user."""
+"""Each user function is shipped once while it stays as it is, and let go with its last user."""
 
 import gc
 import threading
@@ -17,33 +17,9 @@ from engine.rdd.task import TaskContext
 from tests.engine.app import App
 
 
-class Counted:
-    """A callable that counts how often it is serialised."""
-
-    serialised = 0
-
-    def __call__(self, n: int) -> int:
-        """The number."""
-        return n
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        Counted.serialised += 1
-        return (Counted, ())
-
-
 def adder(n: int) -> Any:
     """A new function each time, equal for equal n."""
     return lambda x: x + n
-
-
-def test_function_is_serialised_once(local_two: LocalContext) -> None:
-    """A function that is used in many jobs is serialised once."""
-    counted = Counted()
-    Counted.serialised = 0
-    for _ in range(5):
-        assert local_two.parallelize([1, 2]).map(counted).collect() == [1, 2]
-
-    assert Counted.serialised == 1
 
 
 @pytest.mark.slow
@@ -123,8 +99,30 @@ def test_released_functions_leave_the_executors(local_two: LocalContext) -> None
     assert functions_there() <= before + 2
 
 
+@pytest.mark.parametrize("master", ["local", "local[2]"])
+def test_a_changing_variable_does_not_fill_the_executors(master: str, local_two: LocalContext) -> None:
+    """A function whose bytes are others in each job is one function in an executor."""
+    with LocalContext("local") as alone:
+        context = alone if master == "local" else local_two
+        held = [0.0]
+
+        def shifted(n: int) -> float:
+            return n + held[0]
+
+        def functions_there() -> int:
+            return int(context.parallelize([0], 1).mapPartitions(_functions_of_executor).collect()[0])
+
+        functions_there()
+        before = functions_there()
+        for n in range(50):
+            held[0] = n / 2
+            assert context.parallelize([1], 1).map(shifted).collect() == [1 + n / 2]
+
+        assert functions_there() <= before + 2
+
+
 def _functions_of_executor(_elements: Any) -> list[int]:
-    return [len(TaskContext.current()._runtime.functions)]
+    return [TaskContext.current()._runtime.functions.count]
 
 
 def test_objects_without_weak_references_are_functions_too(local_two: LocalContext) -> None:

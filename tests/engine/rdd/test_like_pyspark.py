@@ -13,7 +13,7 @@ from typing import Any
 import pyspark
 import pytest
 
-from engine import LocalContext
+from engine import LocalContext, TaskContext
 from engine.storage import StorageLevel
 
 pytestmark = pytest.mark.slow
@@ -177,6 +177,8 @@ NARROW: dict[str, Expression] = {
         words(sc).union(numbers(sc)).collect(),
         words(sc).union(words(sc)).getNumPartitions(),
     ),
+    "union by plus": lambda sc: (words(sc) + numbers(sc) + words(sc)).collect(),
+    "plus of what is no RDD": lambda sc: error_of(lambda: words(sc) + [1]).partition(":")[0],  # noqa: RUF005 - an RDD is no list
 }
 
 SAMPLES: dict[str, Expression] = {
@@ -270,6 +272,10 @@ CONTEXT: dict[str, Expression] = {
         str(kept.getStorageLevel())
         for kept in (words(sc), words(sc).cache(), words(sc).persist(level_of(sc).DISK_ONLY))
     ],
+    "storage level, assigned again": lambda sc: [level_after(sc, *names) for names in ASSIGNED],
+    "added files": lambda sc: (type(sc.listFiles), type(sc.listArchives)),
+    "task": lambda sc: told_in_tasks(sc),  # noqa: PLW0108 - it stands below
+    "tasks": lambda sc: tasks_of(sc),  # noqa: PLW0108 - it stands below
     "is_cached": lambda sc: (words(sc).is_cached, words(sc).cache().is_cached),
     "local checkpoint": lambda sc: checkpointed(sc),  # noqa: PLW0108 - as above
 }
@@ -308,6 +314,51 @@ def properties(sc: Any) -> Any:
 def level_of(sc: Any) -> Any:
     """The class of storage levels that belongs to a context."""
     return pyspark.StorageLevel if isinstance(sc, pyspark.SparkContext) else StorageLevel
+
+
+ASSIGNED = [
+    ("MEMORY_ONLY", "MEMORY_ONLY"),
+    ("DISK_ONLY", "MEMORY_ONLY"),
+    ("MEMORY_ONLY", "DISK_ONLY"),
+    ("DISK_ONLY", None, "MEMORY_ONLY"),
+]
+"""Levels one after another, None for unpersist."""
+
+
+def level_after(sc: Any, *names: str | None) -> str:
+    """The storage level at the end, or Spark's words for why the last one is refused."""
+    kept = words(sc)
+    for name in names:
+        try:
+            kept = kept.unpersist() if name is None else kept.persist(getattr(level_of(sc), name))
+        except Exception as error:  # noqa: BLE001 - Java's here, ours there
+            refusal = "Cannot change storage level of an RDD after it was already assigned a level"
+            return refusal if refusal in str(error) else repr(error)
+    return str(kept.getStorageLevel())
+
+
+def kind_of_task(sc: Any) -> Any:
+    """The class of task contexts that belongs to a context."""
+    return pyspark.TaskContext if isinstance(sc, pyspark.SparkContext) else TaskContext
+
+
+def told_in_tasks(sc: Any) -> Any:
+    """What tasks know of themselves that does not depend on earlier jobs."""
+    kind = kind_of_task(sc)
+
+    def told(_elements: Any) -> list[Any]:
+        task = kind.get()
+        return [(task.partitionId(), task.attemptNumber(), task.cpus(), task.cpuAmount(), task.resources())]
+
+    return numbers(sc).mapPartitions(told).collect()
+
+
+def tasks_of(sc: Any) -> Any:
+    """How many stages and tasks two jobs have, and the types of their numbers."""
+    kind = kind_of_task(sc)
+    tasks = numbers(sc).mapPartitions(lambda _: [(kind.get().stageId(), kind.get().taskAttemptId())])
+    stages, attempts = zip(*(tasks.collect() + tasks.collect()), strict=True)
+    return len(set(stages)), len(set(attempts)), {type(number) for number in stages + attempts}
 
 
 def checkpointed(sc: Any) -> Any:

@@ -13,6 +13,7 @@ import pytest
 from engine import LocalContext
 from engine.errors import ConfigurationError, LifecycleError
 from engine.rdd.api import RDD
+from engine.rdd.conf import SYSTEM_PROPERTIES
 from engine.rdd.lineage import Exchange
 from engine.rdd.local import LocalRDD
 from engine.rdd.shared import Accumulator
@@ -259,8 +260,8 @@ def test_data_frames_and_profiles_need_spark() -> None:
 def test_get_or_create_gives_the_context_that_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     """The newest running context is given; where none runs, one is made of the settings over the system properties."""
     monkeypatch.setattr(LocalContext, "_newest", None)
-    monkeypatch.setattr(LocalContext, "_system_properties", {})
-    LocalContext.setSystemProperty("spark.master", "local")
+    monkeypatch.setitem(SYSTEM_PROPERTIES, "spark.master", "local")
+    monkeypatch.setitem(SYSTEM_PROPERTIES, "spark.app.name", "app")
     LocalContext.setSystemProperty("spark.app.name", "set")
     with LocalContext.getOrCreate({"spark.app.name": "given"}) as first:
         assert (first.master, first.appName) == ("local", "given")

@@ -168,6 +168,16 @@ def test_destroyed_broadcast_values_are_refused(context: LocalContext) -> None:
         used.collect()
 
 
+def test_root_directory_holds_the_added_files(context: LocalContext, tmp_path: Path) -> None:
+    """The folder of the added files is the same for the driver and the tasks, and holds them by name."""
+    (tmp_path / "added").write_text("x")
+    context.addFile(str(tmp_path / "added"))
+    seen = context.parallelize([0], 1).map(lambda _: SparkFiles.getRootDirectory()).collect()
+
+    assert seen == [SparkFiles.getRootDirectory()]
+    assert Path(seen[0], "added").read_text() == "x"
+
+
 def test_files_travel_to_tasks(context: LocalContext, tmp_path: Path) -> None:
     """Files and folders that are added are found by name in tasks and in the driver, the newest of a name."""
     (tmp_path / "folder").mkdir()
@@ -183,7 +193,7 @@ def test_files_travel_to_tasks(context: LocalContext, tmp_path: Path) -> None:
 
     assert context.parallelize(["names.txt", "folder/inner.txt"], 2).map(read).collect() == ["new", "inner"]
     assert read("names.txt") == "new"
-    assert context.listFiles()[-1] == f"file:{tmp_path}/folder"
+    assert context.listFiles[-1] == f"file:{tmp_path}/folder"
     with pytest.raises(ConfigurationError, match="is a directory and recursive is not turned on"):
         context.addFile(str(tmp_path / "folder"))
     with pytest.raises(ConfigurationError, match="does not exist"):
@@ -211,7 +221,7 @@ def test_archives_are_unpacked(context: LocalContext, tmp_path: Path) -> None:
     read = context.parallelize([0]).map(lambda _: Path(SparkFiles.get("words/word")).read_text())
 
     assert read.collect() == ["unpacked"]
-    assert context.listArchives()[-1].endswith("packed.zip#words")
+    assert context.listArchives[-1].endswith("packed.zip#words")
     with pytest.raises(ConfigurationError, match="cannot be unpacked"):
         context.addArchive(f"{tmp_path}/in")
 
@@ -239,11 +249,8 @@ def test_properties_reach_tasks(context: LocalContext) -> None:
         context.addJobTag("a,b")
 
 
-def test_jobs_cannot_be_cancelled_or_watched(context: LocalContext) -> None:
-    """Cancelling finds no job, and the status tracker names the Spark backend."""
-    context.cancelJobGroup("g")
-    context.cancelAllJobs()
-    context.cancelJobsWithTag("t")
+def test_jobs_cannot_be_watched(context: LocalContext) -> None:
+    """The status tracker names the Spark backend."""
     context.setInterruptOnCancel(True)
     with pytest.raises(ConfigurationError, match="statusTracker needs the Spark backend"):
         context.statusTracker()

@@ -78,18 +78,26 @@ def test_threads_share_a_shuffle(master: str) -> None:
         assert seen.value == 3_000
 
 
+_inside, _done = threading.Event(), threading.Event()
+
+
+def _wait(_element: int) -> bool:
+    # By name, so in `local` these are the driver's events.
+    _inside.set()
+    return _done.wait(LONG_S)
+
+
 def test_no_task_runs_in_the_drivers_other_threads() -> None:
     """While a task of `local` runs in one thread, another one of the driver reads accumulators."""
-    inside, done = threading.Event(), threading.Event()
     with LocalContext("local", "test") as own, ThreadPoolExecutor(1) as pool:
         seen = own.accumulator(41)
-        job = pool.submit(own.parallelize([1], 1).map(lambda _: inside.set() or done.wait(LONG_S)).collect)
+        job = pool.submit(own.parallelize([1], 1).map(_wait).collect)
         try:
-            assert inside.wait(LONG_S)
+            assert _inside.wait(LONG_S)
             seen.add(1)
             assert (TaskContext.get(), seen.value) == (None, 42)
         finally:
-            done.set()
+            _done.set()
         assert job.result(LONG_S) == [True]
 
 

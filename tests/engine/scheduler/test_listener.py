@@ -12,7 +12,7 @@ from engine import LocalContext, StreamingContext, StreamingListener
 from engine.batch import Batch, BatchInfo, OffsetRange, ReceiverInfo, Time
 from engine.dstream.dstream import DStream
 from engine.errors import LifecycleError
-from engine.scheduler import listener as events
+from engine.scheduler import events
 from engine.scheduler.listener import StreamingListenerBus
 from tests.engine.app import START_MS, App
 

@@ -16,7 +16,7 @@ from engine.dstream.dstream import DStream
 from engine.dstream.nodes import DeadLetter, InputDStream
 from engine.errors import LifecycleError, SinkError, SourceError, UserFunctionError
 from engine.rdd.api import RDD
-from engine.scheduler.listener import PURGE_STAGES, RUN_STAGES
+from engine.scheduler.events import PURGE_STAGES, RUN_STAGES
 from tests.engine.app import START_MS, App, CrashError
 
 

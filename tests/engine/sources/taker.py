@@ -5,9 +5,6 @@ a step. A batch writes what it holds to a file of its own, so a batch that runs 
 """
 
 import json
-import os
-import sys
-import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -59,9 +56,10 @@ def inputs(kind: str, ssc: StreamingContext, folder: Path) -> tuple[DStream[int]
     return ssc.textFileStream(folder / "in").map(int), lambda: move_in(folder / "in")
 
 
-def run(kind: str, folder: Path, point: str, after: int) -> None:
+def run(kind: str, place: str, point: str, after: int) -> None:
     """Run until every number is in a batch, with the fail point armed once so many steps were brought."""
     kinds: Any = failpoints._KINDS
+    folder = Path(place)
     out = folder / "out"
     out.mkdir(exist_ok=True)
 
@@ -85,26 +83,6 @@ def run(kind: str, folder: Path, point: str, after: int) -> None:
             bring()
             ssc.runBatch()
         ssc.stop()
-
-
-def serve() -> None:
-    """Fork a child for each line of input, [kind, folder, point, after], and print its exit status."""
-    for line in sys.stdin:
-        kind, folder, point, after = json.loads(line)
-        child = os.fork()
-        if child == 0:
-            code = 1
-            try:
-                run(kind, Path(folder), point, after)
-                code = 0
-            except Exception:  # noqa: BLE001 - the child's end: the parent tells its exit code
-                traceback.print_exc()
-            finally:
-                sys.stderr.flush()
-                os._exit(code)
-        _, status = os.waitpid(child, 0)
-        sys.stdout.write(f"{os.waitstatus_to_exitcode(status)}\n")
-        sys.stdout.flush()
 
 
 def found(folder: Path) -> list[int]:

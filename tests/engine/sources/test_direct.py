@@ -1,149 +1,31 @@
-"""The direct stream over the log on disk: ranges, dead letters, lateness, and what a restart knows of them."""
+"""The direct stream over the log on disk: dead letters, ranges, and what a restart knows of them."""
 
 import json
-from collections.abc import Callable, Sequence
-from operator import itemgetter
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
-from engine import LocalContext, ManualClock, StreamingContext
-from engine.batch import Batch, OffsetRange, Time, TopicPartition
+from engine import LocalContext
+from engine.batch import OffsetRange, TopicPartition
 from engine.dstream.dstream import DStream
-from engine.dstream.nodes import DeadLetter
-from engine.errors import ConfigurationError, OffsetOutOfRangeError, UserFunctionError
-from engine.sources.direct import EventTime, create_direct_stream
+from engine.errors import ConfigurationError, OffsetOutOfRangeError
+from engine.sources.direct import create_direct_stream
 from engine.sources.log import LogSource, LogWriter, create_topic
 from tests.engine.app import START_MS, CrashError
-
-TOPIC = "events"
-WINDOW, GRACE = 10, 60
-"""Seconds."""
-
-Outputs = Callable[[DStream[Any], "Reader"], None]
-
-
-class Reader:
-    """An application over a topic of two partitions; also its ledger, so that it sees what was put aside.
-
-    Args:
-        context: runs it.
-        folder: of log and checkpoints.
-        outputs: what is done with the stream.
-        how: arguments of the direct stream.
-    """
-
-    def __init__(self, context: LocalContext, folder: Path, outputs: Outputs, **how: Any) -> None:
-        self.context = context
-        self.letters: list[tuple[int, DeadLetter]] = []
-        """(attempt, letter) in the order of the batches."""
-        self.batches: list[Batch] = []
-        self.seen: dict[str, list[Any]] = {}
-        self.crash_in_ledger = False
-        self.clock = ManualClock(START_MS)
-        self.ssc: StreamingContext
-        self._folder = folder
-        self._outputs = outputs
-        self._how = {"reset": "earliest", "decoder": json.loads, **how}
-        create_topic(folder / "log", TOPIC, 2)
-
-    def __enter__(self) -> Self:
-        return self.start()
-
-    def __exit__(self, *_: object) -> None:
-        self.ssc.stop(stopSparkContext=False)
-
-    def start(self) -> Self:
-        """Start, or start again."""
-        self.ssc = StreamingContext(self.context, 1.0, clock=self.clock, shards=2)
-        self.ssc.checkpoint(self._folder / "checkpoints")
-        self.ssc.recordBatches(self)
-        source = LogSource(self._folder / "log", [TOPIC])
-        self._outputs(create_direct_stream(self.ssc, source, name=TOPIC, **self._how), self)
-        self.ssc.start(thread=False)
-        return self
-
-    def crash(self) -> Self:
-        """Let the context go and start again."""
-        self.ssc.stop(stopSparkContext=False)
-        return self.start()
-
-    def write(self, partition: int, *values: bytes | None) -> None:
-        """Append values to a partition."""
-        with LogWriter(self._folder / "log", TOPIC, partition) as writer:
-            writer.append([(START_MS, b"k", value) for value in values])
-
-    def run(self) -> Self:
-        """Run the next batch."""
-        self.clock.advance(1_000)
-        self.ssc.runBatch()
-        return self
-
-    def collect(self, stream: DStream[Any], name: str) -> None:
-        """An output that keeps the sorted elements of each batch."""
-        seen = self.seen.setdefault(name, [])
-        stream.foreachRDD(lambda rdd: seen.append(sorted(rdd.collect())))
-
-    def put_aside(self, batch: Batch, letters: list[DeadLetter]) -> None:
-        """Keep the letters, then die if asked to."""
-        self.letters += [(batch.attempt, letter) for letter in letters]
-        if self.crash_in_ledger:
-            self.crash_in_ledger = False
-            raise CrashError("ledger")
-
-    def record(self, batch: Batch, zero_time: Time) -> None:
-        """Keep the batch."""
-        self.batches.append(batch)
-
-    def put(self) -> list[tuple[int, int, str]]:
-        """(partition, offset, reason before the colon) of each letter."""
-        return [
-            (letter.partition, letter.offset, letter.reason.partition(":")[0]) for _, letter in self.letters
-        ]
-
-
-def all_of(stream: DStream[Any], reader: Reader) -> None:
-    """One output that reads everything."""
-    reader.collect(stream, "all")
-
-
-def two_readers(stream: DStream[Any], reader: Reader) -> None:
-    """Two outputs that read everything."""
-    reader.collect(stream, "all")
-    reader.collect(stream.map(str), "again")
-
-
-def one_element(stream: DStream[Any], reader: Reader) -> None:
-    """An output that takes one element."""
-    stream.foreachRDD(lambda rdd: rdd.take(1))
-
-
-def nothing(stream: DStream[Any], reader: Reader) -> None:
-    """An output that reads nothing."""
-    stream.foreachRDD(lambda rdd: None)
-
-
-def windowed(stream: DStream[Any], reader: Reader) -> None:
-    """An output that reads each range three times over, in windows."""
-    reader.collect(stream.window(3), "windows")
-
-
-def cached(stream: DStream[Any], reader: Reader) -> None:
-    """Two outputs over a cache."""
-    kept = stream.cache()
-    reader.collect(kept, "all")
-    kept.foreachRDD(lambda rdd: rdd.take(1))
-
-
-def stateful(stream: DStream[Any], reader: Reader) -> None:
-    """State, and an output that does not look at it."""
-    stream.map(lambda n: (str(n), 1)).updateStateByKey(
-        lambda values, state: sum(values) + (state or 0)
-    ).foreachRDD(lambda rdd: None)
-
+from tests.engine.sources.reader import (
+    TOPIC,
+    Outputs,
+    Reader,
+    all_of,
+    cached,
+    nothing,
+    one_element,
+    stateful,
+    two_readers,
+    windowed,
+)
 
 READERS = [all_of, two_readers, one_element, nothing, windowed, cached, stateful]
 
@@ -220,165 +102,6 @@ def test_dead_letters_of_a_retry_are_the_same(context: LocalContext, tmp_path: P
     assert (first, second) == (0, 1)
     assert letter == again
     assert reader.seen["all"] == [[1, 2], [1, 2], []]
-
-
-# Event time.
-
-EVENT_TIME = EventTime(of=itemgetter(0), window=WINDOW, grace=GRACE)
-
-
-def event(seconds: float, tag: str = "") -> bytes:
-    """A record that happened so many seconds after the epoch."""
-    return json.dumps([int(seconds * 1_000), tag]).encode()
-
-
-@pytest.mark.parametrize("outputs", [all_of, two_readers, one_element, nothing, windowed, stateful])
-def test_late_record_is_a_dead_letter_once(context: LocalContext, tmp_path: Path, outputs: Outputs) -> None:
-    """A record whose window closed before its batch is put aside as late once, whatever the outputs read."""
-    with Reader(context, tmp_path, outputs, event_time=EVENT_TIME) as reader:
-        reader.write(0, event(100))
-        reader.write(1, event(85))
-        reader.run()
-        # The watermark is 85 s: windows that ended by 25 s are closed, so those that began before 20 s.
-        reader.write(0, event(19.999, "late"), event(20, "in time"), event(200))
-        reader.write(1, b"{", event(5, "late"))
-        reader.run().run()
-
-    assert reader.put() == [(0, 1, "late"), (1, 1, "undecodable"), (1, 2, "late")]
-    assert reader.letters[0][1].value == event(19.999, "late")
-    assert reader.seen.get("all", [None, [[20_000, "in time"], [200_000, ""]]])[1] == [
-        [20_000, "in time"],
-        [200_000, ""],
-    ]
-
-
-@pytest.mark.parametrize("outputs", [all_of, nothing])
-def test_watermark_waits_for_every_partition(context: LocalContext, tmp_path: Path, outputs: Outputs) -> None:
-    """There is no watermark until each partition has had a record, and it is that of the slowest."""
-    with Reader(context, tmp_path, outputs, event_time=EVENT_TIME) as reader:
-        reader.write(0, event(1_000))
-        reader.run()
-        reader.write(0, event(1))
-        reader.run()
-        reader.write(1, event(500))
-        reader.run()
-        reader.write(0, event(440, "in time"), event(439, "late"))
-        reader.run().run()
-
-    assert [batch.watermarks for batch in reader.batches] == [{}, {}, {}, {TOPIC: 500_000}, {TOPIC: 500_000}]
-    assert reader.put() == [(0, 3, "late")]
-
-
-def test_maxima_survive_a_restart(context: LocalContext, tmp_path: Path) -> None:
-    """After a restart the watermark is that of the committed batches, late and unread records included."""
-    with Reader(context, tmp_path, nothing, event_time=EVENT_TIME) as reader:
-        reader.write(0, event(1_000))
-        reader.write(1, event(700))
-        reader.run().crash()
-        reader.write(1, event(10, "late"), event(800))
-        reader.run().crash()
-        reader.write(0, event(5, "late"))
-        reader.run()
-
-    assert [batch.watermarks for batch in reader.batches] == [{}, {TOPIC: 700_000}, {TOPIC: 800_000}]
-    assert reader.put() == [(1, 1, "late"), (0, 1, "late")]
-
-
-def test_late_records_count_for_the_maxima(context: LocalContext, tmp_path: Path) -> None:
-    """A batch of late records alone leaves the maxima where they are, and one of newer records moves them."""
-    with Reader(
-        context, tmp_path, all_of, event_time=EventTime(of=itemgetter(0), window=10, grace=0)
-    ) as reader:
-        reader.write(0, event(1_000))
-        reader.write(1, event(500))
-        reader.run()
-        reader.write(1, event(489.9, "late"))
-        reader.run()
-        reader.write(1, event(900))
-        reader.run().run()
-
-    assert [batch.watermarks.get(TOPIC) for batch in reader.batches] == [None, 500_000, 500_000, 900_000]
-    assert reader.put() == [(1, 1, "late")]
-
-
-def test_retry_judges_lateness_as_the_first_run(context: LocalContext, tmp_path: Path) -> None:
-    """A batch that runs again uses the watermark of its begin record, not a newer one."""
-    with Reader(context, tmp_path, all_of, event_time=EVENT_TIME) as reader:
-        reader.write(0, event(100))
-        reader.write(1, event(100))
-        reader.run()
-        reader.write(0, event(29, "late"), event(5_000))
-        reader.write(1, event(5_000), event(41, "in time"))
-        reader.crash_in_ledger = True
-        with pytest.raises(CrashError):
-            reader.run()
-        reader.crash()
-
-    assert reader.put() == [(0, 1, "late")] * 2
-    assert reader.seen["all"][1] == reader.seen["all"][2]
-
-
-def test_older_ranges_of_a_window_are_judged_by_their_own_watermark(
-    context: LocalContext, tmp_path: Path
-) -> None:
-    """A window that reads an older range again leaves out what was late in its own batch, and nothing else."""
-    with Reader(context, tmp_path, windowed, event_time=EVENT_TIME) as reader:
-        reader.write(0, event(20, "a"))
-        reader.write(1, event(20, "b"))
-        reader.run()
-        reader.write(0, event(1_000))
-        reader.write(1, event(1_000))
-        reader.run()
-        reader.write(0, event(21, "late"))
-        reader.run().run()
-
-    first = [[20_000, "a"], [20_000, "b"]]
-    assert reader.seen["windows"][2] == [*first, [1_000_000, ""], [1_000_000, ""]]
-    assert reader.seen["windows"][3] == [[1_000_000, ""], [1_000_000, ""]]
-    assert reader.put() == [(0, 2, "late")]
-
-
-def late_by_hand(batches: Sequence[tuple[list[int], list[int]]]) -> list[tuple[int, int]]:
-    """(partition, offset) of each late record by the rule, batch by batch."""
-    maxima: dict[int, int] = {}
-    offsets = [0, 0]
-    late = []
-    for batch in batches:
-        watermark = min(maxima.values()) if len(maxima) == 2 else None
-        for partition, times in enumerate(batch):
-            for time in times:
-                if watermark is not None and time // 10_000 * 10_000 + 10_000 + 60_000 <= watermark:
-                    late.append((partition, offsets[partition]))
-                offsets[partition] += 1
-        for partition, times in enumerate(batch):
-            if times:
-                maxima[partition] = max([*times, maxima.get(partition, 0)])
-    return late
-
-
-times = st.lists(st.integers(0, 200).map(lambda tenths: tenths * 1_000), max_size=5)
-
-
-@pytest.mark.slow
-@settings(max_examples=20)
-@given(batches=st.lists(st.tuples(times, times), max_size=5), crashes=st.sets(st.integers(0, 5)))
-def test_lateness_follows_the_rule(
-    tmp_path_factory: pytest.TempPathFactory, batches: list[tuple[list[int], list[int]]], crashes: set[int]
-) -> None:
-    """For any event times, cut into batches with restarts anywhere, exactly the records that the rule calls late are put aside."""
-    with (
-        LocalContext("local", "test") as context,
-        Reader(context, tmp_path_factory.mktemp("late"), all_of, event_time=EVENT_TIME) as reader,
-    ):
-        for number, batch in enumerate(batches):
-            for partition, happened in enumerate(batch):
-                if happened:
-                    reader.write(partition, *(event(time / 1_000) for time in happened))
-            reader.run()
-            if number in crashes:
-                reader.crash()
-
-    assert [(partition, offset) for partition, offset, _ in reader.put()] == late_by_hand(batches)
 
 
 # Ranges.
@@ -509,25 +232,3 @@ def test_log_that_lost_records_is_refused(context: LocalContext, tmp_path: Path)
             OffsetOutOfRangeError, match=r"events\[0\]: the next offset to read is 2, the log holds \[0, 0\)"
         ):
             reader.run()
-
-
-def test_function_that_fails_on_event_times_fails_the_batch(context: LocalContext, tmp_path: Path) -> None:
-    """An event-time function that raises ends the batch, StopIteration included."""
-    for number, function in enumerate(
-        (itemgetter(7), lambda record: record[0] if record[0] < 2_000 else next(iter([])))
-    ):
-        folder = tmp_path / str(number)
-        folder.mkdir()
-        how = EventTime(of=function, window=WINDOW, grace=GRACE)
-        with Reader(context, folder, all_of, event_time=how) as reader:
-            reader.write(0, event(1), event(2))
-            with pytest.raises(UserFunctionError, match=r"IndexError|StopIteration"):
-                reader.run()
-
-
-def test_closed_window_is_a_matter_of_milliseconds() -> None:
-    """A window is closed when the watermark reaches its end and the grace, and not a millisecond before."""
-    assert EVENT_TIME.late_before(None) is None
-    assert EVENT_TIME.late_before(79_999) == 10_000
-    assert EVENT_TIME.late_before(80_000) == 20_000
-    assert OffsetRange(TOPIC, 0, 3, 8).count() == 5

@@ -13,12 +13,13 @@ from tests.engine.sources import taker
 
 POINTS = ("before_begin", "after_begin", "before_commit", "after_commit", "purge")
 ALL = list(range(taker.STEPS * taker.ROWS))
+PARENT = "from tests.engine import forks; from tests.engine.sources import taker; forks.serve(taker.run)"
 
 
 @pytest.fixture(scope="module")
 def parent() -> Iterator[Any]:
     """The process that forks a victim for each start."""
-    with python("from tests.engine.sources.taker import serve; serve()", stdin=True) as process:
+    with python(PARENT, stdin=True) as process:
         yield process
         assert process.stdin is not None
         process.stdin.close()

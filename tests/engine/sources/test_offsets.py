@@ -8,7 +8,7 @@ import pytest
 from engine import LocalContext
 from engine.batch import OffsetRange
 from engine.dstream.dstream import DStream
-from tests.engine.sources.test_direct import TOPIC, Reader
+from tests.engine.sources.reader import TOPIC, Reader
 
 FIRST = [OffsetRange(TOPIC, 0, 0, 2), OffsetRange(TOPIC, 1, 0, 1)]
 SECOND = [OffsetRange(TOPIC, 0, 2, 2), OffsetRange(TOPIC, 1, 1, 2)]

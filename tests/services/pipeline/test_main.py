@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from services.pipeline.main import SCRATCH, context_of
 from services.settings import REPOSITORY, Settings, base_environment
 from services.sqlite import migrate
 from services.topics import create_topics
@@ -197,3 +198,29 @@ def test_checkpoint_of_a_newer_format_is_refused(
     meta.write_text(meta.read_text().replace('"format": 1', '"format": 2'))
 
     assert "format" in refusal(start(settings, engines))
+
+
+def test_tasks_spill_beside_the_checkpoints(settings: Settings) -> None:
+    """Tasks lay aside on the checkpoints' volume what memory does not hold; what a killed process left there is removed."""
+    scratch = settings.checkpoint_dir / SCRATCH / f"dstreams-{os.getuid()}"
+    left = scratch / "1-abandoned"
+    left.mkdir(parents=True)
+    (left / "lock").touch()
+    (left / "spilled").write_bytes(b"x" * 1_000)
+
+    with context_of(settings) as context:
+        assert not left.exists()
+        assert context.folder("spilled").is_relative_to(scratch)
+    assert list(scratch.iterdir()) == []
+
+
+def test_volume_that_takes_no_folder_is_the_checkpoints_to_tell(
+    settings: Settings, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Where no folder for what is laid aside can be made there, the system's takes its place, and the log says so."""
+    settings.checkpoint_dir.mkdir()
+    (settings.checkpoint_dir / SCRATCH).touch()
+
+    with context_of(settings) as context:
+        assert not context.folder("spilled").is_relative_to(settings.checkpoint_dir)
+    assert "cannot be written" in caplog.text

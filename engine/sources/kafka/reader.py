@@ -24,7 +24,7 @@ from confluent_kafka import TIMESTAMP_CREATE_TIME, TIMESTAMP_LOG_APPEND_TIME, TI
 from engine.batch import OffsetRange, TopicPartition
 from engine.errors import OffsetOutOfRangeError, SourceError
 from engine.sources.api import ConsumerRecord
-from engine.sources.kafka_client import (
+from engine.sources.kafka.client import (
     Complaints,
     Message,
     OffsetConsumer,
@@ -32,7 +32,7 @@ from engine.sources.kafka_client import (
     is_end_of_partition,
     let_go,
 )
-from engine.sources.kafka_records import Decoder, KafkaConsumerRecord
+from engine.sources.kafka.records import Decoder, KafkaConsumerRecord
 
 _TIMESTAMP_TYPES = {TIMESTAMP_CREATE_TIME: 0, TIMESTAMP_LOG_APPEND_TIME: 1}
 """librdkafka's number of a kind of timestamp and that of Kafka's own client."""

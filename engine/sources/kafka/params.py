@@ -10,7 +10,7 @@ Never: a client.
 import logging
 
 from engine.errors import ConfigurationError
-from engine.sources.kafka_client import Properties
+from engine.sources.kafka.client import Properties
 
 _DEFAULTS: Properties = {
     "isolation.level": "read_committed",

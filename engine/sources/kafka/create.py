@@ -1,18 +1,7 @@
-"""Kafka's direct stream, with the names of Spark's 0.10 API: the driver plans ranges of offsets, the executors read them.
-
-Where the engine differs from Spark's connector:
-
-- `keyDecoder=` and `valueDecoder=` take the place of the deserializer classes, as in SPARK-16534; `decoder=` gives a stream of decoded
-  values in place of records, several times faster, and puts aside what does not decode.
-- kafkaParams go to librdkafka, so the names are those of its CONFIGURATION.md; most are Kafka's own.
-- isolation.level is read_committed unless it is set; for producers without transactions that is the same.
-- enable.auto.commit=true is refused, where Spark overrides it with a warning: offsets follow batches.
-- A partition or a matching topic that is added is read from its first record, whatever auto.offset.reset says.
-- `commitAsync` commits after its batch has succeeded, and the last ones at the stop. Where it is not used, the group's offsets are
-  written as a hint for tools that show lag; no application starts at a hint. The checkpoint is the truth.
+"""How a job makes a stream of Kafka's records, or an RDD of ranges of them.
 
 Owns: KafkaUtils.
-Never: a client (kafka_client.py).
+Never: a client (client.py).
 """
 
 from collections.abc import Callable, Sequence
@@ -24,55 +13,17 @@ from engine.errors import ConfigurationError
 from engine.rdd.api import RDD
 from engine.rdd.backends import backend_of
 from engine.sources.direct import EventTime, RangeRead, ReadRanges, with_offset_ranges
-from engine.sources.kafka_client import Properties
-from engine.sources.kafka_records import (
-    ConsumerRecord,
-    Decoder,
-    KafkaConsumerRecord,
-    RecordDecoder,
-    utf8_decoder,
-)
-from engine.sources.kafka_source import KafkaSource
-from engine.sources.kafka_strategies import (
-    Assign,
-    Chosen,
-    ConsumerStrategies,
+from engine.sources.kafka.client import Properties
+from engine.sources.kafka.records import Decoder, KafkaConsumerRecord, RecordDecoder, utf8_decoder
+from engine.sources.kafka.source import KafkaSource
+from engine.sources.kafka.strategies import (
     ConsumerStrategy,
     Location,
-    LocationStrategies,
-    LocationStrategy,
     PerPartitionConfig,
-    PreferBrokers,
     PreferConsistent,
-    PreferFixed,
-    Subscribe,
-    SubscribePattern,
     check_location,
 )
-from engine.sources.kafka_stream import KafkaDStream, KafkaInputDStream
-
-__all__ = [
-    "Assign",
-    "Chosen",
-    "ConsumerRecord",
-    "ConsumerStrategies",
-    "ConsumerStrategy",
-    "KafkaConsumerRecord",
-    "KafkaDStream",
-    "KafkaSource",
-    "KafkaUtils",
-    "LocationStrategies",
-    "LocationStrategy",
-    "OffsetRange",
-    "PerPartitionConfig",
-    "PreferBrokers",
-    "PreferConsistent",
-    "PreferFixed",
-    "Subscribe",
-    "SubscribePattern",
-    "TopicPartition",
-    "utf8_decoder",
-]
+from engine.sources.kafka.stream import KafkaDStream, KafkaInputDStream
 
 
 class _OneRate(PerPartitionConfig):
@@ -131,10 +82,11 @@ class KafkaUtils:
             ConfigurationError: a setting is unknown, malformed or the engine's own; a topic is compacted.
 
         Source:
-            org.apache.spark.streaming.kafka010.KafkaUtils; the differences stand at the top of this module.
+            org.apache.spark.streaming.kafka010.KafkaUtils; the differences stand at the top of the package.
 
         Example:
             >>> from engine import LocalContext, StreamingContext
+            >>> from engine.sources.kafka import KafkaUtils, PreferConsistent, Subscribe
             >>> params = {"bootstrap.servers": "127.0.0.1:9092", "group.id": "clicks", "auto.offset.reset": "earliest"}
             >>> with LocalContext("local") as sc:
             ...     ssc = StreamingContext(sc, 1.0)

@@ -13,7 +13,7 @@ from typing import TypeAlias
 
 from engine.batch import TopicPartition
 from engine.errors import ConfigurationError
-from engine.sources.kafka_client import Properties
+from engine.sources.kafka.client import Properties
 
 
 class LocationStrategy:

@@ -14,6 +14,7 @@ from engine.sources.api import ConsumerRecord
 from engine.sources.kafka import KafkaSource
 
 T = TypeVar("T")
+MakeSource = Callable[..., KafkaSource]
 
 
 def within(seconds: float, call: Callable[[], T]) -> T:

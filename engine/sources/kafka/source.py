@@ -1,7 +1,7 @@
 """The records of Kafka's topics as a source: bounds and offsets for the driver, ranges for the tasks.
 
 Owns: KafkaSource.
-Never: a planned range, a client's calls (kafka_client.py).
+Never: a planned range, a client's calls (client.py).
 """
 
 import atexit
@@ -12,10 +12,10 @@ from dataclasses import dataclass
 
 from engine.batch import OffsetRange, TopicPartition
 from engine.errors import ConfigurationError
-from engine.sources.kafka_client import ClusterClient, Complaints, GroupClient, Properties, check_properties
-from engine.sources.kafka_params import fresh_start, reader_properties
-from engine.sources.kafka_reader import KafkaSlice, ReaderPool
-from engine.sources.kafka_watch import GroupHints, LogWatch, Told
+from engine.sources.kafka.client import ClusterClient, Complaints, GroupClient, Properties, check_properties
+from engine.sources.kafka.params import fresh_start, reader_properties
+from engine.sources.kafka.reader import KafkaSlice, ReaderPool
+from engine.sources.kafka.watch import GroupHints, LogWatch, Told
 
 _COMPLAINTS = Complaints()
 

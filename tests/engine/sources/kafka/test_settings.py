@@ -30,8 +30,8 @@ from engine.sources.kafka import (
     SubscribePattern,
     TopicPartition,
 )
-from engine.sources.kafka_client import Complaints
-from engine.sources.kafka_params import reader_properties
+from engine.sources.kafka.client import Complaints
+from engine.sources.kafka.params import reader_properties
 
 PARAMS = {"bootstrap.servers": "127.0.0.1:1"}
 

@@ -16,7 +16,7 @@ from typing import Any
 from engine.batch import OffsetRange, TopicPartition
 from engine.clock import Clock, SystemClock
 from engine.errors import ConfigurationError, SourceError
-from engine.sources.kafka_client import ClusterClient, Complaints, GroupClient, Survey
+from engine.sources.kafka.client import ClusterClient, Complaints, GroupClient, Survey
 
 _REFRESH_SECONDS = 1.0
 _RETRY_SECONDS = 0.5

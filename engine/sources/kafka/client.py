@@ -1,7 +1,7 @@
 """librdkafka's clients, with its errors sorted into those that pass and those that stay.
 
 Owns: OffsetConsumer, ClusterClient, GroupClient, GroupOffset, Survey, TopicIdentity, Complaints, let_go.
-Never: a decision about ranges (kafka_reader.py) or about what the answers mean for a stream (kafka_watch.py).
+Never: a decision about ranges (reader.py) or about what the answers mean for a stream (watch.py).
 """
 
 import logging
@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple, TypeAlias
 
 from confluent_kafka import (
+    OFFSET_INVALID,
     Consumer,
     IsolationLevel,
     KafkaError,
@@ -318,7 +319,8 @@ class ClusterClient:
     ) -> None:
         for partition, future in asked.items():
             result, _ = self._answer(future, f"topic {partition.topic!r}")
-            if result is None:
+            # A broker that hangs leaves an answer without an offset, and without an error.
+            if result is None or result.offset == OFFSET_INVALID:
                 survey.is_complete = False
                 return
             into[TopicPartition(partition.topic, partition.partition)] = result.offset

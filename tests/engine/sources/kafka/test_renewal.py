@@ -1,7 +1,7 @@
 """Clients of librdkafka that have lost the cluster are made anew.
 
 The faults are made by stand-ins: requests that never end and leaders that stay stale were seen on fenced brokers and on networks that
-changed, and cannot be had from a broker on demand.
+changed, offsets that are none on a broker that was held; they cannot be had from a broker on demand.
 """
 
 import threading
@@ -11,12 +11,13 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from confluent_kafka import KafkaError, KafkaException
+from confluent_kafka import OFFSET_INVALID, KafkaError, KafkaException
 
 from engine.batch import OffsetRange, TopicPartition
-from engine.sources import kafka_client, kafka_reader
-from engine.sources.kafka_client import ClusterClient, Complaints
-from engine.sources.kafka_reader import PartitionReader
+from engine.sources.kafka import client as kafka_client
+from engine.sources.kafka import reader as kafka_reader
+from engine.sources.kafka.client import ClusterClient, Complaints
+from engine.sources.kafka.reader import PartitionReader
 
 PLACE = TopicPartition("pages", 0)
 
@@ -39,6 +40,12 @@ class Admin:
         if self.answer == "right":
             future.set_result(SimpleNamespace(topic_id="id", partitions=[0]))
         return {"pages": future}
+
+    def list_offsets(self, partitions: Iterable[Any], **_: object) -> dict[Any, Future[Any]]:
+        """The offset 7; without an offset and without an error where the broker hangs."""
+        future: Future[Any] = Future()
+        future.set_result(SimpleNamespace(offset=7 if self.answer == "right" else OFFSET_INVALID))
+        return dict.fromkeys(partitions, future)
 
 
 def cluster(monkeypatch: pytest.MonkeyPatch, *answers: str) -> ClusterClient:
@@ -113,3 +120,19 @@ def test_reader_without_an_answer_goes_on_with_a_new_consumer(monkeypatch: pytes
     assert [values for piece in slices for values in piece.values] == [b"x"]
     assert len(Consumer.made) == 2
     assert Consumer.made[0].closed.wait(5)
+
+
+def test_answer_without_an_offset_is_no_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An offset that librdkafka could not learn leaves the survey incomplete, and is never taken for the end of the log."""
+    client = cluster(monkeypatch, "held")
+
+    survey = client.survey([], [PLACE], [PLACE])
+
+    assert (survey.is_complete, survey.begins, survey.ends) == (False, {}, {})
+
+
+def test_offsets_of_an_answer_are_those_of_the_log(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Offsets that the cluster tells are in the survey."""
+    survey = cluster(monkeypatch, "right").survey([], [PLACE], [PLACE])
+
+    assert (survey.is_complete, survey.begins, survey.ends) == (True, {PLACE: 7}, {PLACE: 7})

@@ -15,8 +15,8 @@ from engine.dstream.nodes import BatchScope
 from engine.errors import ConfigurationError, SourceError
 from engine.rdd.api import T
 from engine.sources.direct import DirectInputDStream, EventTime
-from engine.sources.kafka_source import KafkaSource
-from engine.sources.kafka_strategies import (
+from engine.sources.kafka.source import KafkaSource
+from engine.sources.kafka.strategies import (
     Assign,
     Chosen,
     ConsumerStrategy,

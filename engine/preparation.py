@@ -1,0 +1,198 @@
+"""What is set on a context before it starts: its folder, what it remembers, who is told, where batches are written down.
+
+Owns: Preparations, StreamingContextState, chosen_context.
+Never: a batch; a start reads what is set here.
+"""
+
+import enum
+import logging
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any
+
+from engine.batch import Duration
+from engine.dstream.graph import DStreamGraph
+from engine.errors import ConfigurationError, LifecycleError
+from engine.rdd.context import LocalContext
+from engine.rdd.paths import mounted_path
+from engine.scheduler.listener import StreamingListener, StreamingListenerBus
+from engine.scheduler.scheduler import Ledger
+
+log = logging.getLogger(__name__)
+
+
+class StreamingContextState(enum.Enum):
+    """Where a context is in its life; the names are Spark's.
+
+    Source: `org.apache.spark.streaming.StreamingContextState`.
+    """
+
+    INITIALIZED = "initialized"
+    ACTIVE = "active"
+    STOPPED = "stopped"
+
+
+class Preparations:
+    """The part of StreamingContext that is done before its start."""
+
+    graph: DStreamGraph
+    _bus: StreamingListenerBus
+    _state: StreamingContextState
+
+    def __init__(self) -> None:
+        self._ledger: Ledger | None = None
+        self._folder: Path | None = None
+        self._takeover = self._must_exist = False
+
+    def checkpoint(self, directory: str | Path, *, takeover: bool = False, mustExist: bool = False) -> None:
+        """Keep journal and state in a folder of this directory, named after the application.
+
+        Args:
+            directory: a path of this machine, with or without file: before it, on a volume that outlives the process; network and
+                desktop mounts may lie about fsync.
+            takeover: take the folder from a process that still holds it; that process stops before its next task.
+            mustExist: refuse to start fresh.
+
+        Raises:
+            ConfigurationError: it is no path, or names another file system, such as hdfs:.
+            LifecycleError: the context was started.
+
+        Example:
+            >>> import tempfile
+            >>> from engine.testing import run_batches
+            >>> with tempfile.TemporaryDirectory() as folder:
+            ...     run_batches(lambda s: s.context().checkpoint(folder) or s, [[1]])
+            [[1]]
+
+        Source: `pyspark.streaming.StreamingContext.checkpoint`. Difference: the directory is on a file system that is mounted here, where
+            Spark takes any of Hadoop's.
+        """
+        self._refuse_after_start("the checkpoint directory", "checkpoint")
+        self._folder = mounted_path(directory, "the checkpoint directory")
+        self._takeover, self._must_exist = takeover, mustExist
+
+    def remember(self, duration: float) -> None:
+        """Keep the ranges of batches for at least so many seconds, and the blocks and files' names that they stand for.
+
+        Windows keep what they need by themselves; this is for whoever asks for more, such as `slice`. Nothing else has to be cleaned:
+        Spark 1 had spark.cleaner.ttl, which dropped whatever was older than so many seconds, needed or not, and lost its meaning
+        in Spark 2; here, as there since, data goes when nothing refers to it any more.
+
+        Args:
+            duration: seconds, above 0.
+
+        Raises:
+            ConfigurationError: the duration is not above 0.
+            LifecycleError: the context was started.
+
+        Example:
+            >>> from engine.testing import run_batches
+            >>> run_batches(lambda s: s.context().remember(60) or s, [[1]])
+            [[1]]
+
+        Source: `pyspark.streaming.StreamingContext.remember`.
+        """
+        self._refuse_after_start("the remember duration", "remember")
+        given = Duration.seconds(duration, "remember")
+        if given <= 0:
+            raise ConfigurationError(f"remember is {duration} s; give a number above 0")
+        self.graph.remember = given
+
+    def _refuse_after_start(self, what: str, method: str) -> None:
+        if self._state is not StreamingContextState.INITIALIZED:
+            happened = "started" if self._state is StreamingContextState.ACTIVE else "stopped"
+            raise LifecycleError(
+                f"Cannot change {what} after the streaming context has {happened}; call {method}() before start(), on a new context"
+            )
+
+    def addStreamingListener(self, streamingListener: StreamingListener) -> None:
+        """Tell this listener how batches go, also when it is added to a context that runs.
+
+        Raises:
+            ConfigurationError: it has no method of a listener.
+
+        Example:
+            >>> from engine import StreamingListener
+            >>> from engine.testing import run_batches
+            >>> class Counting(StreamingListener):
+            ...     def onBatchCompleted(self, batchCompleted):
+            ...         print(batchCompleted.batchInfo.numRecords)
+            >>> run_batches(lambda s: s.context().addStreamingListener(Counting()) or s, [[1, 2]])
+            2
+            [[1, 2]]
+
+        Source: `pyspark.streaming.StreamingContext.addStreamingListener`.
+        """
+        self._bus.add(streamingListener)
+
+    def removeStreamingListener(self, streamingListener: StreamingListener) -> None:
+        """Tell this listener no more; one that was never added is no error.
+
+        Example:
+            >>> from engine import StreamingListener
+            >>> from engine.testing import run_batches
+            >>> run_batches(lambda s: s.context().removeStreamingListener(StreamingListener()) or s, [[1]])
+            [[1]]
+
+        Source: `org.apache.spark.streaming.StreamingContext.removeStreamingListener`.
+        """
+        self._bus.remove(streamingListener)
+
+    def recordBatches(self, ledger: Ledger) -> None:
+        """Write complete batches and put-aside records to this ledger; verify proves the tables from it.
+
+        Example:
+            >>> from engine.testing import run_batches
+            >>> class Times:
+            ...     def put_aside(self, batch, letters):
+            ...         pass
+            ...     def record(self, batch, zero_time):
+            ...         print(batch.time - zero_time)
+            >>> run_batches(lambda s: s.context().recordBatches(Times()) or s, [[1], [2]])
+            1000
+            2000
+            [[1], [2]]
+        """
+        self._ledger = ledger
+
+    def job(self, name: str) -> AbstractContextManager[None]:
+        """Names of operators made inside `with ssc.job(name):` begin with the job's.
+
+        Example:
+            >>> from engine.testing import run_batches
+            >>> def doubled(stream):
+            ...     with stream.context().job("twice"):
+            ...         made = stream.map(lambda n: n * 2)
+            ...     print(made.node.name)
+            ...     return made
+            >>> run_batches(doubled, [[1]])
+            twice.map(queue)
+            [[2]]
+        """
+        return self.graph.naming(name)
+
+
+def chosen_context(given: Any, master: str | None, name: str | None) -> Any:
+    """The context that a user gave, or one of this master and name.
+
+    Raises:
+        ConfigurationError: it is none, or both were given.
+    """
+    if given is None:
+        return LocalContext(master or "local[*]", name or "app")
+    if not hasattr(given, "parallelize") or not hasattr(given, "defaultParallelism"):
+        raise ConfigurationError(
+            f"sparkContext is {given!r:.60}; give a LocalContext or a pyspark.SparkContext, or master= and appName="
+        )
+    if master is not None or name is not None:
+        raise ConfigurationError(
+            f"master={master!r} and appName={name!r} were given beside a sparkContext, which has its own; leave them out"
+        )
+    if isinstance(given, LocalContext):
+        unread = sorted(key for key, _ in given.getConf().getAll() if key.startswith("spark.streaming."))
+        if unread:
+            log.warning(
+                "%s of the conf: nothing reads it; docs/api.md names the argument in its place",
+                ", ".join(unread),
+            )
+    return given

@@ -1,0 +1,187 @@
+"""Checkpoint folders that are refused by name: of another application, setting or version, damaged, missing, or in use."""
+
+import re
+import shutil
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from engine.batch import Duration, Time
+from engine.checkpoint.checkpoint import Checkpoint
+from engine.errors import CheckpointError, ConcurrentRunError, StateVersionError
+from tests.engine.checkpoint.volume import INTERVAL, SHARDS, Volume
+from tests.engine.children import python
+
+
+def test_another_applications_folder_is_refused(tmp_path: Path) -> None:
+    """A folder whose meta.json names another application is refused with both names."""
+    Volume(tmp_path).open().close()
+    (tmp_path / "app").rename(tmp_path / "other")
+
+    with pytest.raises(
+        StateVersionError, match=r"was written with app='app', this process has app='other'; start with 'app'"
+    ):
+        Checkpoint(tmp_path, "other", INTERVAL, SHARDS).open(Time(0))
+
+
+@pytest.mark.parametrize(
+    ("batch", "shards", "words"),
+    [
+        (
+            INTERVAL,
+            3,
+            "written with shards=2, this process has shards=3; start with 2, or use another checkpoint folder",
+        ),
+        (Duration(500), SHARDS, "written with batch_ms=1000, this process has batch_ms=500; start with 1000"),
+    ],
+)
+def test_other_settings_are_refused(tmp_path: Path, batch: Duration, shards: int, words: str) -> None:
+    """Another number of shards or batch interval than that of the first start is refused with both values."""
+    Volume(tmp_path).open().close()
+    checkpoint = Checkpoint(tmp_path, "app", batch, shards)
+
+    with pytest.raises(StateVersionError, match=re.escape(words)):
+        checkpoint.open(Time(0))
+    checkpoint.close()
+
+
+def test_newer_format_is_refused(tmp_path: Path) -> None:
+    """A folder of a newer format is refused with both versions and the remedy."""
+    Volume(tmp_path).open().close()
+    path = tmp_path / "app" / "meta.json"
+    meta = msgspec.json.decode(path.read_bytes())
+    path.write_bytes(msgspec.json.encode({**meta, "format": 99, "new_field": True}))
+    checkpoint = Checkpoint(tmp_path, "app", INTERVAL, SHARDS)
+
+    with pytest.raises(
+        StateVersionError, match="has format 99, this version knows 1; run the version that wrote it"
+    ):
+        checkpoint.open(Time(0))
+    checkpoint.close()
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b'{"format": "one"}'])
+def test_damaged_meta_is_refused(tmp_path: Path, content: bytes) -> None:
+    """A meta.json that cannot be read is refused, and never written anew."""
+    Volume(tmp_path).open().close()
+    (tmp_path / "app" / "meta.json").write_bytes(content)
+    checkpoint = Checkpoint(tmp_path, "app", INTERVAL, SHARDS)
+
+    with pytest.raises(StateVersionError, match=r"meta.json cannot be read .* restore it from a copy"):
+        checkpoint.open(Time(0))
+    checkpoint.close()
+
+
+def test_missing_meta_beside_a_journal_is_refused(tmp_path: Path) -> None:
+    """A journal without its meta.json is no fresh folder."""
+    Volume(tmp_path).open().close()
+    (tmp_path / "app" / "meta.json").unlink()
+    checkpoint = Checkpoint(tmp_path, "app", INTERVAL, SHARDS)
+
+    with pytest.raises(
+        CheckpointError, match=r"meta.json is missing beside a journal; restore it from a copy"
+    ):
+        checkpoint.open(Time(0))
+    checkpoint.close()
+
+
+def test_missing_folder_is_refused_where_one_is_expected(tmp_path: Path) -> None:
+    """With must_exist a missing folder is refused, named, and not made."""
+    with pytest.raises(
+        CheckpointError, match=rf"checkpoint folder {tmp_path}/app is missing and was expected; restore it"
+    ):
+        Volume(tmp_path).open(must_exist=True)
+    assert not (tmp_path / "app").exists()
+    volume = Volume(tmp_path).open()
+    volume.run({0: "a"})
+    volume.close()
+
+    Volume(tmp_path).open(must_exist=True).close()
+
+
+def test_folder_without_its_journal_is_refused_where_batches_are_expected(tmp_path: Path) -> None:
+    """With must_exist a folder whose journal is gone or empty is refused: it would count everything again."""
+    volume = Volume(tmp_path).open()
+    volume.run({0: "a"})
+    volume.close()
+    shutil.rmtree(tmp_path / "app" / "journal")
+
+    with pytest.raises(
+        CheckpointError, match="holds no batch and batches were expected; restore its journal"
+    ):
+        Volume(tmp_path).open(must_exist=True)
+
+
+def test_record_of_a_newer_version_is_refused(volume: Volume) -> None:
+    """A record of an unknown kind is refused with the segment and the remedy."""
+    volume.checkpoint._journal.append(b'{"type":"merge"}')
+    volume.close()
+
+    with pytest.raises(
+        StateVersionError, match=r"000001-000000.log holds a record that this version does not know"
+    ):
+        volume.open()
+
+
+HOLDER = """
+    import sys
+    from pathlib import Path
+    from tests.engine.checkpoint.volume import Volume
+    volume = Volume(Path(sys.argv[1])).open()
+    volume.run({0: "theirs"})
+    print("open", flush=True)
+    for _ in sys.stdin:
+        try:
+            volume.run({0: "late"})
+        except Exception as error:
+            print(type(error).__name__, error, flush=True)
+"""
+
+
+@pytest.mark.slow
+def test_folder_in_use_is_refused_and_takeover_fences(tmp_path: Path) -> None:
+    """A second process is refused; with takeover it gets the folder, and the first one is stopped before its next task."""
+    with python(HOLDER, tmp_path, stdin=True) as holder:
+        assert holder.stdin is not None
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == "open\n"
+
+        with pytest.raises(
+            ConcurrentRunError,
+            match=rf"{tmp_path}/app is in use by another process; stop it, or start with takeover",
+        ):
+            Volume(tmp_path).open()
+        mine = Volume(tmp_path).open(takeover=True)
+        assert mine.state() == {0: "theirs"}
+        holder.stdin.write("batch\n")
+        holder.stdin.flush()
+        answer = holder.stdout.readline()
+        mine.run({1: "mine"})
+        holder.stdin.close()
+    # The fenced process is gone: the folder is locked again by the one that took it over.
+    mine.run({2: "mine"})
+    with pytest.raises(ConcurrentRunError, match="in use by another process"):
+        Volume(tmp_path).open()
+
+    assert answer.startswith("ConcurrentRunError epoch 2 has taken over")
+    assert mine.reopen().state() == {0: "theirs", 1: "mine", 2: "mine"}
+    mine.close()
+
+
+def test_fenced_process_neither_commits_nor_removes(tmp_path: Path) -> None:
+    """A process that was fenced while its batch ran is stopped at its commit and at its purge; its successor goes on."""
+    old = Volume(tmp_path).open()
+    old.run({0: "before"})
+    running = old.begin()
+    new = Volume(tmp_path).open(takeover=True)
+    with pytest.raises(ConcurrentRunError, match="epoch 2 has taken over"):
+        old.commit(running, {0: "void"})
+    with pytest.raises(ConcurrentRunError, match="epoch 2 has taken over"):
+        old.checkpoint.purge(running.time)
+    old.close()
+
+    assert new.checkpoint.pending() == running
+    new.run({0: "rerun"}, attempt=1)
+    assert new.reopen().state() == {0: "rerun"}
+    new.close()

@@ -1,0 +1,45 @@
+"""One running pipeline with its monitoring for the live tests of the boards.
+
+Owns: the fixture watched.
+"""
+
+import shutil
+from collections.abc import Iterator
+
+import pytest
+
+from services.settings import Settings, load_settings
+from tests.grafana.live_world import Watched
+from tests.servers import _free_ports
+from tools.stack import jars
+from tools.stack.api import Stack
+
+PORTS = [name for name in Settings.model_fields if name.endswith("_port")]
+
+
+@pytest.fixture(scope="package")
+def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
+    """The pipeline at work as plain processes: Kafka, Cassandra, producer, engine, verifier, Prometheus, on ports of their own."""
+    if shutil.which("prometheus") is None:
+        pytest.skip("needs prometheus (package prometheus)")
+    missing = jars.missing_programs(load_settings().jars_dir)
+    if missing:
+        pytest.skip(f"needs {' and '.join(missing)}")
+    settings = Settings.model_validate(
+        {
+            "data_dir": tmp_path_factory.mktemp("boards"),
+            "jars_dir": load_settings().jars_dir,
+            "monitoring": True,
+            "verify_seconds": 3,
+            # Each drill verifies the whole log.
+            "ad_rate": 400,
+            "page_rate": 200,
+            **dict(zip(PORTS, _free_ports(len(PORTS)), strict=True)),
+        }
+    )
+    stack = Stack(settings, is_tied=True)
+    try:
+        stack.up()
+        yield Watched(stack)
+    finally:
+        stack.down(wipe=True)

@@ -1,0 +1,117 @@
+"""Takes the ledger's batches through the log and the truth, one after the other.
+
+Owns: Replay, Log, Progress.
+Never: a row of a result table.
+"""
+
+from collections.abc import Callable, Collection, Iterable, Iterator
+from itertools import islice
+from typing import Protocol
+
+from tools.verify.ledger import Bounds, LedgerBatch, Range, Stored, Tiling
+from tools.verify.producers import Producers
+from tools.verify.schema import show_time
+from tools.verify.truth import Changes, Record, Truth, decode
+from tools.verify.verdict import CannotTellError, LedgerVerdict
+
+RECORDS = 500
+"""So many records are held at once."""
+
+Progress = Callable[[int, int], None]
+"""Is told how many of how many offsets were read."""
+
+
+class Log(Protocol):
+    """Where the events are kept."""
+
+    def bounds(self, topics: Collection[str]) -> Bounds:
+        """First offset and end of the committed part of every partition of the topics."""
+
+    def read(self, item: Range) -> Iterable[Stored]:
+        """The records of a range that lies within the bounds, in offset order, AFTER bounds() was asked for its topic; what was asked first holds on."""
+
+    def close(self) -> None:
+        """Let go of the connections."""
+
+
+class Replay:
+    """The batches of the ledger, each taken once: its ranges are compared with the log, its records decoded and counted.
+
+    State: how far it came, the truth as of there, what the producers sent until there.
+
+    Args:
+        log: where the records are.
+        seed: what the producers ran with.
+        progress: called after each batch.
+    """
+
+    def __init__(self, log: Log, seed: int, progress: Progress) -> None:
+        self.time = -1
+        """The newest batch, milliseconds since the epoch."""
+        self.batches = 0
+        self.producers = Producers(seed)
+        self._log = log
+        self._progress = progress
+        self._bounds: Bounds = {}
+        self._tiling = Tiling()
+        self._truth = Truth()
+        self._records = 0
+
+    def take(self, ledger: Iterable[list[LedgerBatch]], tell: Callable[[int, Changes], None]) -> None:
+        """Go on with pieces of the ledger, in batch order.
+
+        Args:
+            ledger: the pieces; each is what the ledger held when it is given, so that the log has what it names.
+            tell: is told the time of each batch and what it changed.
+        """
+        for piece in ledger:
+            self._know(piece)
+            for batch in piece:
+                if batch.time <= self.time:
+                    raise CannotTellError(
+                        f"the ledger's row of batch {show_time(batch.time)} stands under the wrong day; restore it"
+                    )
+                self._tiling.take(batch, self._bounds)
+                tell(batch.time, self._truth.apply(batch, self._read))
+                self.time = batch.time
+                self.batches += 1
+                self._progress(*self._offsets())
+
+    def _know(self, piece: Iterable[LedgerBatch]) -> None:
+        """Ask for the bounds again when a range is not within those that are known."""
+        items = [item for batch in piece for item in batch.ranges]
+        if any(item.until > self._bounds.get((item.topic, item.partition), (0, -1))[1] for item in items):
+            self._look({topic for topic, _ in self._bounds} | {item.topic for item in items})
+
+    def _look(self, topics: Collection[str]) -> None:
+        self._bounds = self._log.bounds(sorted(topics))
+        for (topic, partition), (first, _) in sorted(self._bounds.items()):
+            if first > 0:
+                raise CannotTellError(
+                    f"the log of {topic}[{partition}] begins at offset {first}, its older records are gone; "
+                    "the truth needs all of them from 0, so keep them longer (retention) to verify"
+                )
+
+    def _read(self, item: Range) -> Iterator[Record]:
+        """The records of a range as far as the log goes; each is decoded once and shown to producers."""
+        where = (item.topic, item.partition)
+        until = min(item.until, self._bounds.get(where, (0, 0))[1])
+        if item.start >= until:
+            return
+        stored = iter(self._log.read(item._replace(until=until)))
+        while records := [(offset, value, decode(value)) for offset, value in islice(stored, RECORDS)]:
+            self._records += len(records)
+            self.producers.observe(where, records)
+            yield from records
+
+    def _offsets(self) -> tuple[int, int]:
+        """How many offsets were taken, of how many in the log."""
+        ends = {where: end for where, (_, end) in self._bounds.items()}
+        taken = sum(min(self._tiling.reached.get(where, 0), end) for where, end in ends.items())
+        return taken, sum(ends.values())
+
+    def verdict(self, cut: int) -> LedgerVerdict:
+        """How the ledger compares with the log as it is now, AFTER the last batch."""
+        self._look({topic for topic, _ in self._bounds})
+        taken, end = self._offsets()
+        return LedgerVerdict(self.batches, cut, self._records, end - taken, tuple(self._tiling.faults))

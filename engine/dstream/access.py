@@ -8,7 +8,7 @@ Never: a shard.
 """
 
 from collections.abc import Callable
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, cast, runtime_checkable
 
 from engine.checkpoint.codec import StateCodec
 from engine.checkpoint.shards import RestorePlan
@@ -61,12 +61,19 @@ class HasStateAccess(Protocol):
         """How its tasks come to them."""
 
 
+class StickyContext(Context, Protocol):
+    """A backend that computes partition i of every stage in the same process, as long as that lives."""
+
+    def pinned(self, numPartitions: int) -> RDD[int]:
+        """The number of each partition; what is made of it is computed where tasks of that number always are."""
+
+
 class StickyShards:
     """The access where partition i of every stage is computed by the process that holds shard i."""
 
     needs_folder = False
 
-    def __init__(self, context: Context, shards: int) -> None:
+    def __init__(self, context: StickyContext, shards: int) -> None:
         self._context = context
         self._shards = shards
 
@@ -104,7 +111,7 @@ class StickyShards:
 
     def read(self, codec: StateCodec, function: StateFunction) -> RDD[Any]:  # noqa: ARG002  as above
         """What the function reads where the shards are."""
-        return self._context.parallelize(range(self._shards), self._shards).mapPartitionsWithIndex(function)
+        return self._context.pinned(self._shards).mapPartitionsWithIndex(function)
 
     def snapshot(
         self,
@@ -113,12 +120,11 @@ class StickyShards:
         write: WriteSnapshot,
     ) -> list[tuple[int, int]]:
         """Have the shard written where it is."""
-        shards = self._context.parallelize(range(self._shards), self._shards)
-        return self._context.runJob(shards, write, [shard])
+        return self._context.runJob(self._context.pinned(self._shards), write, [shard])
 
 
 def access_of(context: Context, shards: int) -> StateAccess:
     """How jobs of this context come to so many shards of an operator."""
-    return (
-        context.state_access(shards) if isinstance(context, HasStateAccess) else StickyShards(context, shards)
-    )
+    if isinstance(context, HasStateAccess):
+        return context.state_access(shards)
+    return StickyShards(cast("StickyContext", context), shards)  # the one other kind there is

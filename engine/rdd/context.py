@@ -23,7 +23,7 @@ from engine.rdd.conf import Choices, SparkConf, refuse_parts_of_pyspark, setting
 from engine.rdd.executor import ExecutorProcess, InProcessExecutor, Outcome, Stage
 from engine.rdd.functions import FunctionTable
 from engine.rdd.lineage import Lineage, PlanBuilder, own
-from engine.rdd.local import LocalRDD, ParallelizedRDD
+from engine.rdd.local import LocalRDD, ParallelizedRDD, PinnedRDD
 from engine.rdd.plan import End, Task
 from engine.rdd.rearranging import united
 from engine.rdd.scratch import SHUFFLED, SPILLED, Scratch
@@ -242,6 +242,13 @@ class LocalContext(Surroundings):
             ([0, 1, 2], [7, 5, 3])
         """
         return self.parallelize(range(start) if end is None else range(start, end, step), numSlices)
+
+    def pinned(self, numPartitions: int) -> LocalRDD[int]:
+        """The number of each partition; what is made of it is computed where tasks of that number always are.
+
+        For functions that read what earlier tasks of the same number left in their process.
+        """
+        return PinnedRDD(self, numPartitions)
 
     def emptyRDD(self) -> LocalRDD[Any]:
         """An RDD without a partition.

@@ -15,7 +15,7 @@ from engine.rdd.actions import Actions
 from engine.rdd.api import RDD, T
 from engine.rdd.fuse import Function
 from engine.rdd.partitioner import Partitioner
-from engine.rdd.plan import End, Fetch, Plan
+from engine.rdd.plan import End, Fetch, Plan, SpreadWrite
 from engine.rdd.shipped import packed
 from engine.rdd.shuffle import Bucket
 
@@ -77,6 +77,10 @@ class Backend(Protocol):
 class Prepared(Protocol):
     """What comes before an RDD."""
 
+    @property
+    def is_pinned(self) -> bool:
+        """Whether some partition can be computed nowhere but at its place: it is made of what an executor keeps."""
+
     def prepare(self) -> None:
         """Run the map stages before it, and its own, those that have not run yet."""
 
@@ -94,6 +98,8 @@ class Lineage(Actions[T]):
     """How keys were spread, when that is known; pair operations of an equal partitioner then exchange nothing."""
     parents: Sequence[Prepared]
     """RDDs and exchanges that it is computed from."""
+    is_pinned: bool
+    """Whether some partition can be computed nowhere but at its place: it is made of what an executor keeps, such as state."""
 
     @abstractmethod
     def plan(self, builder: PlanBuilder, index: int) -> Plan:
@@ -129,6 +135,13 @@ class Lineage(Actions[T]):
             ConfigurationError: it was made by another context.
         """
         return own(self.context, other)
+
+    def anywhere(self) -> "Lineage[T]":
+        """This RDD with partitions that any executor can read: those that are pinned are computed first, each at its place."""
+        if not self.is_pinned:
+            return self
+        exchange = Exchange(self, self.getNumPartitions(), lambda _, name: SpreadWrite(name, 1))
+        return self.after(exchange, exchange.fetch_own, self.partitioner)
 
     def spread(self, numPartitions: int | None, partitionFunc: Function | None = None) -> Partitioner:
         """The partitioner of an operation; as many partitions as tasks run at the same time when no number is given."""
@@ -172,6 +185,7 @@ class Exchange:
     ) -> None:
         self.parent = parent
         self.count = count
+        self.is_pinned = False
         self._end = end
         self._before = before
         self.buckets: list[list[Bucket]] | None = None
@@ -213,3 +227,7 @@ class Exchange:
         """A leaf that reads the partition's buckets."""
         leaf = builder.leaf([row[index] for row in self.buckets or ()], is_read_only=True)
         return Fetch(leaf, builder.optional(merge))
+
+    def fetch_own(self, builder: PlanBuilder, index: int) -> Plan:
+        """A leaf that reads all that one map task wrote."""
+        return Fetch(builder.leaf((self.buckets or ())[index], is_read_only=True), None)

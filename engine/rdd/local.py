@@ -51,6 +51,7 @@ class LocalRDD(Rearranging[T], Elements[T], Numbers[T], Sampling[T], Saving[T], 
         self.context = backend
         self.partitioner = partitioner
         self.parents = parents
+        self.is_pinned = any(parent.is_pinned for parent in parents)
         self._num_partitions = numPartitions
         self._id = backend.next_rdd_id()
         self._level = StorageLevel.NONE
@@ -115,6 +116,7 @@ class LocalRDD(Rearranging[T], Elements[T], Numbers[T], Sampling[T], Saving[T], 
     def forget_parents(self) -> None:
         """Let go of what the RDD is computed from: its elements are in files."""
         self.parents = ()
+        self.is_pinned = False
 
     def narrow(self, kind: str, f: Function, keeps_keys: bool = False) -> "LocalRDD[Any]":
         """A narrow operator over this; see `fuse.FUSED` and `task.WHOLE`."""
@@ -327,6 +329,14 @@ class ParallelizedRDD(LocalRDD[T]):
     def plan_own(self, builder: PlanBuilder, index: int) -> Plan:
         """A leaf with the partition's slice."""
         return Split(builder.leaf(self._slices[index], is_read_only=True))
+
+
+class PinnedRDD(ParallelizedRDD[int]):
+    """The number of each partition, for functions that read what the executor at its place keeps."""
+
+    def __init__(self, backend: Backend, numPartitions: int) -> None:
+        super().__init__(backend, [range(index, index + 1) for index in range(numPartitions)])
+        self.is_pinned = True
 
 
 class NarrowRDD(LocalRDD[Any]):

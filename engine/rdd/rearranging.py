@@ -139,12 +139,13 @@ class Rearranging(ByKey[T]):
         if numPartitions >= count:
             return self
         edges = [index * count // numPartitions for index in range(numPartitions + 1)]
+        parts = self.anywhere()
 
         def plan(builder: PlanBuilder, index: int) -> Plan:
             mine = range(edges[index], edges[index + 1])
-            return Chained(tuple(Located(self.plan(builder, each), each) for each in mine))
+            return Chained(tuple(Located(parts.plan(builder, each), each) for each in mine))
 
-        return self.derive([self], numPartitions, plan, None, lambda index: self.place(edges[index]))
+        return self.derive([parts], numPartitions, plan, None, lambda index: parts.place(edges[index]))
 
     # In order.
 
@@ -200,7 +201,7 @@ class Rearranging(ByKey[T]):
             ...     sc.parallelize([1, 2], 1).cartesian(sc.parallelize("ab", 1)).collect()
             [(1, 'a'), (1, 'b'), (2, 'a'), (2, 'b')]
         """
-        right = self.own(other)
+        right = self.own(other).anywhere()
         width = right.getNumPartitions()
 
         def plan(builder: PlanBuilder, index: int) -> Plan:
@@ -227,7 +228,7 @@ class Rearranging(ByKey[T]):
             ...     sc.parallelize([1, 2]).zip(sc.parallelize("ab")).collect()
             [(1, 'a'), (2, 'b')]
         """
-        right = self.own(other)
+        right = self.own(other).anywhere()
         if self.getNumPartitions() != right.getNumPartitions():
             raise ValueError("Can only zip with RDD which has the same number of partitions")
 

@@ -80,6 +80,7 @@ OWN: dict[str, set[str]] = {
             "job",
             "next_number",
             "next_rdd_id",
+            "pinned",
             "recover",
             "release_broadcast",
             "release_rdd",

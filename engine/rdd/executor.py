@@ -32,7 +32,7 @@ from engine.rdd.task import Runtime, TaskContext
 class Stage(NamedTuple):
     """What one executor gets for one stage: everything in one message, answered by one."""
 
-    functions: Mapping[int, tuple[bytes, bool]]
+    functions: Mapping[int, bytes]
     """Functions that this executor has not had yet."""
     forget_functions: Sequence[int]
     forget_rdds: Sequence[int]
@@ -153,8 +153,7 @@ class ExecutorProcess:
 
 def _message(stage: Stage) -> bytes:
     # As plain tuples, which are half the work of named ones; what has to go by value is packed already.
-    functions = {number: tuple(function) for number, function in stage.functions.items()}
-    return dump((functions, *stage[1:-1], list(map(tuple, stage.tasks))))
+    return dump((*stage[:-1], list(map(tuple, stage.tasks))))
 
 
 def _stage(message: bytes) -> Stage:
@@ -163,7 +162,7 @@ def _stage(message: bytes) -> Stage:
 
 
 def _run_tasks(runtime: Runtime, tasks: Iterable[Task], properties: Mapping[str, str]) -> Outcome:
-    """Run the tasks; whatever a user's function raises leaves as a UserFunctionError with its traceback."""
+    """Run the tasks; whatever a user's function raises, or loading it, leaves as a UserFunctionError with its traceback."""
     try:
         return [runtime.run(task, properties) for task in tasks]
     except StreamingError:
@@ -176,10 +175,7 @@ def _computed(runtime: Runtime, stage: Stage) -> Outcome:
     runtime.forget(stage.forget_functions, stage.forget_rdds)
     for path in stage.forget_broadcasts:
         Broadcast.forget(path)
-    try:
-        runtime.functions.take(stage.functions)
-    except (Exception, SystemExit) as cause:  # what cannot be loaded here: a module raises on import, say
-        raise UserFunctionError(f"{type(cause).__name__}: {cause}", traceback.format_exc()) from cause
+    runtime.functions.take(stage.functions)
     return _run_tasks(runtime, stage.tasks, stage.properties)
 
 

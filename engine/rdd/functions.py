@@ -1,8 +1,9 @@
-"""The driver's table of user functions: each is serialised as it is when a stage begins, and shipped once while it stays so.
+"""The driver's table of user functions: each is serialised as it is when a stage begins, and shipped once while its bytes stay the same.
 
-A function is serialised again only when what it captured may have changed. Two functions of equal bytes are one entry. An entry lives
-as long as one of its functions stays as it is; after that the executors are told to forget it, so neither a transform that makes a
-new lambda in every batch nor a variable that changes in every batch fills their memory.
+To serialise a lambda costs 25 microseconds; whether anything that it holds has changed is not asked otherwise, as a wrong answer would be
+a value that is silently out of date. Two functions of equal bytes are one entry. An entry lives as long as one of its functions stays
+as it is; after that the executors are told to forget it, so neither a transform that makes a new lambda in every batch nor a variable
+that changes in every batch fills their memory.
 
 Owns: FunctionTable, StageFunctions.
 Never: a call of a user's function.
@@ -12,33 +13,23 @@ import threading
 import weakref
 from collections import deque
 from collections.abc import Callable
-from typing import Final, NamedTuple
+from typing import Final
 
 from engine.errors import ConfigurationError, StreamingError
-from engine.rdd.captures import Capture, captured
 from engine.rdd.fuse import Function
 from engine.rdd.serializers import dump_by_value
-from engine.rdd.shipped import Pickled
 
 _MOST_KEPT: Final = 256
 """Functions without weak references that are remembered from one stage to the next."""
-
-
-class _Entry(NamedTuple):
-    """What is known of a function."""
-
-    number: int
-    capture: Capture
-    """What it held when it was serialised."""
 
 
 class FunctionTable:
     """Functions by number; one that has changed since the last stage has a new one."""
 
     def __init__(self) -> None:
-        self._by_identity: dict[int, _Entry] = {}
+        self._by_identity: dict[int, int] = {}
         self._by_bytes: dict[bytes, int] = {}
-        self._payloads: dict[int, Pickled] = {}
+        self._payloads: dict[int, bytes] = {}
         self._users: dict[int, int] = {}
         self._kept: deque[Function] = deque()
         self._next = 0
@@ -66,30 +57,28 @@ class FunctionTable:
         with self._lock:
             self._settle()
             known = self._by_identity.get(id(function))
-            # Before the pickle: what another thread changes meanwhile is then seen as a change by the next stage.
-            capture = captured(function)
-            if known is not None and capture.is_as(known.capture):
-                return known.number
-            number = self._numbered(_dump(function), is_fixed=capture.is_fixed)
+            number = self._numbered(_dump(function))
+            if number == known:
+                return number
             self._users[number] += 1
-            self._by_identity[id(function)] = _Entry(number, capture)
+            self._by_identity[id(function)] = number
             if known is None:
                 self._watch(function)
             else:
-                self._leave(known.number)
+                self._leave(known)
             return number
 
-    def payload(self, number: int) -> Pickled:
+    def payload(self, number: int) -> bytes:
         """The function as it travels."""
         return self._payloads[number]
 
-    def _numbered(self, payload: bytes, *, is_fixed: bool) -> int:
+    def _numbered(self, payload: bytes) -> int:
         number = self._by_bytes.get(payload)
         if number is None:
             number = self._next
             self._next += 1
             self._by_bytes[payload] = number
-            self._payloads[number] = Pickled(payload, is_fixed)
+            self._payloads[number] = payload
             self._users[number] = 0
         return number
 
@@ -109,21 +98,21 @@ class FunctionTable:
     def _settle(self) -> None:
         """Drop the entries of functions that are gone, before an identity is looked up that a new function may have got."""
         while self._gone:
-            entry = self._by_identity.pop(self._gone.popleft(), None)
-            if entry is not None:
-                self._leave(entry.number)
+            number = self._by_identity.pop(self._gone.popleft(), None)
+            if number is not None:
+                self._leave(number)
 
     def _leave(self, number: int) -> None:
         """One function less has these bytes."""
         self._users[number] -= 1
         if self._users[number] == 0:
             del self._users[number]
-            del self._by_bytes[self._payloads.pop(number).payload]
+            del self._by_bytes[self._payloads.pop(number)]
             self._released.append(number)
 
 
 class StageFunctions:
-    """The numbers of the functions of one stage: each function is looked at once, and stays alive until the stage is done."""
+    """The numbers of the functions of one stage: each function is serialised once, and stays alive until the stage is done."""
 
     def __init__(self, reference: Callable[[Function], int]) -> None:
         self._reference = reference

@@ -194,8 +194,6 @@ class Broadcast(Generic[T]):
 
     _held: ClassVar[dict[str, Any]] = {}
     """In an executor: the values that it has read, by their file."""
-    captured_by: ClassVar[str] = "_path"
-    """What a capture notes of it; see `captures`."""
 
     def __init__(
         self,

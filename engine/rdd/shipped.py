@@ -3,7 +3,7 @@
 So no task sees what another one, the driver, or another part of the same task did to an object in place: as PySpark, which loads the
 function and the elements of each task anew.
 
-Owns: Pickled, LoadedFunctions, Packed, packed, unpacked.
+Owns: LoadedFunctions, Packed, packed, unpacked.
 Never: bytes that another run or another machine wrote.
 """
 
@@ -11,16 +11,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from engine.errors import ConfigurationError
+from engine.rdd.captures import is_unchanging
 from engine.rdd.fuse import Function
 from engine.rdd.serializers import cannot_change, dump_by_value, load
-
-
-class Pickled(NamedTuple):
-    """A function as it travels."""
-
-    payload: bytes
-    is_fixed: bool
-    """Whether one copy serves all tasks: nothing in it can be changed by one."""
 
 
 class LoadedFunctions(dict[int, Function]):
@@ -28,18 +21,17 @@ class LoadedFunctions(dict[int, Function]):
 
     def __init__(self) -> None:
         super().__init__()
-        self._anew: dict[int, bytes] = {}
+        self._payloads: dict[int, bytes] = {}
+        self._anew: set[int] = set()
 
-    def take(self, functions: Mapping[int, tuple[bytes, bool]]) -> None:
-        """Load new functions."""
-        for number, (payload, is_fixed) in functions.items():
-            if is_fixed:
-                self[number] = load(payload)
-            else:
-                self._anew[number] = payload
+    def take(self, functions: Mapping[int, bytes]) -> None:
+        """Keep new functions."""
+        self._payloads.update(functions)
 
     def __missing__(self, number: int) -> Function:
-        function: Function = load(self._anew[number])
+        function: Function = load(self._payloads[number])
+        if number not in self._anew and not is_unchanging(function):
+            self._anew.add(number)
         self[number] = function
         return function
 
@@ -51,12 +43,13 @@ class LoadedFunctions(dict[int, Function]):
     def forget(self, number: int) -> None:
         """Drop a function."""
         self.pop(number, None)
-        self._anew.pop(number, None)
+        self._payloads.pop(number, None)
+        self._anew.discard(number)
 
     @property
     def count(self) -> int:
         """How many functions are kept."""
-        return len(self.keys() | self._anew.keys())
+        return len(self._payloads)
 
 
 class Packed(NamedTuple):

@@ -8,6 +8,7 @@ Never: a Struct of a module that can be imported; those go by name.
 """
 
 import uuid
+from types import FunctionType
 from typing import Any, Final
 
 import cloudpickle
@@ -123,6 +124,10 @@ class StructPickler(_Pickler):  # type: ignore[misc]  # see _Pickler
         kind = obj if type(obj) is type else type(obj)
         if kind.__module__ in _BY_NAME:
             # The library would look up the class first, which costs more than the rest of the message.
+            return NotImplemented
+        if (
+            kind is FunctionType and obj.__module__ == _Pickler.__module__
+        ):  # as above, of what makes a function
             return NotImplemented
         ours = taken_apart(obj)
         return super().reducer_override(obj) if ours is NotImplemented else ours

@@ -36,7 +36,7 @@ from engine.rdd.plan import (
     Zipped,
 )
 from engine.rdd.scratch import Disk
-from engine.rdd.serializers import Block, cannot_change, dump, load
+from engine.rdd.serializers import Block, cannot_change, dump, dump_by_value, load
 from engine.rdd.shipped import LoadedFunctions, unpacked
 from engine.rdd.shuffle import (
     Bucket,
@@ -241,9 +241,11 @@ class Runtime:
 
     def resource(self, kind: Callable[[], R]) -> R:
         """The one object of this kind in this executor, made on first use."""
-        if kind not in self._resources:
-            self._resources[kind] = kind()
-        made: R = self._resources[kind]
+        # A function that went by value is another object in each task, of equal bytes.
+        key = kind if isinstance(kind, type) else dump_by_value(kind)
+        if key not in self._resources:
+            self._resources[key] = kind()
+        made: R = self._resources[key]
         return made
 
     def forget(self, functions: Iterable[int], rdds: Iterable[int]) -> None:

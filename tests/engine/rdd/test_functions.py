@@ -125,6 +125,21 @@ def _functions_of_executor(_elements: Any) -> list[int]:
     return [TaskContext.current()._runtime.functions.count]
 
 
+def test_a_resource_is_made_once_though_its_maker_goes_by_value(local_two: LocalContext) -> None:
+    """A maker that is loaded anew in each task gives the object that the executor has."""
+    held = [0]
+
+    def made() -> list[int]:
+        return list(held)
+
+    def used(n: int) -> int:
+        kept = TaskContext.current().resource(made)
+        kept.append(n)
+        return len(kept)
+
+    assert sorted(local_two.parallelize(range(4), 4).map(used).collect()) == [2, 2, 3, 3]
+
+
 def test_objects_without_weak_references_are_functions_too(local_two: LocalContext) -> None:
     """A callable that cannot be watched, such as an itemgetter, is kept and works."""
     rdd = local_two.parallelize([("a", 1)])

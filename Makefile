@@ -11,7 +11,7 @@ MEANT = $(or $(STACK),$(shell $(if $(DATA_DIR),export DATA_DIR='$(DATA_DIR)';) \
 SHAPE := tests/test_architecture.py tests/test_quarantines.py tests/test_shape.py
 
 .DEFAULT_GOAL := help
-.PHONY: help venv up down logs verify chaos demo test test-compose test-spark check fmt kill-loop parity bench screenshots clean
+.PHONY: help venv up down logs verify chaos demo test test-compose test-spark test-drills check fmt kill-loop parity bench screenshots clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -53,6 +53,9 @@ test-compose: $(READY) ## the tests of the stack in containers (needs Docker)
 
 test-spark: $(READY) ## the operator tests on a real Spark cluster (SELECT=)
 	@$(VENV)/bin/pytest tests/engine -m spark $(if $(SELECT),-k "$(SELECT)")
+
+test-drills: $(READY) ## every fault on plain processes, each with its panels
+	@$(VENV)/bin/pytest tests/grafana -m "drills or servers"
 
 check: $(READY) ## format, lint, types, architecture
 	@$(VENV)/bin/ruff format --check --quiet .

@@ -1,5 +1,7 @@
 """One running pipeline with its monitoring for the live tests of the boards.
 
+Most drills on it are asked for by name (`make test-drills`), as each takes half a minute; three are made with every run.
+
 Owns: the fixture watched.
 """
 
@@ -43,3 +45,13 @@ def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
         yield Watched(stack)
     finally:
         stack.down(wipe=True)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave the drills that are marked out, unless the marker is named."""
+    if "drills" in config.option.markexpr:
+        return
+    left_out = [item for item in items if item.get_closest_marker("drills")]
+    if left_out:
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if not item.get_closest_marker("drills")]

@@ -70,6 +70,11 @@ SHOWN: Mapping[str, set[str]] = {
     "cassandra-slow": {"Backlog", "Backlog, peak in range"},
 }
 """By fault the panels of the drill board that show it, beside those that tell of every drill."""
+WITH_EVERY_RUN = {"engine-kill", "kafka-restart", "cassandra-cut"}
+"""One of each kind; the others need `-m drills`."""
+FAULTS_OF_A_RUN = [
+    fault if fault in WITH_EVERY_RUN else pytest.param(fault, marks=pytest.mark.drills) for fault in SHOWN
+]
 KILLED = {fault for fault in SHOWN if fault.endswith(("-kill", "-restart"))}
 """Faults after which the victim is another process."""
 
@@ -105,7 +110,7 @@ def test_every_fault_of_plain_processes_has_its_panels() -> None:
     assert list(SHOWN) == faults_of("processes")
 
 
-@pytest.mark.parametrize("fault", SHOWN)
+@pytest.mark.parametrize("fault", FAULTS_OF_A_RUN)
 def test_drill_is_seen_on_its_panels(watched: Watched, fault: str, figures: Callable[[str], None]) -> None:
     """A drill has its effect, costs no row, and changes its panels of the drill board; the engine is at work at its end."""
     victim, is_kill = FAULTS[fault].victim, fault == "engine-kill"

@@ -162,7 +162,7 @@ class StreamingListenerBatchCompleted:
     """By input stream when records of the batch were created, milliseconds since the epoch: the first and the last record of
     each slice of at most about 500, so that the oldest and the newest are among them; in no order."""
     tasks: Mapping[str, int] = field(default_factory=dict)
-    """Tasks of the committed run by outcome: completed, failed, lost."""
+    """Tasks of the committed run by outcome: completed, failed, lost; empty on a cluster, which keeps count itself."""
     ledger: Mapping[str, WriteReport] = field(default_factory=dict)
     """By table what the ledger wrote into the results store."""
 
@@ -176,7 +176,7 @@ class StreamingListenerBatchFailed:
     stage: str = ""
     """In which of the `RUN_STAGES`, or restore when state was read for the run."""
     tasks: Mapping[str, int] = field(default_factory=dict)
-    """Tasks of the run by outcome: completed, failed, lost."""
+    """Tasks of the run by outcome: completed, failed, lost; empty on a cluster."""
 
 
 @dataclass(frozen=True, slots=True)

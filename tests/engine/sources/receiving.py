@@ -1,6 +1,7 @@
 """What the tests of receivers share: a receiver that does what it is told, and a context around one."""
 
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Self
@@ -13,6 +14,16 @@ from engine.errors import CheckpointWriteError
 from engine.sources.blocks import BlockLog
 from engine.sources.receiver import Receiver
 from tests.engine.app import START_MS
+
+folders = ExitStack()
+"""The folders that the running test was given; each test of a source closes it when its context has ended."""
+
+
+def folder_for_blocks(context: LocalContext) -> Path | None:
+    """A folder that lasts as long as the test, where a receiver needs one: executors of a cluster read its blocks from there."""
+    if context.master.startswith("local"):
+        return None
+    return Path(folders.enter_context(TemporaryDirectory()))
 
 
 class Told(Receiver):
@@ -94,9 +105,7 @@ class Receiving:
         self.seen: list[list[Any]] = []
         self.heard = Heard()
         self.ssc.addStreamingListener(self.heard)
-        if folder is None and not context.master.startswith("local"):
-            self._temporary = TemporaryDirectory()
-            folder = Path(self._temporary.name)
+        folder = folder or folder_for_blocks(context)
         if folder is not None:
             self.ssc.checkpoint(folder)
         self.ssc.receiverStream(receiver).foreachRDD(lambda rdd: self.seen.append(rdd.collect()))

@@ -13,7 +13,7 @@ from engine.sources.receiver import ReceiverInputDStream
 from engine.sources.sockets import SocketReceiver, text_lines
 from tests.engine.app import START_MS
 from tests.engine.children import wait_until
-from tests.engine.sources.receiving import Receiving, Times, Told
+from tests.engine.sources.receiving import Receiving, Times, Told, folder_for_blocks
 
 
 def test_restart_stops_and_starts_after_the_delay(context: LocalContext) -> None:
@@ -125,9 +125,12 @@ def test_graceful_stop_of_a_running_context_drains(context: LocalContext) -> Non
 
     seen: list[int] = []
     ssc = StreamingContext(context, 0.05)
+    folder = folder_for_blocks(context)
+    if folder is not None:
+        ssc.checkpoint(folder)
     ssc.receiverStream(Told(feed)).foreachRDD(lambda rdd: seen.extend(rdd.collect()))
     ssc.start()
-    wait_until(lambda: len(seen) > 50, "a few batches")
+    wait_until(lambda: len(seen) > 50, "a few batches", 60)
     ssc.stop(stopSparkContext=False, stopGraceFully=True)
 
     assert seen[: len(stored)] == stored

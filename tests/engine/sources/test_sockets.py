@@ -5,7 +5,6 @@ import json
 import socket
 import struct
 from collections.abc import Callable, Iterator
-from tempfile import TemporaryDirectory
 from typing import Any, Self
 
 import pytest
@@ -18,6 +17,7 @@ from engine.sources.blocks import BlockLog
 from engine.sources.sockets import raw_frames, text_lines
 from tests.engine.app import START_MS
 from tests.engine.children import wait_until
+from tests.engine.sources.receiving import folder_for_blocks
 
 
 class Peer:
@@ -67,9 +67,9 @@ class Listening:
     def __init__(self, context: LocalContext, make: Callable[[StreamingContext], DStream[Any]]) -> None:
         self.clock = ManualClock(START_MS)
         self.ssc = StreamingContext(context, 1.0, clock=self.clock)
-        if not context.master.startswith("local"):
-            self._temporary = TemporaryDirectory()
-            self.ssc.checkpoint(self._temporary.name)
+        folder = folder_for_blocks(context)
+        if folder is not None:
+            self.ssc.checkpoint(folder)
         self.seen: list[Any] = []
         self.errors: list[str] = []
         self.starts: list[int] = []

@@ -27,6 +27,7 @@ from engine.inputs import InputStreams
 from engine.preparation import Preparations, StreamingContextState, chosen_context
 from engine.rdd.api import Context
 from engine.rdd.backends import backend_of
+from engine.rdd.driver import DriverOnly
 from engine.scheduler.listener import StreamingListenerBus
 from engine.scheduler.scheduler import JobScheduler
 from engine.sources.blocks import Blocks, LoggedInputDStream
@@ -42,7 +43,7 @@ _LAST_SECONDS = 5.0
 """For a batch to notice that its executors are gone."""
 
 
-class StreamingContext(InputStreams, Preparations):
+class StreamingContext(DriverOnly, InputStreams, Preparations):
     """Makes streams, and starts and stops their batches.
 
     Args:

@@ -10,7 +10,7 @@ LAYERS: tuple[tuple[str, str], ...] = (
     ("the errors", "engine.errors"),
     (
         "foundations: nothing of ours but the errors below them",
-        """engine.clock engine.version engine.reports engine.spelling engine.rdd.api engine.rdd.fuse engine.rdd.plan engine.rdd.structs
+        """engine.clock engine.version engine.reports engine.spelling engine.rdd.api engine.rdd.driver engine.rdd.fuse engine.rdd.plan engine.rdd.structs
         engine.storage engine.rdd.paths engine.rdd.pipe
         engine.checkpoint.declared engine.checkpoint.files engine.sources.decoders engine.sources.elements engine.spark.failures""",
     ),

@@ -12,6 +12,7 @@ from engine.batch import Duration, Time
 from engine.dstream.nodes import BatchScope, Node, TransformedDStream
 from engine.errors import ConfigurationError
 from engine.rdd.api import RDD, T
+from engine.rdd.driver import DriverOnly
 
 if TYPE_CHECKING:
     # Only for annotations: the handle is made of this class.
@@ -21,7 +22,7 @@ Spread = tuple[int] | tuple[int, Callable[[Any], int]]
 """How a wide operator spreads keys: (number of partitions), or that and the user's function of a key."""
 
 
-class Handle(ABC, Generic[T]):
+class Handle(DriverOnly, ABC, Generic[T]):
     """A node of the graph, as its user holds it; `DStream` is one, put together from groups of operations."""
 
     def __init__(self, node: Node) -> None:

@@ -9,7 +9,6 @@ Never: a computation; the nodes do that.
 """
 
 from collections.abc import Callable, Mapping
-from datetime import datetime
 from typing import Any
 
 from engine.batch import Time
@@ -78,11 +77,7 @@ class OutputOperations(Handle[T]):
 
         Source: `pyspark.streaming.DStream.pprint`.
         """
-
-        def show(time: datetime, rdd: RDD[Any]) -> None:
-            _show(str(time), rdd, num)
-
-        self.foreachRDD(show, name=name)
+        self._output("pprint", lambda time, rdd: _show(str(time.as_datetime()), rdd, num), name)
 
     def print(self, num: int = 10, *, name: str | None = None) -> None:
         """An output: print the first elements of each batch, in Scala's format.

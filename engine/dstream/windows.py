@@ -42,7 +42,8 @@ class WindowOperations(Handle[T]):
             >>> run_batches(lambda s: s.window(3, 2), [[1], [2], [3], [4], [5]])
             [[1, 2], [2, 3, 4]]
 
-        Source: `WindowedDStream`. Difference: a window of 0 is refused, and PySpark takes it.
+        Source: `WindowedDStream`. Difference: a window of 0 is refused, and PySpark takes it. When the engine is behind, a time that
+            a catch-up batch takes over has no window of its own; with `everyInterval=True` it has, as in PySpark.
         """
         length, slide = self._durations(windowDuration, slideDuration)
         return self._stream(WindowedDStream(self._scope, self.node, length, slide, name))

@@ -20,6 +20,7 @@ from engine.errors import ConfigurationError, ExecutorLostError, LifecycleError,
 from engine.rdd.ambient import Surroundings
 from engine.rdd.api import RDD, T
 from engine.rdd.conf import Choices, SparkConf, refuse_parts_of_pyspark, settings_of
+from engine.rdd.driver import DriverOnly
 from engine.rdd.executor import ExecutorProcess, InProcessExecutor, Outcome, Stage
 from engine.rdd.functions import FunctionTable
 from engine.rdd.lineage import Lineage, PlanBuilder, own
@@ -45,7 +46,7 @@ def _taken(queue: deque[T]) -> list[T]:
     return [queue.popleft() for _ in range(len(queue))] if queue else []
 
 
-class LocalContext(Surroundings):
+class LocalContext(DriverOnly, Surroundings):
     """Makes RDDs and runs their jobs on this machine; PySpark's SparkContext as far as streams need it.
 
     Tasks work on copies of what their functions capture, taken when a job begins, on every master: a job sees what the driver changed

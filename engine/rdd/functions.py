@@ -129,14 +129,21 @@ class StageFunctions:
 def _dump(function: Function) -> bytes:
     try:
         return dump_by_value(function)
+    except ConfigurationError as cause:  # such as a context that it refers to
+        raise ConfigurationError(
+            f"function {_name_of(function)} cannot be shipped to the executors: {cause}"
+        ) from None
     except StreamingError:  # such as a broadcast that was destroyed
         raise
     except (
         Exception,
         SystemExit,
     ) as cause:  # pickling runs code of the user's objects, which may raise anything
-        name = getattr(function, "__qualname__", repr(function))
         raise ConfigurationError(
-            f"function {name} cannot be shipped to the executors ({cause}); "
+            f"function {_name_of(function)} cannot be shipped to the executors ({cause}); "
             "make what it captures picklable, or create it inside the function"
         ) from cause
+
+
+def _name_of(function: Function) -> str:
+    return str(getattr(function, "__qualname__", repr(function)))

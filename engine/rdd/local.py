@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 
 from engine.errors import ConfigurationError, LifecycleError
 from engine.rdd.api import T, U
+from engine.rdd.driver import DriverOnly
 from engine.rdd.elements import Elements
 from engine.rdd.fuse import Function
 from engine.rdd.keeping import Keeping
@@ -31,7 +32,7 @@ from engine.storage import StorageLevel
 R = TypeVar("R")
 
 
-class LocalRDD(Rearranging[T], Elements[T], Numbers[T], Sampling[T], Saving[T], Keeping[T]):
+class LocalRDD(DriverOnly, Rearranging[T], Elements[T], Numbers[T], Sampling[T], Saving[T], Keeping[T]):
     """A lazily evaluated, partitioned collection on the embedded backend; see `engine.rdd.api.RDD`.
 
     Example:

@@ -27,16 +27,17 @@ class JobGenerator:
 
     def __init__(self, interval: Duration, last: Time, *, every_interval: bool = False) -> None:
         self._interval = interval
-        self._last = last
+        self.last = last
+        """Time of the newest batch that was due."""
         self._every_interval = every_interval
 
     def wait_ms(self, wall_ms: int) -> int:
         """Milliseconds until the next batch is due, at most one interval."""
-        return max(0, min(self._last + self._interval - wall_ms, self._interval))
+        return max(0, min(self.last + self._interval - wall_ms, self._interval))
 
     def due(self, wall_ms: int) -> Time:
         """The time of the batch that is to run now."""
-        following = self._last.plus(self._interval)
+        following = self.last.plus(self._interval)
         if not self._every_interval:
             following = max(following, Time(wall_ms).floor(self._interval))
         self.took(following)
@@ -44,4 +45,4 @@ class JobGenerator:
 
     def took(self, time: Time) -> None:
         """A batch of this time runs; the next is due after it."""
-        self._last = time
+        self.last = time

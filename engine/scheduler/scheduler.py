@@ -85,6 +85,7 @@ class JobScheduler:
         """Called once the stream has ended with an error, on the thread that ran the batch, receivers stopped."""
         self._thread = threading.Thread(target=self._run, name="job-scheduler", daemon=True)
         self._generator = JobGenerator(graph.batch_duration, graph.zero_time)
+        self._is_behind = False
         self._tell = Teller(bus, clock, graph, checkpoint)
 
     # Life cycle.
@@ -161,14 +162,36 @@ class JobScheduler:
         if not self._set_planning(begins=True):
             return None
         self._tell.stages.enter("plan")
+        last, time = self._generator.last, self._generator.due(self._clock.wall_ms())
+        self._warn_of_windows_between(last, time)
         try:
-            batch = self._graph.plan(self._generator.due(self._clock.wall_ms()), self._maxima)
+            batch = self._graph.plan(time, self._maxima)
         except Exception:
             if self._set_planning(begins=False):
                 raise
             return None  # `stop` closed the inputs; nothing had begun
         self._tell.stages.leave()
         return batch if self._set_planning(begins=False) else None
+
+    def _warn_of_windows_between(self, last: Time, time: Time) -> None:
+        """Say which windows ended at times that this batch takes over; once while the engine is behind."""
+        if time <= last.plus(self._graph.batch_duration):
+            self._is_behind = False
+            return
+        if self._is_behind:
+            return
+        self._is_behind = True
+        zero = self._graph.zero_time
+        for output in self._graph.outputs:
+            if output.slide == self._graph.batch_duration:
+                continue
+            passed = (time - 1 - zero) // output.slide - (last - zero) // output.slide
+            if passed:
+                log.warning(
+                    "behind: batch %d takes over the times since %d; output %r has no window of %d of them; "
+                    "with everyInterval=True each time has its own batch",
+                    *(time, last, output.name, passed),
+                )
 
     def _set_planning(self, *, begins: bool) -> bool:
         """A plan begins or ends; returns whether batches go on."""

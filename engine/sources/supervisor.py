@@ -137,14 +137,14 @@ class ReceiverSupervisor:
             )
 
     def _begin(self) -> None:
-        """Call onStart; a receiver that cannot start is stopped, as in Spark."""
+        """Call onStart; a receiver that cannot start is started again after the delay, as Spark's tracker does."""
         self.is_started = True
         self.info = replace(self.info, active=True, location=socket.gethostname(), executorId="driver")
         self._tell("onReceiverStarted", StreamingListenerReceiverStarted(self.info))
         try:
             self._receiver.onStart()
         except Exception as error:  # noqa: BLE001  the user's code may raise anything; listeners are told
-            self.stop(f"Error starting receiver {self.info.streamId}", error)
+            self.restart(f"Error starting receiver {self.info.streamId}", error, RESTART_SECONDS)
 
     def _end(self) -> None:
         self.is_started = False
@@ -209,7 +209,12 @@ class ReceiverSupervisor:
         self._tell("onReceiverError", StreamingListenerReceiverError(self.info))
 
     def _note(self, message: str, error: BaseException | None) -> None:
-        log.warning("receiver %s: %s%s", self.info.name, message, f": {error}" if error else "")
+        log.warning(
+            "receiver %s: %s%s",
+            self.info.name,
+            message,
+            f": {type(error).__name__}: {error}" if error else "",
+        )
         text = "" if error is None else "".join(traceback.format_exception(error))
         now = self._clock.wall_ms()
         self.info = replace(self.info, lastErrorMessage=message, lastError=text, lastErrorTime=now)

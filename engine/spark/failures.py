@@ -57,7 +57,7 @@ def translated(error: Exception) -> Exception:
 def _raised_in_task(trace: str) -> StreamingError:
     """The error of a worker's traceback: one of ours by its name, else the user's."""
     frames, last = _parts(trace)
-    if not frames and last.startswith("ModuleNotFoundError"):
+    if last.startswith("ModuleNotFoundError") and all(map(_is_of_the_engine, frames)):
         return ConfigurationError(
             f"a worker's Python cannot load the job ({last}); install the engine and the job's modules there, or name "
             "the right Python with spark.pyspark.python or PYSPARK_PYTHON"
@@ -85,6 +85,12 @@ def _is_foreign(line: str) -> bool:
     """Whether a line begins a frame that is not Spark's own."""
     frame = _FRAME.match(line)
     return frame is not None and not any(part in frame[1] for part in _SPARKS_OWN)
+
+
+def _is_of_the_engine(line: str) -> bool:
+    """Whether a line does not begin a frame of the user's."""
+    frame = _FRAME.match(line)
+    return frame is None or "/engine/" in frame[1] or frame[1].startswith("<frozen ") or not _is_foreign(line)
 
 
 def _first_line(text: str) -> str:

@@ -128,7 +128,7 @@ def test_outputs_are_named(local_two: LocalContext) -> None:
     names = [output.name for output in ssc.graph.outputs]
     assert names == [
         *[f"output {number}" for number in range(len(FILES))],
-        *("shown", "printed", "foreachRDD(queue)", "saveAsTextFiles(queue)"),
+        *("shown", "printed", "pprint(queue)", "saveAsTextFiles(queue)"),
     ]
 
 

@@ -160,3 +160,18 @@ def test_what_cannot_be_serialised_is_refused_by_name(local_two: LocalContext) -
         match=r"uses_a_lock cannot be shipped to the executors .*make what it captures picklable",
     ):
         local_two.parallelize([1]).map(uses_a_lock).collect()
+
+
+@pytest.mark.parametrize("held", ["context", "rdd"])
+def test_what_only_the_driver_has_is_named(context: LocalContext, held: str) -> None:
+    """A function that refers to a context or an RDD is refused with its name, what it refers to, and what to do."""
+    there = {"context": context, "rdd": context.range(2)}[held]
+
+    with pytest.raises(
+        ConfigurationError, match=r"uses_it cannot be shipped .*reference a \w+ from .*; use it in the driver"
+    ):
+
+        def uses_it(_: int) -> str:
+            return str(there)
+
+        context.range(2).map(uses_it).collect()

@@ -64,20 +64,35 @@ def test_infos_name_stream_and_place(context: LocalContext) -> None:
     assert (stopped.active, stopped.location, stopped.lastErrorMessage) == (False, "", "odd record")
 
 
-def test_receiver_that_cannot_start_is_stopped(context: LocalContext) -> None:
-    """An error in onStart is told and stops the receiver, and the stream goes on without it."""
+def test_receiver_that_cannot_start_is_started_again(
+    context: LocalContext, caplog: pytest.LogCaptureFixture
+) -> None:
+    """An error in onStart is told with its type, and the receiver is started again after two seconds."""
 
-    def refuse(_: Told) -> None:
-        raise ConnectionRefusedError("no server")
+    def refuse(told: Told) -> None:
+        if len(told.calls) == 1:
+            raise ConnectionRefusedError("no server")
+        told.store([1])
 
     receiver = Told(refuse)
     with Receiving(context, receiver) as receiving:
-        wait_until(lambda: receiving.heard.kinds[-1:] == ["stopped"], "the stop")
+        wait_until(lambda: receiver.calls == ["start", "stop"], "the stop")
+        receiving.clock.advance(1_999)
+        assert receiver.isStopped()
+
+        def is_started_again() -> bool:
+            receiving.clock.advance(100)
+            return receiver.calls == ["start", "stop", "start"] and receiver.isStarted()
+
+        wait_until(is_started_again, "onStart")
         receiving.run()
 
-    assert receiving.heard.kinds == ["started", "error", "stopped"]
-    assert "no server" in receiving.heard.events[1][1].lastError
-    assert receiving.seen == [[]]
+    assert receiving.heard.kinds == ["started", "error", "started", "stopped"]
+    _, error = receiving.heard.events[1]
+    assert error.lastErrorMessage == "Restarting receiver with delay 2000 ms: Error starting receiver 0"
+    assert "no server" in error.lastError
+    assert "Error starting receiver 0: ConnectionRefusedError: no server" in caplog.text
+    assert [1] in receiving.seen
 
 
 def test_receiver_stops_itself(context: LocalContext) -> None:

@@ -92,6 +92,39 @@ def test_a_worker_without_the_job_is_told_with_the_remedy() -> None:
     assert "PYSPARK_PYTHON" in str(error)
 
 
+def test_a_worker_without_the_engines_libraries_is_told_with_the_remedy() -> None:
+    """A module that the engine itself imports in vain is the worker's Python, not a fault of the user's function."""
+    error = translated(
+        job_error(
+            f'  File "{WORKER}", line 75, in read_command',
+            "    load()",
+            '  File "/job/engine/rdd/structs.py", line 14, in <module>',
+            "    import msgspec",
+            "ModuleNotFoundError: No module named 'msgspec'",
+        )
+    )
+
+    assert isinstance(error, ConfigurationError)
+    assert "No module named 'msgspec'" in str(error)
+    assert "PYSPARK_PYTHON" in str(error)
+
+
+def test_a_module_that_a_users_function_lacks_is_its_error() -> None:
+    """A function that imports in vain keeps its own traceback."""
+    error = translated(
+        job_error(
+            '  File "/job/engine/rdd/fuse.py", line 3, in chain',
+            "    run()",
+            '  File "/job/words.py", line 9, in parse',
+            "    import missing",
+            "ModuleNotFoundError: No module named 'missing'",
+        )
+    )
+
+    assert isinstance(error, UserFunctionError)
+    assert "words.py" in error.user_traceback
+
+
 def test_a_lost_executor_is_retried_as_ours_is() -> None:
     """A job whose tasks lost their executors in every attempt is an ExecutorLostError, which the scheduler runs again."""
     text = (

@@ -1,0 +1,41 @@
+"""Windows at times that a catch-up batch takes over have no result, and the log says so."""
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from engine import LocalContext, StreamingContext
+from engine.dstream.dstream import DStream
+from tests.engine.app import App
+
+
+def job(_: StreamingContext, numbers: DStream[Any], app: App) -> None:
+    """A window every two batches, and an output of every batch."""
+    numbers.window(2, 2).foreachRDD(lambda rdd: rdd.count(), name="pairs")
+    app.collect(numbers, "all")
+
+
+@pytest.mark.parametrize(("is_every", "said"), [(False, 1), (True, 0)])
+def test_windows_that_are_passed_over_are_told_once(
+    context: LocalContext,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    is_every: bool,
+    said: int,
+) -> None:
+    """While the engine stays behind, one line names the output with the number of windows; every interval leaves none out."""
+    with (
+        caplog.at_level(logging.WARNING, "engine"),
+        App(context, tmp_path, job, [[1]] * 9, every_interval=is_every) as app,
+    ):
+        app.run()
+        app.clock.advance(3_000)
+        app.run()
+        app.clock.advance(3_000)
+        app.run()
+
+    lines = [line for line in caplog.messages if "takes over" in line]
+    assert len(lines) == said
+    assert all("output 'pairs' has no window of 2 of them" in line for line in lines)

@@ -167,11 +167,10 @@ def test_what_only_the_driver_has_is_named(context: LocalContext, held: str) -> 
     """A function that refers to a context or an RDD is refused with its name, what it refers to, and what to do."""
     there = {"context": context, "rdd": context.range(2)}[held]
 
+    def uses_it(_: int) -> str:
+        return str(there)
+
     with pytest.raises(
         ConfigurationError, match=r"uses_it cannot be shipped .*reference a \w+ from .*; use it in the driver"
     ):
-
-        def uses_it(_: int) -> str:
-            return str(there)
-
         context.range(2).map(uses_it).collect()

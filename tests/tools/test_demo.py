@@ -99,7 +99,7 @@ def test_demo_on_the_embedded_stack_ends_with_the_verdict(tmp_path: Path) -> Non
     lines = printed.splitlines()
     assert lines[0] == "stack: embedded, because STACK=embedded was asked for"
     assert any("kill -9 of the engine, pid" in line for line in lines)
-    assert any("recovered: pid" in line and "first new commit after" in line for line in lines)
+    assert any("restarted as pid" in line and "first new commit after" in line for line in lines)
     assert lines[-1].startswith("verify: windows=")
     assert "missing=0 over=0 wrong=0" in lines[-1]
     for table in ("campaign_windows", "trending_pages", "page_totals"):
@@ -144,7 +144,7 @@ def test_demo_on_spark_survives_a_worker_and_the_driver(tmp_path: Path) -> None:
     assert lines[1] == "backend: a standalone Spark cluster, one master and two workers"
     assert any("kill -9 of Spark's worker-" in line for line in lines)
     assert any("next commit" in line and "after the worker's death" in line for line in lines)
-    assert any("recovered: pid" in line for line in lines)
+    assert any("restarted as pid" in line for line in lines)
     assert "missing=0 over=0 wrong=0" in lines[-1]
     assert running(tmp_path) == []
 
@@ -256,7 +256,7 @@ def test_screen_fits_into_eighty_columns_and_twenty_four_lines() -> None:
     addresses = "streaming page http://127.0.0.1:19108/  Prometheus http://127.0.0.1:19090/"
     story = Story(seconds=83.4, now="running; kill -9 of the engine at 0:20", addresses=addresses)
     for number in range(9):
-        story.tell(f"recovered: pid 4000{number} after 0.02 s, first new commit after 1.31 s")
+        story.tell(f"restarted as pid 4000{number} after 0.02 s, first new commit after 1.31 s")
     for look in (sample(), sample(batches=None), sample(tables={"page_totals": {}})):
         lines = shown(story, look)
         assert len(lines) <= 22  # with the first line and the cursor's: 24

@@ -45,6 +45,8 @@ _LOOK_SECONDS = 0.5
 _PLAIN_SECONDS = 4.0
 _RECOVERY_SECONDS = 60.0
 _SPARK_RECOVERY_SECONDS = 240.0
+_COMMITS_BEFORE = 3
+"""Batches that are committed before a worker is killed, so that there is something to lose."""
 """A driver is a JVM, and gets its executors when the master has given up the old ones."""
 
 
@@ -172,9 +174,13 @@ class Demo:
         """Kill a worker with all its processes, and start another; the batch under way goes on by itself."""
         self._story.now = f"running on Spark; kill -9 of a worker at {minutes(kill_after)}"
         deadline = time.monotonic() + self._patience
-        while self._story.seconds < kill_after or not watch.progress.newest().time:
+        commits: set[int] = set()
+        while self._story.seconds < kill_after or len(commits) < _COMMITS_BEFORE:
             if time.monotonic() > deadline:
-                raise StreamingError(f"no batch within {self._patience:g} s after the start")
+                raise StreamingError(
+                    f"no {_COMMITS_BEFORE} batches within {self._patience:g} s after the start"
+                )
+            commits |= {watch.progress.newest().time} - {0}
             look()
             time.sleep(_LOOK_SECONDS)
         name, before, killed = cluster.busiest_worker(), watch.progress.newest().time, time.time()
@@ -203,7 +209,7 @@ class Demo:
         seconds = time.time() - killed
         restart = self._stack.wait_for("engine", "restart", after=killed)
         return (
-            f"recovered: pid {restart.facts['pid']} after {restart.time - killed:.2f} s, "
+            f"restarted as pid {restart.facts['pid']} after {restart.time - killed:.2f} s, "
             f"first new commit after {seconds:.2f} s"
         )
 

@@ -27,6 +27,8 @@ _ROWS = 5
 _BAR_CELLS = 20
 _WIDTH = 79
 _CELLS = 16
+_LONG_SECONDS = 10.0
+"""From here on a hundredth says nothing, and takes place on the line."""
 
 
 @dataclass(slots=True)
@@ -74,7 +76,7 @@ def plain_line(story: Story, sample: Sample, settings: Settings) -> str:
         for name, topic in sample.topics.items()
     ]
     took = (
-        f"batch {batches.processing_seconds:.2f}/{settings.batch_seconds:g} s"
+        f"batch {_seconds(batches.processing_seconds)}/{settings.batch_seconds:g} s"
         if batches.done
         else "no batch yet"
     )
@@ -88,6 +90,10 @@ def closing_rows(sample: Sample) -> Iterable[str]:
         yield f"top pages of the window that ended at {_clock(ranking[0][0])} (trending_pages)"
     for rank, (_, page, views) in enumerate(ranking, 1):
         yield f"  {rank}  {page}  {views:,} views"
+
+
+def _seconds(seconds: float) -> str:
+    return f"{seconds:.2f}" if seconds < _LONG_SECONDS else f"{seconds:.0f}"
 
 
 def minutes(seconds: float) -> str:

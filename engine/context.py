@@ -453,12 +453,13 @@ class StreamingContext(DriverOnly, InputStreams, Preparations):
 
         Example:
             >>> from engine import LocalContext
+            >>> from engine.errors import UserFunctionError
             >>> ssc = StreamingContext(LocalContext("local"), 0.01)
             >>> ssc.queueStream([[0]]).foreachRDD(lambda rdd: rdd.map(lambda n: 1 // n).collect())
             >>> ssc.start()
             >>> try:
             ...     ssc.awaitTermination()
-            ... except Exception as error:
+            ... except UserFunctionError as error:
             ...     print(str(error).rpartition(": ")[2])
             integer division or modulo by zero
             >>> ssc.stop()

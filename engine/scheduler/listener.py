@@ -238,13 +238,14 @@ class StreamingListener:
         """A run of a batch ended with an error.
 
         Example:
+            >>> from engine.errors import UserFunctionError
             >>> from engine.testing import run_batches
             >>> class Told(StreamingListener):
             ...     def onBatchFailed(self, batchFailed):
             ...         print(batchFailed.stage)
             >>> try:
             ...     run_batches(lambda s: s.context().addStreamingListener(Told()) or s.map(lambda n: 1 // n), [[0]])
-            ... except Exception as error:
+            ... except UserFunctionError as error:
             ...     print(type(error).__name__)
             outputs
             UserFunctionError

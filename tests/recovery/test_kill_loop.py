@@ -1,7 +1,4 @@
-"""SIGKILL under backlog in every phase of a batch: each restart commits a new batch, and every row stays exact.
-
-`make kill-loop` kills more often.
-"""
+"""SIGKILL under backlog in every phase of a batch: each restart commits a new batch, and every row stays exact."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -51,27 +48,27 @@ def assert_exact(tally: Tally, plan: Plan, least_kills: int) -> None:
 
 
 @pytest.mark.timeout(1_200)
-def test_sixty_kills_on_the_embedded_stack_leave_every_row_exact(
+def test_two_hundred_kills_on_the_embedded_stack_leave_every_row_exact(
     tmp_path: Path, figures: Callable[[str], None]
 ) -> None:
-    """60 kills, at least 3 in each phase, and 6 more in the middle of a recovery change no row."""
-    plan = Plan(kills=60, echoes=6)
+    """200 kills, at least 10 in each phase, and 20 more in the middle of a recovery change no row."""
+    plan = Plan(kills=200, echoes=20)
     tally = KillLoop(embedded(tmp_path / "data"), plan, tmp_path / "logs").run()
     for line in table(tally):
         figures(f"embedded: {line}")
-    assert_exact(tally, plan, least_kills=3)
+    assert_exact(tally, plan, least_kills=10)
     assert tally.echoes.total() == plan.echoes
 
 
 @pytest.mark.servers
 @pytest.mark.timeout(600)
-def test_twelve_kills_on_the_real_stack_leave_every_row_exact(
+def test_twenty_kills_on_the_real_stack_leave_every_row_exact(
     kafka_server: KafkaServer,
     cassandra_server: CassandraServer,
     tmp_path: Path,
     figures: Callable[[str], None],
 ) -> None:
-    """12 kills beside a real Kafka and a real Cassandra, at least one in each phase, change no row."""
+    """20 kills beside a real Kafka and a real Cassandra, at least one in each phase, change no row."""
     own = {
         "app": "kill-loop",
         "keyspace": cassandra_server.keyspace(),
@@ -80,7 +77,7 @@ def test_twelve_kills_on_the_real_stack_leave_every_row_exact(
     }
     settings = kafka_server.stack.settings.model_copy(update=own)
     create_topics(settings)
-    plan = Plan(kills=12, echoes=1)
+    plan = Plan(kills=20, echoes=2)
     tally = KillLoop(settings, plan, tmp_path / "logs").run()
     for line in table(tally):
         figures(f"processes: {line}")

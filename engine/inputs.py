@@ -31,6 +31,8 @@ class InputStreams:
     def queueStream(self, rdds: Queue, oneAtATime: bool = True, default: Any | None = None) -> DStream[Any]:
         """A stream of the items in a queue, each a list of elements or an RDD; items that come later are seen.
 
+        A batch's `numRecords` counts the elements, and an item as one record that has none or is an RDD without a checkpoint folder.
+
         Elements: Queue[list[T] | RDD[T]] -> DStream[T].
         Replay: with a checkpoint folder an item is in the block log before a batch is made of it, and the batch has it again after a
             crash. After a restart, a list that holds the same items again goes on behind those that were taken, and an empty one holds

@@ -70,11 +70,6 @@ class _Item:
         return encode_element((self._is_list, self._slices))
 
     @property
-    def is_rdd(self) -> bool:
-        """Whether the driver does not have the elements."""
-        return self._rdd is not None
-
-    @property
     def size(self) -> int:
         """Number of elements; 0 where only a job could tell."""
         return sum(map(len, self._slices))
@@ -106,7 +101,7 @@ class _Place(NamedTuple):
     number: int
     """From 0: its place in a list, and its offset in the block log."""
     width: int
-    """Offsets that it takes: its elements, and 1 where only a job could tell."""
+    """Offsets that it takes: its elements, and 1 where there are none or only a job could tell."""
 
 
 _place_bytes = msgspec.msgpack.Encoder().encode
@@ -116,8 +111,8 @@ _place_of = msgspec.msgpack.Decoder(tuple[int, int, int]).decode
 class QueueInputDStream(LoggedInputDStream):
     """One item of a queue a batch, each a list of elements or an RDD; items that come later are seen.
 
-    A range counts elements. An item without elements is a batch like one in which nothing waited, so it takes no offset, unless there is
-    a default to tell it from.
+    A range counts elements. An item without elements counts as one: its batch has the item's empty partitions, and one in which nothing
+    waited has none.
 
     Replay: an item that a batch has taken is in the block log, so the batch has it again.
     """
@@ -202,7 +197,7 @@ class QueueInputDStream(LoggedInputDStream):
                 )
 
     def _pass(self, ranges: Sequence[OffsetRange]) -> None:
-        """Go on after the items of these ranges, and after those without elements that follow them."""
+        """Go on after the items of these ranges."""
         self._position = max((part.untilOffset for part in ranges), default=self._position)
         left = (place.number for place in self._places if place.offset + place.width > self._position)
         self._next_number = max(self._next_number, next(left, self._end.number))
@@ -225,16 +220,13 @@ class QueueInputDStream(LoggedInputDStream):
         if found:
             with naming_errors(f"input {self.name!r}", time):
                 item = _Item.of(given).collected() if self._is_logged else _Item.of(given)
-                place = self._end._replace(width=self._width(item))
+                place = self._end._replace(width=max(item.size, 1))
                 if self._is_logged:
                     self.log.append([self._bytes_of(item)], _place_bytes(place))
             self._kept[place.number] = item
             self._places.append(place)
             self._end = _Place(place.offset + place.width, place.number + 1, 0)
         return found
-
-    def _width(self, item: _Item) -> int:
-        return max(item.size, 1) if item.is_rdd or self._default is not None else item.size
 
     def _next(self) -> tuple[bool, Any]:
         """Whether there is another item, and the item; out of a deque or queue it is taken."""
@@ -283,8 +275,7 @@ class QueueInputDStream(LoggedInputDStream):
             self._item(place.number)
             for part in ranges
             for place in self._places
-            # An item without elements shares its offset with the one after it, and is in no range.
-            if place.width and part.fromOffset <= place.offset < part.untilOffset
+            if part.fromOffset <= place.offset < part.untilOffset
         ]
         if not items and self._default is not None:
             items = [self._default]

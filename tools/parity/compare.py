@@ -35,11 +35,6 @@ INTENDED: Mapping[str, Difference] = {
         "the window has no element",
         "PySpark gives nothing, or 0 when an inverse got there; here a count of nothing is 0, always",
     ),
-    "no partitions": Difference(
-        "queueStream, seen by mapPartitions and glom",
-        "a queued RDD has no element",
-        "it takes no offset, so its batch is one in which nothing waited, which has no partitions; PySpark shows the RDD's empty ones",
-    ),
 }
 """By the name that the programs use. Each shows as elements that stand for nothing, and as nothing else."""
 

@@ -75,20 +75,14 @@ _NARROW = (
     Operation("union(other)", "numbers", "numbers", _with_other("union")),
 )
 _OF_PARTITIONS = (
-    Operation(
-        "mapPartitions(total)",
-        "numbers",
-        "numbers",
-        _method("mapPartitions", f.total),
-        difference="no partitions",
-    ),
+    Operation("mapPartitions(total)", "numbers", "numbers", _method("mapPartitions", f.total)),
     Operation(
         "mapPartitionsWithIndex(with_index)",
         "numbers",
         "numbers",
         _method("mapPartitionsWithIndex", f.with_index),
     ),
-    Operation("glom()", "numbers", "anything", _method("glom"), difference="no partitions"),
+    Operation("glom()", "numbers", "anything", _method("glom")),
     Operation("transform(indexed)", "numbers", "numbers", _method("transform", f.indexed)),
 )
 """What looks at partitions or at places: they follow narrow operations only, as others leave both undefined."""

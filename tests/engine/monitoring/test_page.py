@@ -35,7 +35,7 @@ def started(history: History, *times: int) -> None:
 def test_statistics_have_sparks_names_and_the_right_values(local: LocalContext, tmp_path: Path) -> None:
     """Three batches are counted with their records, rate and delays under the names of Spark's REST API."""
     with Shown(local, tmp_path) as shown:
-        shown.run(["a"], ["a", "b"], [])
+        shown.run(["a"], ["a", "b", "c"], ["d", "e"])
 
         told = page.statistics(shown.view, RUNNING, shown.now)
 
@@ -47,15 +47,15 @@ def test_statistics_have_sparks_names_and_the_right_values(local: LocalContext, 
         "numTotalCompletedBatches": 3,
         "numRetainedCompletedBatches": 3,
         "numActiveBatches": 0,
-        "numProcessedRecords": 3,
-        "numReceivedRecords": 3,
-        "avgInputRate": 1.0,
+        "numProcessedRecords": 6,
+        "numReceivedRecords": 6,
+        "avgInputRate": 2.0,
         "avgSchedulingDelay": 0.0,
         "avgProcessingTime": 0.0,
         "avgTotalDelay": 0.0,
     }
     assert {name: told[name] for name in expected} == expected
-    assert told["percentiles"]["inputRate"] == {"p50": 1.0, "p95": 1.9, "p99": 1.98, "max": 2.0}
+    assert told["percentiles"]["inputRate"] == {"p50": 2.0, "p95": 2.9, "p99": 2.98, "max": 3.0}
 
 
 def test_statistics_before_the_first_batch_are_null(local: LocalContext, tmp_path: Path) -> None:

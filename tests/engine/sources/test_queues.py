@@ -20,6 +20,7 @@ class Fed:
     def __init__(self, context: LocalContext, folder: Path | None = None, **arguments: Any) -> None:
         self.seen: list[list[Any]] = []
         self.records: list[int] = []
+        self.partitions: list[int] = []
         self.fail = False
         self._context, self._folder, self._arguments = context, folder, arguments
         self._clock = ManualClock(START_MS)
@@ -48,6 +49,7 @@ class Fed:
         if self.fail:
             raise ValueError("killed here")
         self.seen.append(rdd.collect())
+        self.partitions.append(rdd.getNumPartitions())
 
     def run(self, batches: int = 1) -> "Fed":
         """So many batches."""
@@ -90,7 +92,7 @@ def test_all_at_a_time_takes_what_waits(context: LocalContext, tmp_path: Path, w
     fed.stop()
 
     assert fed.seen == [[1, 2, 3], []]
-    assert fed.records == [3, 0]
+    assert fed.records == [4, 0]  # an item without elements counts as one
 
 
 @pytest.mark.parametrize("with_folder", [False, True])
@@ -99,6 +101,15 @@ def test_default_stands_in_when_none_waits(context: LocalContext, tmp_path: Path
     fed = Fed(context, tmp_path if with_folder else None, default=[9]).start([[1], []]).run(4).stop()
 
     assert fed.seen == [[1], [], [9], [9]]
+
+
+def test_item_without_elements_has_its_partitions(tmp_path: Path) -> None:
+    """A list of nothing is spread as any list, also when its batch runs again; a queue that runs dry has no partitions."""
+    with LocalContext("local[2]") as wide:
+        fed = Fed(wide, tmp_path).start([[], [1]]).fail_once().stop().start([[], [1]]).run(2).stop()
+
+    assert fed.seen == [[], [1], []]
+    assert fed.partitions == [2, 2, 0]
 
 
 @pytest.mark.parametrize("make", [deque, queue.Queue, queue.SimpleQueue])

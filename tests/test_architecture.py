@@ -140,12 +140,12 @@ LAYERS: tuple[tuple[str, str], ...] = (
     ),
     (
         "tools: the loop",
-        "tools.api.inventory tools.api.keys tools.api.signatures tools.parity.compare tools.parity.engine_side tools.parity.pyspark_side tools.killloop.loop tools.chaos.faults",
+        "tools.api.inventory tools.api.keys tools.api.signatures tools.parity.compare tools.parity.engine_side tools.parity.pyspark_side tools.killloop.loop tools.chaos.faults tools.faults.cases tools.faults.scan",
     ),
     ("tools: its report", "tools.api.rows tools.killloop.report tools.chaos.drill"),
     (
         "commands",
-        """tools.api.__main__ tools.parity.__main__ tools.verify.__main__ tools.verify.watch tools.stack.__main__ tools.chaos.__main__ tools.killloop.__main__ tools.bench.__main__
+        """tools.api.__main__ tools.faults.__main__ tools.parity.__main__ tools.verify.__main__ tools.verify.watch tools.stack.__main__ tools.chaos.__main__ tools.killloop.__main__ tools.bench.__main__
         tools.demo.__main__""",
     ),
 )

@@ -11,7 +11,7 @@ MEANT = $(or $(STACK),$(shell $(if $(DATA_DIR),export DATA_DIR='$(DATA_DIR)';) \
 SHAPE := tests/test_architecture.py tests/test_quarantines.py tests/test_shape.py
 
 .DEFAULT_GOAL := help
-.PHONY: help venv up down logs verify chaos demo test test-compose test-spark test-drills check fmt kill-loop parity bench screenshots clean
+.PHONY: help venv up down logs verify chaos soak demo test test-compose test-spark test-drills check fmt kill-loop parity bench screenshots clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -39,8 +39,11 @@ logs: ## what the stack says, until Ctrl-C (SERVICE=engine)
 verify: $(if $(filter-out compose,$(MEANT)),$(READY)) ## prove the result tables of the running stack exact
 	@scripts/verify
 
-chaos: $(if $(MEANT),$(READY)) ## break the stack, prove it (FAULT=engine-kill SEED=1 RUNS=1)
+chaos: $(if $(or $(MEANT),$(DEMO)),$(READY)) ## break the stack, prove it (FAULT= SEED= RUNS= HOLD= DEMO=)
 	@scripts/chaos
+
+soak: $(READY) ## random faults at load, proven after each (MINUTES=30 SEED=)
+	@MINUTES=$(or $(MINUTES),30) scripts/chaos --up
 
 demo: $(READY) ## run, kill -9, recover, verify; no Docker (BACKEND=)
 	@scripts/demo
@@ -67,7 +70,7 @@ fmt: $(READY) ## format the code
 	@$(VENV)/bin/ruff format .
 	@$(VENV)/bin/ruff check --fix .
 
-kill-loop: $(READY) ## kill -9 in every phase of a batch, verify (STACK= KILLS=)
+kill-loop: $(READY) ## kill -9 in every phase, in pieces, verify (STACK= KILLS=)
 	@$(VENV)/bin/python -m tools.killloop
 
 parity: $(READY) ## small programs on PySpark's own DStreams and here (N= SEED=)
@@ -81,4 +84,4 @@ screenshots: $(READY) ## the streaming page's pictures, from a real run
 
 clean: ## remove the virtual environment and all data of stacks
 	@WIPE=1 scripts/down
-	rm -rf $(VENV) .stack .demo .bench
+	rm -rf $(VENV) .stack .demo .bench .killloop

@@ -3,6 +3,7 @@
 from engine.clock import ManualClock
 from engine.context import StreamingContext
 from engine.dstream.dstream import DStream
+from engine.dstream.policy import Retry
 from engine.dstream.statespec import State, StateSpec
 from engine.preparation import StreamingContextState
 from engine.rdd.conf import SparkConf
@@ -21,6 +22,7 @@ __all__ = [
     "LocalContext",
     "ManualClock",
     "Receiver",
+    "Retry",
     "SparkConf",
     "SparkFiles",
     "State",

@@ -165,8 +165,12 @@ class Batch:
 
     @property
     def write_timestamp(self) -> int:
-        """The timestamp of every write of this run, in microseconds: a newer attempt wins over an older one."""
-        return self.time * 1_000 + min(self.attempt, 999)
+        """The timestamp of every write of this run, in microseconds: a newer attempt wins over an older one.
+
+        Not guaranteed: that it is below that of every later batch, from attempt 1,000 on; the scheduler refuses a run that would
+        reach the next interval.
+        """
+        return self.time * 1_000 + self.attempt
 
 
 def job_and_rest(name: str) -> tuple[str, str]:
@@ -218,6 +222,8 @@ class OutputInfo:
     """What ended it, in a sentence; None when every row was acknowledged."""
     writes: Mapping[str, WriteReport] = field(default_factory=dict)
     """By table what it wrote into the results store; empty for outputs of other kinds."""
+    isRetried: bool = False
+    """Whether it failed and runs again in place, by its policy."""
 
     @property
     def name(self) -> str:
@@ -246,8 +252,8 @@ class OutputInfo:
 
     @property
     def duration(self) -> int:
-        """Milliseconds from start to end."""
-        return self.endTime - self.startTime
+        """Milliseconds from start to end; 0 when the clock was set back between them."""
+        return max(0, self.endTime - self.startTime)
 
 
 @dataclass(frozen=True, slots=True)
@@ -412,18 +418,18 @@ class BatchInfo(_OfBatch):
 
     @property
     def schedulingDelay(self) -> int:
-        """Milliseconds from due to started."""
-        return self.processingStartTime - self.submissionTime
+        """Milliseconds from due to started; 0 for a batch whose time is ahead of the clock, which was set back."""
+        return max(0, self.processingStartTime - self.submissionTime)
 
     @property
     def processingDelay(self) -> int:
         """Milliseconds from started to ended."""
-        return self.processingEndTime - self.processingStartTime
+        return max(0, self.processingEndTime - self.processingStartTime)
 
     @property
     def totalDelay(self) -> int:
         """Milliseconds from due to ended."""
-        return self.processingEndTime - self.submissionTime
+        return self.schedulingDelay + self.processingDelay
 
 
 @dataclass(frozen=True, slots=True)

@@ -53,16 +53,24 @@ class ManualClock:
 
     def __init__(self, start_ms: int = 0) -> None:
         self._now_ms = start_ms
+        self._set_by_ms = 0
+        """How far the wall clock was set on or back."""
         self._moved = threading.Condition()
 
     def wall_ms(self) -> int:
         """Milliseconds since the epoch, UTC."""
         with self._moved:
-            return self._now_ms
+            return self._now_ms + self._set_by_ms
 
     def monotonic(self) -> float:
         """Seconds from an arbitrary start; only differences mean anything."""
-        return self.wall_ms() / 1_000
+        with self._moved:
+            return self._now_ms / 1_000
+
+    def jump(self, milliseconds: int) -> None:
+        """Set the wall clock on or back, as NTP or a person does; no time passes."""
+        with self._moved:
+            self._set_by_ms += milliseconds
 
     def advance(self, milliseconds: int) -> None:
         """Move the time on and wake whoever waits for it."""

@@ -24,11 +24,12 @@ from engine.errors import (
     LifecycleError,
 )
 from engine.inputs import InputStreams
-from engine.preparation import Preparations, StreamingContextState, chosen_context
+from engine.preparation import Preparations, StreamingContextState, chosen_context, streaming_settings
 from engine.rdd.api import Context
 from engine.rdd.backends import backend_of
 from engine.rdd.driver import DriverOnly
 from engine.scheduler.listener import StreamingListenerBus
+from engine.scheduler.rate import Backpressure
 from engine.scheduler.scheduler import JobScheduler
 from engine.sources.blocks import Blocks, LoggedInputDStream
 from engine.sources.supervisor import ReceiverSettings
@@ -37,8 +38,6 @@ log = logging.getLogger(__name__)
 
 DEFAULT_SHARDS = 8
 """Shards of each stateful operator; fixed at the first start, so more than the cores of one machine leaves room."""
-
-
 _LAST_SECONDS = 5.0
 """For a batch to notice that its executors are gone."""
 
@@ -58,6 +57,8 @@ class StreamingContext(DriverOnly, InputStreams, Preparations):
         everyInterval: when behind, run every missed batch time as Spark does, in place of one catch-up batch.
         blockInterval: how long a single record of a receiver waits for its block, seconds (spark.streaming.blockInterval).
         receiverMaxRate: records a second that a receiver may store (spark.streaming.receiver.maxRate); None for no limit.
+        backpressure: hold inputs back to what batches get done in an interval (spark.streaming.backpressure.enabled, as when None).
+        initialRate: records a second of each input until that is known (spark.streaming.backpressure.initialRate, as when None).
 
     Raises:
         ConfigurationError: the batch interval or the number of shards is not valid, or the context is none.
@@ -87,6 +88,8 @@ class StreamingContext(DriverOnly, InputStreams, Preparations):
         everyInterval: bool = False,
         blockInterval: float = 0.2,
         receiverMaxRate: float | None = None,
+        backpressure: bool | None = None,
+        initialRate: float | None = None,
     ) -> None:
         super().__init__()
         if jssc is not None:
@@ -100,6 +103,7 @@ class StreamingContext(DriverOnly, InputStreams, Preparations):
         self._receivers.validate()
         made = chosen_context(sparkContext, master, appName)
         self._spark_context: Context = made
+        self._backpressure = Backpressure.of(streaming_settings(made), backpressure, initialRate)
         self.graph = DStreamGraph(backend_of(made), interval, shards)
         self.graph.owner = self
         self._clock = SystemClock() if clock is None else clock
@@ -350,7 +354,8 @@ class StreamingContext(DriverOnly, InputStreams, Preparations):
         interval, app = self.graph.batch_duration, self.sparkContext.appName
         if self._folder is not None:
             self._checkpoint = Checkpoint(self._folder, app, interval, self.graph.shards)
-        zero = Time(self._clock.wall_ms()).floor(interval)
+        given = self.graph.given
+        zero = Time(self._clock.wall_ms()).floor(interval) if given is None else given.zero
         self.graph.zero_time = self._checkpoint.open(
             zero, takeover=self._takeover, must_exist=self._must_exist
         )
@@ -363,7 +368,8 @@ class StreamingContext(DriverOnly, InputStreams, Preparations):
                 stream.open(self._blocks)
         executors = self.sparkContext.defaultParallelism
         scheduler = JobScheduler(
-            self.graph, self._checkpoint, self._bus, self._clock, executors, self._ledger
+            *(self.graph, self._checkpoint, self._bus, self._clock, executors, self._ledger),
+            self._backpressure,
         )
         scheduler.recover(every_interval=self._every_interval)
         scheduler.ended = self._ended

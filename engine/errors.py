@@ -7,6 +7,7 @@
     │   └── OffsetOutOfRangeError the source no longer (or not yet) has an offset
     ├── SinkError                 a result store refuses a write for good
     ├── UserFunctionError         a user's function raised; the original is its cause
+    │   └── TaskTimeoutError      a task took longer than the context's taskTimeout
     ├── StateNotSetError          a function of mapWithState asked for a state that its key does not have
     ├── JobCancelledError         another thread cancelled the job that this one waited for
     ├── ExecutorLostError         an executor process died; the batch is retried
@@ -66,6 +67,13 @@ class UserFunctionError(StreamingError):
 
     def __str__(self) -> str:
         return str(self.args[0])
+
+
+class TaskTimeoutError(UserFunctionError):
+    """Raised when a task took longer than the context's `taskTimeout`; its executor was killed, and the stream stops.
+
+    The traceback shows where the task was. No policy of an output retries it: what hangs once hangs again.
+    """
 
 
 class StateNotSetError(StreamingError, LookupError):

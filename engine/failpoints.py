@@ -12,26 +12,47 @@ import os
 import re
 import signal
 import time
+from collections.abc import Mapping
+from types import MappingProxyType
 
 from engine.errors import ConfigurationError
 
-FAIL_POINTS = (
-    "plan",
-    "before_begin",
-    "after_begin",
-    "run",
-    "before_sink",
-    "in_sink",
-    "after_sink",
-    "before_commit",
-    "after_commit",
-    "before_snapshot",
-    "in_snapshot",
-    "after_snapshot",
-    "purge",
-    "after_purge",
+FAIL_POINTS: Mapping[str, str] = MappingProxyType(
+    {
+        "new_segment": "the lock is held, a journal segment is made, its name not durable",
+        "recover": "the journal is read, the graph knows nothing of it",
+        "restore": "no shard is restored",
+        "in_restore": "an executor has read a shard's snapshot, and none of its deltas",
+        "plan": "the ranges are chosen",
+        "before_begin": "nothing of the batch is durable",
+        "in_append": "a frame is written to the journal, not durable",
+        "after_begin": "the intent is durable",
+        "before_state": "no shard is advanced",
+        "run": "an executor has read a range to its end",
+        "reply": "an executor process has done its tasks, the driver has not heard",
+        "after_state": "every shard is advanced, in memory",
+        "before_sink": "an output begins",
+        "in_sink": "the rows of a partition are about to be written",
+        "after_sink": "every row of an output is acknowledged",
+        "before_ledger": "every output is done",
+        "after_ledger": "the ledger has the batch",
+        "before_commit": "everything but the commit record is done",
+        "after_commit": "the commit record is durable",
+        "before_hint": "the source has not heard of the commit",
+        "after_hint": "the source has the offsets",
+        "before_snapshot": "a shard is due for a snapshot",
+        "in_snapshot": "an executor has the shard's bytes, and no file",
+        "before_rename": "a new file is durable under a temporary name",
+        "after_rename": "it has its name, which is not durable",
+        "after_snapshot": "the file is durable, the journal does not refer to it",
+        "purge": "nothing old is removed",
+        "in_purge": "an old file is removed, its folder not synced, others are still there",
+        "after_purge": "everything old is removed",
+        "before_block": "a receiver's block is not in its log",
+        "after_block": "the block is durable, the receiver does not know",
+    }
 )
-"""Every point, in the order of a batch."""
+"""Every point and what is so there, in the order of a life: start, batch, between batches."""
 
 
 class FailPointError(Exception):

@@ -1,21 +1,25 @@
 """What is set on a context before it starts: its folder, what it remembers, who is told, where batches are written down.
 
-Owns: Preparations, StreamingContextState, chosen_context.
+Owns: Preparations, StreamingContextState, chosen_context, streaming_settings.
 Never: a batch; a start reads what is set here.
 """
 
 import enum
 import logging
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
-from engine.batch import Duration
+from engine.batch import Duration, OffsetRange, Time
+from engine.dstream.backfill import GivenBatches
 from engine.dstream.graph import DStreamGraph
 from engine.errors import ConfigurationError, LifecycleError
+from engine.rdd.conf import settings_of
 from engine.rdd.context import LocalContext
 from engine.rdd.paths import mounted_path
 from engine.scheduler.listener import StreamingListener, StreamingListenerBus
+from engine.scheduler.rate import KEYS
 from engine.scheduler.scheduler import Ledger
 
 log = logging.getLogger(__name__)
@@ -70,6 +74,101 @@ class Preparations:
         self._refuse_after_start("the checkpoint directory", "checkpoint")
         self._folder = mounted_path(directory, "the checkpoint directory")
         self._takeover, self._must_exist = takeover, mustExist
+
+    def renameState(self, formerName: str, name: str) -> None:
+        """Let an operator go on with the state that older code kept under another name.
+
+        State: renamed in the checkpoint at the start, before the first batch; the call may stay, and does nothing from then on.
+
+        Args:
+            formerName: of the operator in the checkpoint, with its job's before it, and a lineage where it had no name.
+            name: of the operator in this code, likewise.
+
+        Raises:
+            LifecycleError: the context was started.
+
+        Example:
+            >>> from engine.testing import run_batches
+            >>> def counted(stream):
+            ...     stream.context().renameState("sums", "totals")
+            ...     return stream.updateStateByKey(lambda new, old: sum(new) + (old or 0), name="totals")
+            >>> run_batches(counted, [[("a", 1)]])
+            [[('a', 1)]]
+        """
+        self._refuse_after_start("the names of state", "renameState")
+        self.graph.changes.renamed[formerName] = name
+
+    def dropState(self, name: str) -> None:
+        """Give up the state of an operator that this code has no more.
+
+        State: given up at the start, before the first batch. An operator of this name in later code begins with nothing.
+
+        Args:
+            name: of the operator in the checkpoint, with its job's before it.
+
+        Raises:
+            LifecycleError: the context was started.
+
+        Example:
+            >>> from engine.testing import run_batches
+            >>> run_batches(lambda s: s.context().dropState("totals") or s, [[1]])
+            [[1]]
+        """
+        self._refuse_after_start("what becomes of state", "dropState")
+        self.graph.changes.dropped.add(name)
+
+    def migrateState(self, name: str, migrations: Mapping[Any, Callable[[Any], Any]]) -> None:
+        """Bring states that older code declared with other types to the type that this code declares.
+
+        State: every state is read as what it was written as, and brought over while it is read. Shards are snapshotted anew, one for
+            each executor and batch, and twice; `scripts/checkpoint show` says when nothing old is left and the call can go.
+
+        Args:
+            name: of the operator in this code, with its job's before it.
+            migrations: by older state type, as it was declared, the function that makes one of today's of a state; None stands for
+                states without a declared type. Of a window a state is one batch's part, {key: value}.
+        Replay: a function runs again at every start until nothing old is left, and must give the same.
+
+        Raises:
+            LifecycleError: the context was started.
+
+        Example:
+            >>> from engine.testing import run_batches
+            >>> def counted(stream):
+            ...     stream.context().migrateState("totals", {int: str})
+            ...     add = lambda new, old: str(sum(new) + int(old or 0))
+            ...     return stream.updateStateByKey(add, name="totals", keyType=str, stateType=str)
+            >>> run_batches(counted, [[("a", 1)]])
+            [[('a', '1')]]
+        """
+        self._refuse_after_start("the types of state", "migrateState")
+        self.graph.changes.migrations[name] = dict(migrations)
+
+    def backfill(
+        self, zeroTime: int, batches: Iterable[tuple[int, Mapping[str, Sequence[OffsetRange]]]]
+    ) -> None:
+        """Run these batches first, one after another, at their times and over their ranges: those of another application's ledger.
+
+        Tables by batch time come out as that application's did; then batches go on as they are due.
+
+        Time: milliseconds since the epoch.
+        Replay: the journal knows how far it came; a start with the same batches goes on there.
+
+        Args:
+            zeroTime: of that application, which slides count from; it becomes this one's at its first start.
+            batches: time and by input the ranges, of every batch since its first.
+
+        Raises:
+            ConfigurationError: a time comes twice, or is not later than the zero time.
+            LifecycleError: the context was started.
+
+        Example:
+            >>> from engine.testing import run_batches
+            >>> run_batches(lambda s: s.context().backfill(0, []) or s, [[1]])
+            [[1]]
+        """
+        self._refuse_after_start("the batches of a backfill", "backfill")
+        self.graph.given = GivenBatches(Time(zeroTime), ((Time(time), ranges) for time, ranges in batches))
 
     def remember(self, duration: float) -> None:
         """Keep the ranges of batches for at least so many seconds, and the blocks and files' names that they stand for.
@@ -172,6 +271,12 @@ class Preparations:
         return self.graph.naming(name)
 
 
+def streaming_settings(context: Any) -> dict[str, str]:
+    """What the conf of a context says of streams, by key; nothing of one without a conf."""
+    known = settings_of(context.getConf()) if hasattr(context, "getConf") else {}
+    return {key: value for key, value in known.items() if key.startswith("spark.streaming.")}
+
+
 def chosen_context(given: Any, master: str | None, name: str | None) -> Any:
     """The context that a user gave, or one of this master and name.
 
@@ -189,7 +294,7 @@ def chosen_context(given: Any, master: str | None, name: str | None) -> Any:
             f"master={master!r} and appName={name!r} were given beside a sparkContext, which has its own; leave them out"
         )
     if isinstance(given, LocalContext):
-        unread = sorted(key for key, _ in given.getConf().getAll() if key.startswith("spark.streaming."))
+        unread = sorted(streaming_settings(given).keys() - KEYS)
         if unread:
             log.warning(
                 "%s of the conf: nothing reads it; docs/api.md names the argument in its place",

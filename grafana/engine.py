@@ -78,7 +78,7 @@ _PACE: Final[Panels] = [
         ),
     ),
     (
-        8,
+        6,
         lines(
             "Total delay",
             Help(
@@ -96,7 +96,7 @@ _PACE: Final[Panels] = [
         ),
     ),
     (
-        8,
+        6,
         lines(
             "Batches behind and running",
             Help(
@@ -113,7 +113,7 @@ _PACE: Final[Panels] = [
         ),
     ),
     (
-        8,
+        6,
         lines(
             "Input and processed",
             Help(
@@ -123,6 +123,23 @@ _PACE: Final[Panels] = [
             ),
             [
                 Query(f"topic:events_produced:rate{{{TOPIC}}}", "{{topic}} input"),
+                Query(f"topic:records:rate{{{TOPIC}}}", "{{topic}} processed"),
+            ],
+            "recps",
+            decimals=0,
+        ),
+    ),
+    (
+        6,
+        lines(
+            "Rate limit",
+            Help(
+                "What a batch may take of a topic a second, by backpressure and by the limits of its partitions, beside what it takes.",
+                "processed stays at the limit while the lag grows: the limit is too low, or batches have become slow.",
+                "see the processing time above; MAX_RATE_PER_PARTITION bounds it; docs/alerts.md#laggrowing.",
+            ),
+            [
+                Query(f"max by (topic) (engine_rate_limit_records_per_second{{{TOPIC}}})", "{{topic}} limit"),
                 Query(f"topic:records:rate{{{TOPIC}}}", "{{topic}} processed"),
             ],
             "recps",

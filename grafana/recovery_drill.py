@@ -79,7 +79,7 @@ _DURATIONS: Final[Panels] = [
         table(
             "Newest drill of each fault",
             Help(
-                "Seconds from the fault until it was noticed, until the process ran again, until the first new commit, and until "
+                "Seconds from the fault until it was noticed, until the process ran again, until its state was restored, until the first new commit, and until "
                 "the engine had caught up. Older drills are lines of drills/history.jsonl in DATA_DIR.",
                 "caught_up of minutes, or one phase far above the others.",
                 f"{AGAIN}, RUNS=5 gives median and worst; docs/chaos.md.",
@@ -91,6 +91,7 @@ _DURATIONS: Final[Panels] = [
                 "fault\\phase": "fault",
                 "detect": "noticed",
                 "restart": "runs again",
+                "restored": "state restored",
                 "first_batch": "first commit",
                 "caught_up": "caught up",
             },

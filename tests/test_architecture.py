@@ -8,6 +8,7 @@ from tests.parsed import ROOT, edges, files_of_tests, functions, is_package_mark
 
 LAYERS: tuple[tuple[str, str], ...] = (
     ("the errors", "engine.errors"),
+    ("where tests make everything else fail", "engine.failpoints"),
     (
         "foundations: nothing of ours but the errors below them",
         """engine.clock engine.version engine.reports engine.spelling engine.rdd.api engine.rdd.driver engine.rdd.fuse engine.rdd.plan engine.rdd.structs
@@ -16,9 +17,9 @@ LAYERS: tuple[tuple[str, str], ...] = (
     ),
     (
         "values, formats and functions",
-        """engine.batch engine.failpoints engine.metrics engine.rdd.jobs engine.rdd.captures engine.rdd.operators engine.rdd.partitioner engine.rdd.serializers
+        """engine.batch engine.metrics engine.rdd.jobs engine.rdd.captures engine.rdd.operators engine.rdd.partitioner engine.rdd.serializers
         engine.checkpoint.journal engine.checkpoint.names engine.monitoring.collectors engine.sinks.api engine.sinks.flight
-        engine.sources.log_format engine.rdd.backends engine.rdd.conf engine.rdd.reading""",
+        engine.sources.log_format engine.rdd.backends engine.rdd.conf engine.rdd.reading engine.dstream.policy engine.dstream.steps""",
     ),
     ("the actions of an RDD, Hadoop's files", "engine.rdd.actions engine.rdd.sequence"),
     (
@@ -34,7 +35,7 @@ LAYERS: tuple[tuple[str, str], ...] = (
     ("what listeners are told", "engine.scheduler.events"),
     (
         "contracts of the rooms",
-        """engine.rdd.functions engine.rdd.task engine.checkpoint.records engine.dstream.signatures engine.scheduler.generator
+        """engine.rdd.functions engine.rdd.task engine.checkpoint.records engine.dstream.backfill engine.dstream.signatures engine.scheduler.generator engine.scheduler.rate engine.sources.limits
         engine.scheduler.listener engine.sinks.rules engine.sources.api engine.sources.log_writer engine.sources.kafka.client
         engine.sources.kafka.records
         engine.spark.exchange""",
@@ -45,7 +46,7 @@ LAYERS: tuple[tuple[str, str], ...] = (
     ("operations over all partitions", "engine.rdd.rearranging"),
     (
         "the parts of the backend, the sources and the sinks",
-        """engine.rdd.executor engine.rdd.local engine.checkpoint.codec engine.dstream.run engine.dstream.statespec engine.dstream.timers engine.monitoring.table engine.monitoring.entries
+        """engine.rdd.executor engine.rdd.local engine.checkpoint.codec engine.checkpoint.due engine.checkpoint.meta engine.checkpoint.upgrade engine.dstream.run engine.dstream.statespec engine.dstream.timers engine.monitoring.table engine.monitoring.entries
         engine.sinks.cql engine.sinks.sqlite engine.sources.kafka.params engine.sources.kafka.reader
         engine.sources.kafka.watch engine.sources.kafka.strategies engine.sources.log""",
     ),
@@ -62,7 +63,7 @@ LAYERS: tuple[tuple[str, str], ...] = (
     ),
     (
         "the nodes of keyed state, shards on Spark",
-        "engine.dstream.keyed engine.dstream.windowed engine.spark.access engine.spark.pickling",
+        "engine.dstream.aside engine.dstream.keyed engine.dstream.windowed engine.sources.accounts engine.sources.continuity engine.spark.access engine.spark.pickling",
     ),
     ("Spark", "engine.spark.backend engine.spark.daemon"),
     ("what groups of operations stand on", "engine.dstream.handle"),
@@ -98,7 +99,7 @@ LAYERS: tuple[tuple[str, str], ...] = (
     ),
     (
         "services: their parts",
-        """services.topics services.cassandra.migrate services.sqlite.migrate services.producer.feed
+        """services.topics services.pipeline.backfill services.cassandra.migrate services.sqlite.migrate services.producer.feed
         services.producer.kafka_sink services.producer.log_sink services.pipeline.jobs.campaign_windows
         services.pipeline.jobs.page_totals services.pipeline.jobs.trending_pages""",
     ),
@@ -125,27 +126,32 @@ LAYERS: tuple[tuple[str, str], ...] = (
     ),
     (
         "tools: judges and the stack",
-        "tools.verify.cassandra_store tools.verify.judge tools.verify.producers tools.stack.api tools.progress",
+        "tools.verify.cassandra_store tools.verify.judge tools.verify.producers tools.stack.api tools.progress tools.chaos.page",
     ),
     ("tools: the log, batch by batch", "tools.verify.replay"),
     ("tools: the proof", "tools.verify.proof tools.stack.cli tools.stack.compose"),
     ("tools: verify's front door", "tools.verify"),
     (
         "tools: drills, loops and benches",
-        "tools.parity.functions tools.parity.shown tools.chaos.scene tools.chaos.lanes tools.chaos.volume tools.chaos.choice tools.killloop.phases tools.bench.loop tools.bench.fixed tools.bench.state tools.demo.choice tools.demo.watch",
+        "tools.replay.letters tools.replay.topics tools.parity.functions tools.parity.shown tools.chaos.scene tools.chaos.lanes tools.chaos.volume tools.chaos.choice tools.chaos.showing tools.killloop.phases tools.bench.loop tools.bench.fixed tools.bench.state tools.bench.restarts tools.checkpoint.folder tools.demo.choice tools.demo.watch",
     ),
     (
         "tools: their parts",
-        "tools.parity.programs tools.killloop.backlog tools.killloop.victim tools.bench.metrics tools.bench.rdd tools.bench.yahoo tools.demo.view tools.chaos.hits tools.chaos.history",
+        "tools.parity.programs tools.killloop.backlog tools.killloop.victim tools.checkpoint.copying tools.bench.recovery tools.bench.restart_engine tools.bench.restart_spark tools.bench.metrics tools.bench.rdd tools.bench.yahoo tools.demo.view tools.chaos.hits tools.chaos.history",
     ),
     (
         "tools: the loop",
-        "tools.api.inventory tools.api.keys tools.api.signatures tools.parity.compare tools.parity.engine_side tools.parity.pyspark_side tools.killloop.loop tools.chaos.faults tools.faults.cases tools.faults.scan",
+        "tools.bench.durability tools.checkpoint.ledger tools.api.inventory tools.api.keys tools.api.signatures tools.parity.compare tools.parity.engine_side tools.parity.pyspark_side tools.killloop.loop tools.chaos.lives tools.chaos.spoilt tools.chaos.report tools.faults.cases tools.faults.scan",
     ),
-    ("tools: its report", "tools.api.rows tools.killloop.report tools.chaos.drill"),
+    ("tools: its report", "tools.api.rows tools.killloop.kept tools.chaos.faults"),
+    ("tools: one drill, all kills", "tools.killloop.report tools.chaos.drill"),
+    (
+        "tools: many drills",
+        "tools.chaos.soak tools.chaos.demos.counters tools.chaos.demos.no_checkpoint tools.chaos.demos.processing_time",
+    ),
     (
         "commands",
-        """tools.api.__main__ tools.faults.__main__ tools.parity.__main__ tools.verify.__main__ tools.verify.watch tools.stack.__main__ tools.chaos.__main__ tools.killloop.__main__ tools.bench.__main__
+        """tools.chaos.demos.__main__ tools.api.__main__ tools.checkpoint.__main__ tools.faults.__main__ tools.parity.__main__ tools.verify.__main__ tools.replay.__main__ tools.verify.watch tools.stack.__main__ tools.chaos.__main__ tools.killloop.__main__ tools.bench.__main__
         tools.demo.__main__""",
     ),
 )

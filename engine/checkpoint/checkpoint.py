@@ -23,8 +23,10 @@ from typing import NamedTuple
 import msgspec
 
 from engine.batch import Batch, Duration, Time, TopicPartition
-from engine.checkpoint.files import checksum, make_folder, sync_file, sync_folder, write_durably, writing
-from engine.checkpoint.journal import FIRST_SEGMENT, Journal, read_segment, segment_names
+from engine.checkpoint.due import Room, due_shards
+from engine.checkpoint.files import checksum, make_folder, sync_folder, writing
+from engine.checkpoint.journal import Journal, SegmentName, read_newest, segment_names
+from engine.checkpoint.meta import Meta, read_meta
 from engine.checkpoint.names import folder_of_app, folder_of_operator
 from engine.checkpoint.records import (
     FORMAT_VERSION,
@@ -33,17 +35,28 @@ from engine.checkpoint.records import (
     Catalog,
     Commit,
     DeltaRecord,
-    Meta,
     Open,
     Record,
     Snapshot,
     SnapshotRecord,
+    Topics,
+    Types,
+    Upgrade,
     decode,
     encode,
 )
-from engine.checkpoint.shards import DeltaPlace, RestorePlan
+from engine.checkpoint.shards import RestorePlan, plan_of
 from engine.checkpoint.sizes import Sizes
-from engine.errors import CheckpointError, ConcurrentRunError, CorruptLogError, StateVersionError
+from engine.checkpoint.upgrade import (
+    DeclaredState,
+    apply_upgrade,
+    outdated,
+    refuse_other_types,
+    take_types,
+    told_types,
+    untold_types,
+)
+from engine.errors import CheckpointError, ConcurrentRunError
 from engine.failpoints import fail_point
 from engine.reports import Volume
 
@@ -110,6 +123,11 @@ class Checkpoint:
         """How much the folder holds, for those who watch."""
         self._grown: dict[tuple[str, int], list[int]] = {}
         """By shard: bytes and number of the deltas since its newest snapshot."""
+        self._untold: dict[str, Types] = {}
+        """Declared types that no commit has told of yet."""
+        self._room = Room(self.folder)
+        self.fallbacks = 0
+        """Segments of the journal, and torn ends, that the start passed over."""
         self._has_old_snapshots = True
         self._journal: Journal | None = None
         self._damaged = False
@@ -136,7 +154,7 @@ class Checkpoint:
         self._take_lock(takeover)
         if self._holds_lock:
             self._sweep()
-        self._read_meta(zero)
+        self._meta = read_meta(self.folder, self._meta, zero)
         folder = self.folder / "journal"
         make_folder(folder)
         names = segment_names(folder)
@@ -144,7 +162,11 @@ class Checkpoint:
         journal = Journal(folder, names[-1].epoch + 1 if names else 1)
         # The new segment is durable FIRST, THEN the older ones are read: a process that was fenced sees it before its next task.
         journal.begin_segment()
-        self._opened = self._read_journal(folder)
+        self._opened = self._read_journal(folder, segment_names(folder)[:-1])
+        # What a process made that did not live to make its name durable: nothing is built on it BEFORE it is.
+        above = self.folder.parent, self.folder
+        for made in (*above, *self.folder.glob("state"), *self.folder.glob("state/*")):
+            sync_folder(made)
         if must_exist and self.catalog.commit is None and self.catalog.begun is None:
             raise CheckpointError(
                 f"checkpoint folder {self.folder} holds no batch and batches were expected; "
@@ -173,51 +195,27 @@ class Checkpoint:
                 self._holds_lock = True
         return self._holds_lock
 
-    def _read_meta(self, zero: Time) -> None:
-        path = self.folder / "meta.json"
-        if not path.exists():
-            if (self.folder / "journal").exists():
-                raise CheckpointError(f"{path} is missing beside a journal; restore it from a copy")
-            self._meta.zero_ms = int(zero)
-            write_durably(path, msgspec.json.format(msgspec.json.encode(self._meta)))
-            return
-        try:
-            found = msgspec.json.decode(path.read_bytes(), type=Meta)
-        except msgspec.MsgspecError as cause:
-            raise StateVersionError(f"{path} cannot be read ({cause}); restore it from a copy") from cause
-        if found.format > FORMAT_VERSION:
-            raise StateVersionError(
-                f"{path} has format {found.format}, this version knows {FORMAT_VERSION}; run the version that wrote it"
-            )
-        for name, here, there in self._meta.differences(found):
-            raise StateVersionError(
-                f"{path} was written with {name}={there!r}, this process has {name}={here!r}; "
-                f"start with {there!r}, or use another checkpoint folder"
-            )
-        self._meta = found
-
     def _sweep(self) -> None:
         """Remove what a process left that was killed while it wrote a new file; nothing refers to it."""
         for left in [*self.folder.glob("*.tmp-*"), *self.folder.glob("state/*/*/*.tmp-*")]:
             left.unlink()
 
-    def _read_journal(self, folder: Path) -> str:
+    def look(self) -> str:
+        """Read the folder as it is, without taking it, for those who only show or copy it; returns the newest valid segment.
+
+        Raises:
+            CorruptLogError, StateVersionError: as `open`.
+        """
+        folder = self.folder / "journal"
+        return self._read_journal(folder, segment_names(folder) if folder.exists() else [])
+
+    def _read_journal(self, folder: Path, names: Sequence[SegmentName]) -> str:
         """Read the newest segment that has a valid first frame into the catalog; returns its file name."""
-        names = segment_names(folder)[:-1]
-        for name in reversed(names):
-            frames = read_segment(folder / name.file)
-            if frames:
-                # A frame may have been read from the page cache of a process that died before its fsync.
-                sync_file(folder / name.file)
-                for frame in frames:
-                    self._apply(decode(frame.head, name.file), frame.segment, frame.body_offset)
-                return name.file
-        if names and names[0] != FIRST_SEGMENT:
-            raise CorruptLogError(
-                f"{folder / names[-1].file} is damaged at byte 0 and no segment before it is whole; "
-                "restore it from a copy, or start with an empty checkpoint folder"
-            )
-        return ""
+        newest = read_newest(folder, names, was_used=any(self.folder.glob("state/*/*/*.snap")))
+        for frame in newest.frames:
+            self._apply(decode(frame.head, newest.segment), frame.segment, frame.body_offset)
+        self.fallbacks = newest.fallbacks
+        return newest.segment
 
     def _apply(self, record: Record, segment: str, body_offset: int) -> None:
         match record:
@@ -225,11 +223,14 @@ class Checkpoint:
                 self.catalog = record.catalog
                 self._count_growth()
             case Begin():
-                self.catalog.begun = record.batch
+                self.catalog.take_begin(record)
             case Commit():
                 self._apply_commit(record, segment, body_offset)
             case Snapshot():
                 self._apply_snapshot(record.snapshot)
+            case Upgrade():
+                apply_upgrade(self.catalog, record)
+                self._count_growth()
 
     def _count_growth(self) -> None:
         newest = {(kept.operator, kept.shard): kept for kept in self.catalog.snapshots}
@@ -254,7 +255,9 @@ class Checkpoint:
             for delta in commit.deltas
         )
         self.catalog.history.append(commit.batch)
-        self.catalog.commit = msgspec.structs.replace(commit, deltas=[])
+        self.catalog.take_ranges(commit.batch)
+        take_types(self.catalog, commit)
+        self.catalog.commit = msgspec.structs.replace(commit, deltas=[], types={})
 
     def _apply_snapshot(self, new: SnapshotRecord) -> None:
         place = (new.operator, new.shard)
@@ -312,36 +315,36 @@ class Checkpoint:
 
     def restore_plan(self, operator: str, shard: int) -> RestorePlan:
         """How the shard is rebuilt as of the last commit."""
-        commit, place = self.catalog.commit, (operator, shard)
-        version = commit.versions.get(operator, 0) if commit else 0
-        snapshots = [kept for kept in self.catalog.snapshots if (kept.operator, kept.shard) == place]
-        deltas = [delta for delta in self.catalog.deltas if (delta.operator, delta.shard) == place]
-        journal = self.folder / "journal"
-        return RestorePlan(
-            version,
-            tuple((str(self.folder / kept.file), kept.version) for kept in reversed(snapshots)),
-            tuple(
-                DeltaPlace(
-                    str(journal / delta.segment), delta.offset, delta.length, delta.checksum, delta.version
-                )
-                for delta in deltas
-            ),
-            complete=place not in self.catalog.trimmed,
-        )
+        return plan_of(self.catalog, self.folder, operator, shard)
+
+    def upgrade(self, declared: DeclaredState) -> None:
+        """Take the folder over for a job that declares this of its state; what is renamed or dropped is durable when this returns.
+
+        Raises:
+            StateVersionError: states or keys are of other types than declared, and nothing was changed.
+            CheckpointWriteError: as `begin`.
+        """
+        after = msgspec.structs.replace(self.catalog)
+        apply_upgrade(after, declared.upgrade)
+        refuse_other_types(after, declared, str(self.folder))
+        if declared.upgrade != Upgrade():
+            self._append(declared.upgrade)
+            self._apply(declared.upgrade, "", 0)
+        self._untold = untold_types(self.catalog, declared.types)
 
     # A batch.
 
-    def begin(self, batch: Batch) -> None:
-        """Record the intent to run a batch, durable when this returns.
+    def begin(self, batch: Batch, topics: Topics | None = None) -> None:
+        """Record the intent to run a batch of these topics, durable when this returns.
 
         Raises:
             ConcurrentRunError: a newer epoch has taken over.
             CheckpointWriteError: the volume is full, or fails; the next start tells whether the record is there.
         """
         fail_point("before_begin")
-        record = BatchRecord.of(batch)
-        self._append(Begin(record))
-        self.catalog.begun = record
+        record = self.catalog.begin(batch, topics or {})
+        self._append(record)
+        self.catalog.take_begin(record)
         self._has_lock()
         self.open_journal().refuse_if_fenced()
         fail_point("after_begin")
@@ -378,9 +381,11 @@ class Checkpoint:
                 for name, parts in maxima.items()
             },
             deltas=records,
+            types=told_types(self._untold, versions, batch),
         )
         segment, body_offset = self._append(record, bytes(body))
         self._apply_commit(record, segment, body_offset)
+        self._untold = {name: types for name, types in self._untold.items() if name not in record.types}
         fail_point("after_commit")
         return len(body)
 
@@ -413,23 +418,18 @@ class Checkpoint:
     # Between batches.
 
     def snapshots_due(self, executors: int) -> list[SnapshotTask]:
-        """Shards whose deltas have outgrown them, at most one for each executor, the most outgrown first."""
+        """Shards that outgrew their snapshots, at most one for each executor, the most outgrown first, as far as there is room."""
         commit = self.catalog.commit
         if commit is None:
             return []
-        sizes = {(kept.operator, kept.shard): kept.size for kept in self.catalog.snapshots}
-        weight = {
-            place: max(size / (0.3 * sizes.get(place, 0) + 4096), count / 64)
-            for place, (size, count) in self._grown.items()
-        }
-        chosen: dict[int, tuple[str, int]] = {}
-        for place in sorted(weight, key=lambda place: (-weight[place], place)):
-            if weight[place] >= 1:
-                chosen.setdefault(place[1] % executors, place)
+        newest = {(kept.operator, kept.shard): kept.version for kept in self.catalog.snapshots}
+        # A shard with state of an older type and no delta since its snapshot waits for a batch: no file is written twice.
+        old = [place for place in outdated(self.catalog) if newest.get(place, 0) < commit.versions[place[0]]]
         epoch = self.open_journal().epoch
+        due = due_shards(self._grown, self.catalog.snapshots, old, executors)
         return [
             SnapshotTask(operator, shard, version, self._snapshot_path(operator, shard, version, epoch))
-            for operator, shard in chosen.values()
+            for operator, shard in self._room.for_snapshots(due, self._grown, self.catalog.snapshots)
             if (version := commit.versions[operator])
         ]
 
@@ -473,7 +473,7 @@ class Checkpoint:
 
     def _remove_snapshots(self) -> None:
         kept = {record.file for record in self.catalog.snapshots}
-        for shard in {(self.folder / record.file).parent for record in self.catalog.snapshots}:
+        for shard in self.folder.glob("state/*/*"):
             # A newer epoch's snapshots are not in this catalog, and are not this process's to remove.
             files = [path for path in shard.glob("*.snap") if _epoch_of(path) <= self.open_journal().epoch]
             gone = [path for path in files if str(path.relative_to(self.folder)) not in kept]

@@ -8,14 +8,22 @@ Owns: StateCodec, TimedCodec, is_plain.
 Never: a file.
 """
 
-from collections.abc import Callable, Hashable, Iterable
-from functools import partial
+from collections.abc import Callable, Hashable, Iterable, Mapping
+from functools import cached_property, partial
 from types import GenericAlias
 from typing import Any
 
 import msgspec
 
-from engine.checkpoint.declared import COMPLEX, built, complex_of, encoded, loses_factory
+from engine.checkpoint.declared import (
+    COMPLEX,
+    built,
+    complex_of,
+    described,
+    encoded,
+    loses_factory,
+    refuse_unkept,
+)
 from engine.errors import StateVersionError
 from engine.rdd.task import SCALARS
 
@@ -61,9 +69,29 @@ class StateCodec:
         layout: Any = GenericAlias(tuple, (pairs, GenericAlias(list, (key,))))
         self._decoder = msgspec.msgpack.Decoder(layout, ext_hook=_untag, dec_hook=built)
         self._state_decoder = msgspec.msgpack.Decoder(state, ext_hook=_untag, dec_hook=built)
+        self._migrations: Mapping[Any, Callable[[Any], Any]] = {}
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (self.operator, self._key_type, self._state_type)
+        return _made, (type(self), (self.operator, self._key_type, self._state_type), self._migrations)
+
+    @cached_property
+    def types(self) -> tuple[str, str]:
+        """The declared types of key and state, as text."""
+        return described(self._key_type), described(self._state_type)
+
+    @property
+    def former(self) -> frozenset[str]:
+        """The older types of a state that this codec brings to its own, as text."""
+        return frozenset(map(described, self._migrations))
+
+    def migrate(self, migrations: Mapping[Any, Callable[[Any], Any]]) -> None:
+        """Bring states of these older types to the declared one while they are decoded.
+
+        Raises:
+            ConfigurationError: an older type is none that the checkpoint can keep.
+        """
+        refuse_unkept(self.operator, *migrations)
+        self._migrations = dict(migrations)
 
     def _kept_type(self, state_type: Any) -> Any:
         """The type of what a shard keeps for a key, of a state's type."""
@@ -112,12 +140,15 @@ class StateCodec:
             "declare keyType= and stateType= as what the function gives"
         )
 
-    def decode(self, data: bytes | memoryview) -> tuple[list[tuple[Any, Any]], list[Any]]:
-        """The pairs, and the keys that are gone.
+    def decode(self, data: bytes | memoryview, written: str = "") -> tuple[list[tuple[Any, Any]], list[Any]]:
+        """The pairs, and the keys that are gone; the states are of the type that they were written as, where that is an older one.
 
         Raises:
             StateVersionError: the bytes are not of the declared types.
         """
+        if self.older(written):
+            former = type(self)(self.operator, self._key_type, self._migration(written)[0])
+            return former.decode(data)
         try:
             pairs, gone = self._decoder.decode(data)
         except msgspec.MsgspecError as cause:
@@ -126,6 +157,37 @@ class StateCodec:
                 "declare the types it was written with, or give the operator a new name"
             ) from cause
         return pairs, gone
+
+    def older(self, written: str) -> str:
+        """A type that states were written as, empty where it is the declared one or nobody said which."""
+        return "" if written == self.types[1] else written
+
+    def _migration(self, written: str) -> tuple[Any, Callable[[Any], Any]]:
+        for old, function in self._migrations.items():
+            if described(old) == written:
+                return old, function
+        raise StateVersionError(
+            f"operator {self.operator!r} has states of type {written} on the volume and declares {self.types[1]}; say how an old "
+            f"state becomes a new one with migrateState({self.operator!r}, {{<old type>: function}})"
+        )
+
+    def brought(self, pairs: Iterable[tuple[Any, Any]], written: str) -> list[tuple[Any, Any]]:
+        """The pairs with states of an older type as those of the declared one.
+
+        Raises:
+            StateVersionError: the function for it raises, or gives something else.
+        """
+        function = self._migration(written)[1]
+        return [(key, self._brought(key, kept, function)) for key, kept in pairs]
+
+    def _brought(self, key: Any, state: Any, function: Callable[[Any], Any]) -> Any:
+        try:
+            return self._copied(function(state))
+        except Exception as cause:  # a function of the user may raise anything
+            raise StateVersionError(
+                f"migrateState of operator {self.operator!r}: the state {state!r:.60} of key {key!r:.60} cannot be brought to "
+                f"{self.types[1]} ({type(cause).__name__}: {cause}); mend the function and start again"
+            ) from cause
 
     def own(self, state: Any) -> Any:
         """A copy that shares nothing which can change in place with the original.
@@ -181,6 +243,9 @@ class TimedCodec(StateCodec):
     def _is_plain(self, kept: Any) -> bool:
         return is_plain(kept[1])
 
+    def _brought(self, key: Any, state: Any, function: Callable[[Any], Any]) -> Any:
+        return state[0], super()._brought(key, state[1], function)
+
     def own(self, state: Any) -> Any:
         """A copy of (time, state) that shares nothing which can change in place with the original."""
         return state[0], self.own_state(state[1])
@@ -188,6 +253,15 @@ class TimedCodec(StateCodec):
     def own_state(self, state: Any) -> Any:
         """A copy of the state alone."""
         return super().own(state)
+
+
+def _made(
+    kind: type[StateCodec], given: tuple[Any, ...], migrations: Mapping[Any, Callable[[Any], Any]]
+) -> StateCodec:
+    """A codec that came from another process."""
+    codec = kind(*given)
+    codec._migrations = migrations  # noqa: SLF001 - of this module
+    return codec
 
 
 def _same(value: Any) -> Any:

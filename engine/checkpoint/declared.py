@@ -3,15 +3,17 @@
 Beside what msgspec builds (see KEPT): a Counter is a map, and so is a defaultdict, whose factory is the declared type of its
 values; a deque is the map {"maxlen", "items"}; a complex is extension 4 of two little-endian doubles.
 
-Owns: KEPT, refuse_unkept, encoded, built, loses_factory.
+Owns: KEPT, refuse_unkept, described, encoded, built, loses_factory.
 Never: a value without a declared type; the codec tags those.
 """
 
+import dataclasses
+import enum
 import struct
 from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Iterator
-from types import GenericAlias
-from typing import Annotated, Any, Final, Literal, get_args, get_origin
+from types import GenericAlias, NoneType, UnionType
+from typing import Annotated, Any, Final, Literal, Union, get_args, get_origin, get_type_hints, is_typeddict
 
 import msgspec
 
@@ -96,6 +98,72 @@ def _factory_of(kind: Any) -> type | None:
 
 def _name(kind: Any) -> str:
     return kind.__name__ if isinstance(kind, type) and not get_args(kind) else repr(kind)
+
+
+def described(kind: Any) -> str:
+    """A declared type as text, with the fields of what has fields: what is kept is read again as a type of the same text only.
+
+    Example:
+        >>> described(tuple[str, int | None]), described(None)
+        ('tuple[str, int | None]', 'plain values')
+        >>> class Total(msgspec.Struct):
+        ...     views: int
+        ...     pages: list[str]
+        >>> described(dict[str, Total])
+        'dict[str, Total(views: int, pages: list[str])]'
+    """
+    return "plain values" if kind is None else _described(kind, ())
+
+
+def _described(kind: Any, outer: tuple[Any, ...]) -> str:
+    """The text of a type that stands in others; one that stands in itself is told by its name."""
+    origin, arguments = get_origin(kind), get_args(kind)
+    if origin is Annotated:
+        return _described(arguments[0], outer)
+    if origin is Literal:
+        return f"Literal[{', '.join(map(repr, arguments))}]"
+    inner = [_described(each, outer) for each in arguments]
+    if origin in {Union, UnionType}:
+        return " | ".join(inner)
+    if not isinstance(origin or kind, type) or kind is NoneType:
+        return _NAMES.get(kind) or _described_alias(kind, outer)
+    plain: Any = origin or kind
+    text: str = plain.__name__ + (f"[{', '.join(inner)}]" if inner else "")
+    if plain in outer:
+        return text
+    parts = [
+        f"{name}: {field if isinstance(field, str) else _described(field, (*outer, plain))}"
+        for name, field in _fields(plain)
+    ]
+    if issubclass(plain, enum.Enum):
+        parts = [repr(member.value) for member in plain]
+    return f"{text}({', '.join(parts)})" if parts else text
+
+
+_NAMES: Final[dict[Any, str]] = {None: "None", NoneType: "None", Ellipsis: "...", (): "()"}
+
+
+def _described_alias(kind: Any, outer: tuple[Any, ...]) -> str:
+    """The text of what is no class: a new name for one, or whatever it calls itself."""
+    return _described(kind.__supertype__, outer) if hasattr(kind, "__supertype__") else str(kind)
+
+
+def _fields(kind: Any) -> list[tuple[str, Any]]:
+    """The names that stand on the volume, and the types, of what has fields."""
+    try:
+        hints = get_type_hints(kind)
+    except (NameError, TypeError):  # a class of a function's own, in an annotation that is text
+        hints = getattr(kind, "__annotations__", {})
+    if issubclass(kind, msgspec.Struct):
+        return [
+            (shown, hints[name])
+            for name, shown in zip(kind.__struct_fields__, kind.__struct_encode_fields__, strict=True)
+        ]
+    if dataclasses.is_dataclass(kind):
+        return [(field.name, hints[field.name]) for field in dataclasses.fields(kind)]
+    if is_typeddict(kind):
+        return list(hints.items())
+    return [(name, hints.get(name, Any)) for name in getattr(kind, "_fields", ())]
 
 
 def encoded(value: Any) -> Any:

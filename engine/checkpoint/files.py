@@ -1,8 +1,11 @@
 """New files that are whole or not there, and frames with checksums.
 
-A new file: temp name in the same folder, write all, fsync, rename, fsync of the folder. If any step fails the name does not appear.
+A new file: temp name in the same folder, write all, fsync, close, rename, fsync of the folder. If any step fails, nothing refers
+to the file: who names it elsewhere does so AFTER `write_durably` has returned. A descriptor whose fsync failed is never used again.
 
-Owns: writing, write_durably, make_folder, sync_file, sync_folder, checksum.
+Every write goes through functions of `os`, so that a test can record them and replay what a power cut leaves.
+
+Owns: writing, write_durably, read_back, write_all, make_folder, sync_file, sync_folder, checksum.
 Never: the second use of a name for different bytes.
 """
 
@@ -12,15 +15,17 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from xxhash import xxh3_64_intdigest
+from xxhash import xxh3_64, xxh3_64_intdigest
 
 from engine.errors import CheckpointError, CheckpointWriteError
+from engine.failpoints import fail_point
 
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 _FOR_GOOD = frozenset(
     {errno.EACCES, errno.EEXIST, errno.EISDIR, errno.ENAMETOOLONG, errno.ENOENT, errno.ENOTDIR, errno.EPERM}
 )
 """What no waiting cures."""
+_CHUNK_BYTES = 1 << 20
 
 
 @contextlib.contextmanager
@@ -59,6 +64,30 @@ def checksum(*parts: bytes | memoryview) -> int:
     return seed
 
 
+def read_back(path: Path, *parts: bytes) -> None:
+    """Prove that the volume holds these parts under a durable name; the copy in memory is given up before.
+
+    Raises:
+        CheckpointWriteError: it holds something else, or cannot be read.
+    """
+    expected, found = xxh3_64(), xxh3_64()
+    for part in parts:
+        expected.update(part)
+    with writing(path):
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
+            while chunk := os.read(descriptor, _CHUNK_BYTES):
+                found.update(chunk)
+        finally:
+            os.close(descriptor)
+    if found.digest() != expected.digest():
+        raise CheckpointWriteError(
+            f"{path} was not read back as it was written: the checkpoint's volume fails; "
+            "mend it, and the engine goes on where it stopped"
+        )
+
+
 def sync_folder(folder: Path) -> None:
     """Make the names in a folder durable."""
     _sync(folder, os.O_RDONLY | os.O_DIRECTORY)
@@ -87,8 +116,15 @@ def make_folder(folder: Path) -> None:
         sync_folder(folder.parent)
 
 
+def write_all(descriptor: int, data: bytes) -> None:
+    """Write every byte, however many calls that takes."""
+    rest = memoryview(data)
+    while rest:
+        rest = rest[os.write(descriptor, rest) :]
+
+
 def write_durably(path: Path, *parts: bytes) -> None:
-    """Write a new file that is whole and durable when this returns, and absent when it raises.
+    """Write a new file that is whole and durable when this returns; when it raises, it is absent or not durable.
 
     Raises:
         CheckpointWriteError: the volume is full, or fails.
@@ -96,14 +132,18 @@ def write_durably(path: Path, *parts: bytes) -> None:
     temporary = path.with_name(f"{path.name}.tmp-{os.getpid()}")
     try:
         with writing(path):
-            with temporary.open("xb") as file:
+            descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
+            try:
                 for part in parts:
-                    file.write(part)
-                file.flush()
-                os.fsync(file.fileno())
+                    write_all(descriptor, part)
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+            fail_point("before_rename")
             temporary.rename(path)
     except BaseException:
         with contextlib.suppress(OSError):  # it is not there, or the next start sweeps it away
             temporary.unlink()
         raise
+    fail_point("after_rename")
     sync_folder(path.parent)

@@ -17,22 +17,30 @@ A frame is valid when its checksum is. A bad frame with no valid one behind it i
 acknowledged, and is void. A bad frame with a valid one behind it is damage to acknowledged bytes, and an error.
 
 Recovery: take the newest segment whose `open` is valid; read its frames to the first void one; begin a segment of a new epoch.
-Nobody appends to, or cuts, a segment of an older epoch. After a failed append the segment is given up and a new one begun; what
-a full volume took of a frame is cut off at once, as it is void and its bytes are needed.
+What is passed over is said in the log and counted. Nobody appends to, or cuts, a segment of an older epoch.
 
-Owns: Frame, Journal, the frame format.
+After a failed write or fsync the frame is cut off at once and the segment is given up for a new one: what a full volume took is void
+and its bytes are needed, and after a failed fsync the system may call pages clean that the volume never got, so a later fsync would
+prove nothing. A power cut may bring such a frame back; then it is one that was begun and never acknowledged.
+
+Owns: Frame, Newest, Journal, the frame format.
 Never: the meaning of a record; that is the checkpoint's.
 """
 
 import contextlib
+import logging
 import os
 import re
 import struct
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from engine.checkpoint.files import checksum, make_folder, sync_folder, writing
+from engine.checkpoint.files import checksum, make_folder, sync_file, sync_folder, write_all, writing
 from engine.errors import ConcurrentRunError, CorruptLogError
+from engine.failpoints import fail_point
+
+log = logging.getLogger(__name__)
 
 MAGIC = b"DSJ1"
 _LENGTHS = struct.Struct("<4sII")
@@ -68,10 +76,52 @@ class Frame(NamedTuple):
     body_length: int
 
 
+class Newest(NamedTuple):
+    """What a start goes on from."""
+
+    segment: str
+    """File name; empty in a new folder."""
+    frames: list[Frame]
+    fallbacks: int
+    """Segments and torn ends that were passed over."""
+
+
 def segment_names(folder: Path) -> list[SegmentName]:
     """The segments in a folder, oldest first."""
     matches = [_SEGMENT.fullmatch(entry.name) for entry in folder.iterdir()]
     return sorted(SegmentName(int(match[1]), int(match[2])) for match in matches if match)
+
+
+def read_newest(folder: Path, names: Sequence[SegmentName], *, was_used: bool) -> Newest:
+    """Read the newest of the segments that has a valid first frame; without one the folder must never have been used.
+
+    Raises:
+        CorruptLogError: there is none, though there was; or a damaged frame has a valid one behind it.
+        CheckpointWriteError: what was read cannot be made durable.
+    """
+    for fallbacks, name in enumerate(reversed(names)):
+        path = folder / name.file
+        frames = read_segment(path)
+        if frames:
+            # A frame may have been read from the page cache of a process that died before its fsync.
+            sync_file(path)
+            void = path.stat().st_size - frames[-1].body_offset - frames[-1].body_length
+            if void:
+                log.warning(
+                    "%s: passed over %d bytes behind its last whole frame: an append that was never acknowledged, or damage",
+                    *(path, void),
+                )
+            if fallbacks or void:
+                log.warning("going on from %s with %d frames", path, len(frames))
+            return Newest(name.file, frames, fallbacks + bool(void))
+        log.warning("%s has no whole first frame; falling back to an older segment", path)
+    if was_used or (names and names[0] != FIRST_SEGMENT):
+        damage = f"{folder / names[-1].file} is damaged at byte 0" if names else f"{folder} is empty"
+        raise CorruptLogError(
+            f"{damage} and no segment before it is whole; "
+            "restore it from a copy, or start with an empty checkpoint folder"
+        )
+    return Newest("", [], len(names))
 
 
 def read_segment(path: Path) -> list[Frame]:
@@ -167,38 +217,34 @@ class Journal:
                 raise ConcurrentRunError(
                     f"{path} exists: another process began epoch {self.epoch}; start again"
                 ) from cause
-        sync_folder(self._folder)
         self.close()
         self._descriptor, self._size = descriptor, 0
         self._next = SegmentName(self.epoch, self._next.number + 1)
+        fail_point("new_segment")
+        sync_folder(self._folder)
 
     def append(self, head: bytes, body: bytes = b"") -> Frame:
         """Append one frame, durable when this returns.
 
         Raises:
-            CheckpointWriteError: the frame may or may not be there; begin a new segment before the next append.
+            CheckpointWriteError: begin a new segment before the next append; a power cut may bring the frame back.
         """
         lengths = _LENGTHS.pack(MAGIC, len(head), len(body))
         payload = head + body
         frame = lengths + _CHECKSUM.pack(checksum(lengths, payload)) + payload
         with writing(self._folder / self.segment):
-            self._write(frame)
-            os.fdatasync(self._descriptor)
+            try:
+                write_all(self._descriptor, frame)
+                fail_point("in_append")
+                os.fdatasync(self._descriptor)
+            except OSError:
+                with contextlib.suppress(OSError):  # then it stays as a torn end, which is void as well
+                    os.ftruncate(self._descriptor, self._size)
+                raise
         body_offset = self._size + _HEADER_BYTES + len(head)
         self._size += len(frame)
         self.written += len(frame)
         return Frame(head, self.segment, body_offset, len(body))
-
-    def _write(self, frame: bytes) -> None:
-        """Write all of the frame, or leave nothing of it."""
-        written = 0
-        try:
-            while written < len(frame):
-                written += os.write(self._descriptor, memoryview(frame)[written:])
-        except OSError:
-            with contextlib.suppress(OSError):  # then it stays as a torn end, which is void as well
-                os.ftruncate(self._descriptor, self._size)
-            raise
 
     def refuse_if_fenced(self) -> None:
         """Look for a newer epoch than this writer's.

@@ -1,10 +1,16 @@
 """The records of the journal as typed JSON, and the catalog of everything that a restart needs.
 
+Between versions: a field that a version adds has a default, so that it reads what older ones wrote. An older one refuses a record with a
+field that it does not know, by name: what the field says could change what the rest means. So an upgrade can be taken back until the
+new version has written such a field, and from then on not by mistake. A change that no field tells makes a new FORMAT_VERSION;
+every start writes its own into its `open` record, so a folder that a newer version went on with is refused by an older one, also
+where meta.json, which is never written again, has an older number.
+
 Owns: the records, Catalog.
 Never: a file.
 """
 
-from typing import Any
+from collections.abc import Mapping
 
 import msgspec
 
@@ -12,13 +18,16 @@ from engine.batch import Batch, OffsetRange, Time
 from engine.errors import StateVersionError
 
 FORMAT_VERSION = 1
-"""Of the whole checkpoint folder; in meta.json."""
+"""Of the whole checkpoint folder; in meta.json that of its first start, in every `open` record that of the start that wrote it."""
+OLDEST_FORMAT = 1
+"""The oldest one that is read."""
+KNOWN_FORMATS = " to ".join(map(str, sorted({OLDEST_FORMAT, FORMAT_VERSION})))
 
 RangeRecord = tuple[str, int, int, int]
 """(topic, partition, from, until)."""
 
 
-class BatchRecord(msgspec.Struct, kw_only=True, frozen=True):
+class BatchRecord(msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
     """A batch as the journal has it."""
 
     time: int
@@ -43,7 +52,7 @@ class BatchRecord(msgspec.Struct, kw_only=True, frozen=True):
         return Batch(Time(self.time), ranges, self.attempt, self.watermarks)
 
 
-class DeltaRecord(msgspec.Struct, array_like=True, frozen=True):
+class DeltaRecord(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
     """Where one shard's changes of one batch are: in the body of a commit's frame."""
 
     operator: str
@@ -57,7 +66,7 @@ class DeltaRecord(msgspec.Struct, array_like=True, frozen=True):
     """File name of the segment, in a catalog."""
 
 
-class SnapshotRecord(msgspec.Struct, array_like=True, frozen=True):
+class SnapshotRecord(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
     """One whole shard in a file of its own."""
 
     operator: str
@@ -70,13 +79,23 @@ class SnapshotRecord(msgspec.Struct, array_like=True, frozen=True):
     """Bytes."""
 
 
-class Begin(msgspec.Struct, tag="begin", frozen=True):
+Topics = Mapping[str, Mapping[str, str]]
+"""By input and topic what tells the topic from another one of its name."""
+
+
+class Begin(msgspec.Struct, tag="begin", frozen=True, omit_defaults=True, forbid_unknown_fields=True):
     """Intent: durable BEFORE the batch's first task."""
 
     batch: BatchRecord
+    topics: dict[str, dict[str, str]] = {}
+    """As `Topics`, where the journal does not say it yet."""
 
 
-class Commit(msgspec.Struct, tag="commit", kw_only=True, frozen=True):
+Types = tuple[str, str]
+"""An operator's declared types of key and state, as `declared.described` has them."""
+
+
+class Commit(msgspec.Struct, tag="commit", kw_only=True, frozen=True, forbid_unknown_fields=True):
     """Completion: durable AFTER every output was acknowledged."""
 
     batch: BatchRecord
@@ -87,15 +106,26 @@ class Commit(msgspec.Struct, tag="commit", kw_only=True, frozen=True):
     maxima: dict[str, list[tuple[str, int, int]]] = {}
     """By input with event time: (topic, partition, largest event time so far)."""
     deltas: list[DeltaRecord] = []
+    types: dict[str, Types] = {}
+    """By operator the types of what this and later commits hold of it, where the journal does not say them yet."""
 
 
-class Snapshot(msgspec.Struct, tag="snapshot", frozen=True):
+class Upgrade(msgspec.Struct, tag="upgrade", frozen=True, forbid_unknown_fields=True):
+    """Other code has another graph: durable BEFORE its first batch."""
+
+    renamed: dict[str, str] = {}
+    """Operators by their old names."""
+    dropped: list[str] = []
+    """Operators whose state is given up."""
+
+
+class Snapshot(msgspec.Struct, tag="snapshot", frozen=True, forbid_unknown_fields=True):
     """A snapshot's file is durable."""
 
     snapshot: SnapshotRecord
 
 
-class Catalog(msgspec.Struct, kw_only=True):
+class Catalog(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     """Everything that a restart needs, as of one frame of the journal."""
 
     commit: Commit | None = None
@@ -110,18 +140,53 @@ class Catalog(msgspec.Struct, kw_only=True):
     """At most two of each shard, oldest first."""
     trimmed: list[tuple[str, int]] = []
     """Shards (operator, shard) whose first deltas are gone, so that a restore needs a snapshot."""
+    ranges: dict[str, list[RangeRecord]] = {}
+    """By input the last range of each partition that it ever read; an input or a partition that is away may come back."""
+    topics: dict[str, dict[str, str]] = {}
+    """As `Topics`, of everything that was ever read."""
+    types: dict[str, list[tuple[int, Types]]] = {}
+    """By operator from which version on its deltas and snapshots hold which types, oldest first."""
+
+    def begin(self, batch: Batch, topics: Topics) -> Begin:
+        """The record of a batch that begins, with what is new of the topics that it reads."""
+        news = {
+            name: dict(ids)
+            for name, ids in topics.items()
+            if not ids.items() <= self.topics.get(name, {}).items()
+        }
+        return Begin(BatchRecord.of(batch), news)
+
+    def take_begin(self, record: Begin) -> None:
+        """A batch has begun."""
+        self.begun = record.batch
+        for name, ids in record.topics.items():
+            self.topics.setdefault(name, {}).update(ids)
+
+    def take_ranges(self, batch: BatchRecord) -> None:
+        """A batch is committed: inputs go on after its ranges, and those that it does not have stay where they are."""
+        for name, parts in batch.ranges.items():
+            places = {part[:2] for part in parts}
+            away = [part for part in self.ranges.get(name, ()) if part[:2] not in places]
+            self.ranges[name] = [*away, *parts]
+
+    def last_ranges(self) -> dict[str, tuple[OffsetRange, ...]]:
+        """By input the last range of each partition, also of inputs that were not in the last batch."""
+        # A journal of before they were kept has those of its last commit only.
+        known = {**(self.commit.batch.ranges if self.commit else {}), **self.ranges}
+        return {name: tuple(OffsetRange(*part) for part in parts) for name, parts in known.items()}
 
 
-class Open(msgspec.Struct, tag="open", frozen=True):
+class Open(msgspec.Struct, tag="open", frozen=True, forbid_unknown_fields=True):
     """First frame of a segment: what lies behind `follows` in older segments is void."""
 
     epoch: int
     follows: str
     """File name of the last segment that was read, empty in the very first."""
     catalog: Catalog
+    format: int = FORMAT_VERSION
 
 
-Record = Begin | Commit | Snapshot | Open
+Record = Begin | Commit | Snapshot | Upgrade | Open
 
 _encoder = msgspec.json.Encoder()
 _decoder: msgspec.json.Decoder[Record] = msgspec.json.Decoder(Record)
@@ -139,29 +204,14 @@ def decode(head: bytes, where: str) -> Record:
         StateVersionError: it is not of this format.
     """
     try:
-        return _decoder.decode(head)
+        record = _decoder.decode(head)
     except msgspec.MsgspecError as cause:
         raise StateVersionError(
             f"{where} holds a record that this version does not know ({cause}); "
             "run the version that wrote it, or start with an empty checkpoint folder"
         ) from cause
-
-
-class Meta(msgspec.Struct, kw_only=True):
-    """meta.json: what was fixed at the first start."""
-
-    format: int
-    app: str
-    batch_ms: int
-    zero_ms: int
-    shards: int
-    partitioner: str
-
-    def differences(self, other: "Meta") -> list[tuple[str, Any, Any]]:
-        """(name, here, there) of each field that differs, zero time aside."""
-        names = [name for name in self.__struct_fields__ if name != "zero_ms"]
-        return [
-            (name, getattr(self, name), getattr(other, name))
-            for name in names
-            if getattr(self, name) != getattr(other, name)
-        ]
+    if isinstance(record, Open) and not OLDEST_FORMAT <= record.format <= FORMAT_VERSION:
+        raise StateVersionError(
+            f"{where} has format {record.format}, this version knows {KNOWN_FORMATS}; run the version that wrote it"
+        )
+    return record

@@ -4,9 +4,11 @@ A shard's version is that of the last batch that advanced its operator (`Batch.w
 own). A run opens the shard with the version it builds on: the overlay of exactly that run is folded in, any other is dropped.
 So a commit needs no message to the executors, and a failed attempt leaves no trace.
 
-Snapshot file: 4 bytes "DSS1", 8 bytes XXH3 of the rest, then the codec's bytes; little endian.
+Snapshot file: 4 bytes "DSS1", 8 bytes XXH3 of the rest, then the codec's bytes; little endian. It counts once it was read back from
+the volume. A restore takes the newest snapshot that is there and whole, says so where that is not the newest one, and puts the deltas
+after it on top: the state is that of the last commit from either, or the restore is refused.
 
-Owns: Shard, Shards, RestorePlan, the snapshot format.
+Owns: Shard, Shards, RestorePlan, plan_of, the snapshot format.
 Never: the choice when to snapshot; that is the checkpoint's.
 """
 
@@ -19,7 +21,8 @@ from typing import Any, NamedTuple
 import msgspec
 
 from engine.checkpoint.codec import StateCodec
-from engine.checkpoint.files import checksum, make_folder, write_durably
+from engine.checkpoint.files import checksum, make_folder, read_back, write_durably
+from engine.checkpoint.records import Catalog
 from engine.errors import CorruptLogError, StateVersionError
 from engine.failpoints import fail_point
 
@@ -58,6 +61,12 @@ class RestorePlan(NamedTuple):
     """Oldest first; they reach back to the oldest snapshot."""
     complete: bool
     """Whether the deltas reach back to the very first batch, so that no snapshot is needed."""
+    types: tuple[tuple[int, str], ...] = ()
+    """(version, type of a state since then), oldest first; empty when all are of the declared type."""
+
+    def written_as(self, version: int) -> str:
+        """The type of a state in what was written at a version; empty for the declared one."""
+        return next((kind for since, kind in reversed(self.types) if since <= version), "")
 
     def reaches_back_to(self, version: int) -> bool:
         """Whether the deltas hold everything that was committed after this version, itself a committed one."""
@@ -72,6 +81,32 @@ class RestorePlan(NamedTuple):
     def unpacked(cls, data: bytes) -> "RestorePlan":
         """The plan of the bytes."""
         return msgspec.msgpack.decode(data, type=cls)
+
+
+def plan_of(catalog: Catalog, folder: Path, operator: str, shard: int) -> RestorePlan:
+    """How a shard is rebuilt as of the last commit of a catalog, from an application's folder."""
+    commit, place = catalog.commit, (operator, shard)
+    return RestorePlan(
+        commit.versions.get(operator, 0) if commit else 0,
+        tuple(
+            (str(folder / kept.file), kept.version)
+            for kept in reversed(catalog.snapshots)
+            if (kept.operator, kept.shard) == place
+        ),
+        tuple(
+            DeltaPlace(
+                str(folder / "journal" / delta.segment),
+                delta.offset,
+                delta.length,
+                delta.checksum,
+                delta.version,
+            )
+            for delta in catalog.deltas
+            if (delta.operator, delta.shard) == place
+        ),
+        complete=place not in catalog.trimmed,
+        types=tuple((since, types[1]) for since, types in catalog.types.get(operator, ())),
+    )
 
 
 class Shard:
@@ -91,6 +126,8 @@ class Shard:
         self.derived: Any = None
         """What a window keeps beside its parts; dropped with the run that made it."""
         self.derived_version = 0
+        self.fallbacks = 0
+        """Snapshots that the last `restore` passed over, damaged or gone."""
 
     def open(self, base: int, run: int) -> None:
         """Begin a run over the state as of version `base`; what an unfinished run left is dropped.
@@ -193,22 +230,41 @@ class Shard:
         Raises:
             CorruptLogError: no snapshot can be read, or a delta is damaged.
         """
+        self.fallbacks = 0
         if self.overlay_version == plan.version and plan.version and self._overlay_is_committed(plan):
             self._fold()
         if self.version == plan.version:
             return False
+        older = ""
         if not plan.reaches_back_to(self.version):
             self.values, self.version = self._read_snapshot(plan)
+            older = self._codec.older(plan.written_as(self.version))
+        fail_point("in_restore")
         for place in plan.deltas:
             if place.version > self.version:
-                pairs, gone = self._codec.decode(_read_delta(place))
-                self.values.update(pairs)
-                for key in gone:
-                    self.values.pop(key, None)
+                older = self._put_delta(_read_delta(place), plan.written_as(place.version), older)
                 self.version = place.version
+        if older:
+            self.values = dict(self._codec.brought(self.values.items(), older))
         self.version = plan.version
         self.overlay, self.overlay_version, self.derived = {}, 0, None
         return True
+
+    def _put_delta(self, data: bytes, written: str, older: str) -> str:
+        """Put a delta on top of values of an older type, or of today's; returns the type of all of them then."""
+        pairs, gone = self._codec.decode(data, written)
+        mine = self._codec.older(written)
+        if not self.values:
+            older = mine
+        elif older != mine:
+            # States go to today's type only: those that are there do, and so do these if they are of another older one.
+            if older:
+                self.values = dict(self._codec.brought(self.values.items(), older))
+            pairs, older = self._codec.brought(pairs, mine) if mine else pairs, ""
+        self.values.update(pairs)
+        for key in gone:
+            self.values.pop(key, None)
+        return older
 
     def _overlay_is_committed(self, plan: RestorePlan) -> bool:
         """Whether the overlay is what the driver committed: where a task may run twice, its loser may have computed another."""
@@ -227,26 +283,47 @@ class Shard:
             try:
                 content = Path(path).read_bytes()
             except FileNotFoundError:
-                log.warning("snapshot %s is gone; falling back to an older generation", path)
+                self._fall_back(path, "is gone")
                 continue
             magic, expected = _SNAPSHOT.unpack_from(content) if len(content) >= _SNAPSHOT.size else (b"", 0)
             body = memoryview(content)[_SNAPSHOT.size :]
             if magic == _SNAPSHOT_MAGIC and checksum(body) == expected:
-                return dict(self._codec.decode(body)[0]), version
-            log.warning("snapshot %s fails its checksum; falling back to an older generation", path)
+                self._tell_generation(path)
+                return dict(self._codec.decode(body, plan.written_as(version))[0]), version
+            self._fall_back(path, "fails its checksum")
         if plan.complete:
+            self._tell_generation("the deltas since the first batch, without any snapshot")
             return {}, 0
         raise CorruptLogError(
             f"operator {self._codec.operator!r}: none of its snapshots {[path for path, _ in plan.snapshots]} can be read; "
             "restore one from a copy, or start with an empty checkpoint folder"
         )
 
+    def _fall_back(self, path: str, what: str) -> None:
+        self.fallbacks += 1
+        log.warning("snapshot %s %s; falling back to an older generation", path, what)
+
+    def _tell_generation(self, used: str) -> None:
+        if self.fallbacks:
+            log.warning(
+                "operator %r: state restored from %s and what was committed after it",
+                self._codec.operator,
+                used,
+            )
+
     def snapshot(self, path: Path) -> tuple[int, int]:
-        """Write the whole shard to a new file; returns its number of keys and bytes."""
+        """Write the whole shard to a new file and read it back; returns its number of keys and bytes.
+
+        Raises:
+            CheckpointWriteError: the volume is full, fails, or gives back something else.
+        """
         body = self._codec.encode(self.values.items(), [])
         make_folder(path.parent)
         fail_point("in_snapshot")
-        write_durably(path, _SNAPSHOT.pack(_SNAPSHOT_MAGIC, checksum(body)), body)
+        parts = _SNAPSHOT.pack(_SNAPSHOT_MAGIC, checksum(body)), body
+        write_durably(path, *parts)
+        # An older generation goes once this one is recorded: BEFORE that the volume has shown that it has it.
+        read_back(path, *parts)
         return len(self.values), len(body)
 
 

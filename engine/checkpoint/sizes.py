@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from engine.checkpoint.files import writing
+from engine.failpoints import fail_point
 from engine.reports import StateReport, Volume
 
 
@@ -103,4 +104,5 @@ def _removed(path: Path) -> int:
     size = path.stat().st_size
     with writing(path):
         path.unlink()
+    fail_point("in_purge")
     return size

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from engine.batch import Batch, Duration, Time
 from engine.checkpoint.checkpoint import Checkpoint, Delta, Maxima, SnapshotTask
+from engine.checkpoint.records import Topics
 
 
 class VolatileCheckpoint(Checkpoint):
@@ -21,7 +22,7 @@ class VolatileCheckpoint(Checkpoint):
         """The zero time as given."""
         return zero
 
-    def begin(self, batch: Batch) -> None:
+    def begin(self, batch: Batch, topics: Topics | None = None) -> None:
         """Nothing is recorded."""
 
     def commit(

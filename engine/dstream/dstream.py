@@ -66,47 +66,73 @@ class DStream(PairOperations[T], WindowOperations[T], StatefulOperations[T], Out
 
     # One element at a time.
 
-    def map(self, f: Callable[[T], U], preservesPartitioning: bool = False) -> "DStream[U]":
+    def map(
+        self, f: Callable[[T], U], preservesPartitioning: bool = False, *, onError: str = "stop"
+    ) -> "DStream[U]":
         """The function of each element.
 
         Elements: DStream[T] -> DStream[U], order kept.
         Replay: `f` runs again with its batch and must give the same.
+
+        Args:
+            f: the function.
+            preservesPartitioning: whether equal keys stay together.
+            onError: "stop" fails the batch when `f` raises; "dead-letter" puts the record aside, with its offset, its bytes and what was
+                raised, and the others go on. That is for streams between a direct stream and the first operator other than map,
+                flatMap, filter, mapValues and flatMapValues, and costs them a generator for each such operator.
+
+        Raises:
+            ConfigurationError: the records' offsets are not known here.
 
         Example:
             >>> from engine.testing import run_batches
             >>> run_batches(lambda s: s.map(lambda n: n + 1), [[1, 2], [3]])
             [[2, 3], [4]]
         """
-        refuse_uncallable("map", f)
-        return self._transformed("map", lambda _, rdd: rdd.map(f, preservesPartitioning))
+        return self._stepped("map", f, lambda rdd: rdd.map(f, preservesPartitioning), onError)
 
-    def flatMap(self, f: Callable[[T], Iterable[U]], preservesPartitioning: bool = False) -> "DStream[U]":
+    def flatMap(
+        self, f: Callable[[T], Iterable[U]], preservesPartitioning: bool = False, *, onError: str = "stop"
+    ) -> "DStream[U]":
         """All elements of the function of each element.
 
         Elements: DStream[T] -> DStream[U], order kept.
         Replay: `f` runs again with its batch and must give the same.
+
+        Args:
+            f: the function.
+            preservesPartitioning: whether equal keys stay together.
+            onError: as of `map`.
+
+        Raises:
+            ConfigurationError: the records' offsets are not known here.
 
         Example:
             >>> from engine.testing import run_batches
             >>> run_batches(lambda s: s.flatMap(str.split), [["a b", "c"]])
             [['a', 'b', 'c']]
         """
-        refuse_uncallable("flatMap", f)
-        return self._transformed("flatMap", lambda _, rdd: rdd.flatMap(f, preservesPartitioning))
+        return self._stepped("flatMap", f, lambda rdd: rdd.flatMap(f, preservesPartitioning), onError)
 
-    def filter(self, f: Callable[[T], bool]) -> "DStream[T]":
+    def filter(self, f: Callable[[T], bool], *, onError: str = "stop") -> "DStream[T]":
         """The elements for which the function is true.
 
         Elements: DStream[T] -> DStream[T], order and partitioning kept.
         Replay: `f` runs again with its batch and must give the same.
+
+        Args:
+            f: the function.
+            onError: as of `map`.
+
+        Raises:
+            ConfigurationError: the records' offsets are not known here.
 
         Example:
             >>> from engine.testing import run_batches
             >>> run_batches(lambda s: s.filter(lambda n: n > 1), [[1, 2], [3]])
             [[2], [3]]
         """
-        refuse_uncallable("filter", f)
-        return self._transformed("filter", lambda _, rdd: rdd.filter(f))
+        return self._stepped("filter", f, lambda rdd: rdd.filter(f), onError)
 
     # One partition at a time.
 

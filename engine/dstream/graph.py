@@ -15,10 +15,13 @@ from typing import Any, NamedTuple
 
 from engine.batch import Batch, Duration, Interval, Time
 from engine.checkpoint.checkpoint import Delta, Maxima
+from engine.checkpoint.upgrade import DeclaredState, StateChanges
 from engine.dstream.access import access_of
+from engine.dstream.backfill import GivenBatches
 from engine.dstream.nodes import ForEachDStream, InputDStream, Node, Observed, StatefulNode, naming_errors
 from engine.dstream.run import announce, announce_owner
 from engine.errors import ConfigurationError, LifecycleError, StateVersionError
+from engine.failpoints import fail_point
 from engine.rdd.api import Context
 
 _TIME = attrgetter("time")
@@ -63,6 +66,10 @@ class DStreamGraph:
         self.zero_time = Time(0)
         self.remember = Duration(0)
         self.owner: Any = None
+        self.given: GivenBatches | None = None
+        """Batches that come before those that are planned."""
+        self.changes = StateChanges()
+        """What the job says of the state of its older versions."""
         self._nodes: dict[str, Node] = {}
         self._jobs: dict[str, str] = {}
         """By node the job that it was made in."""
@@ -162,6 +169,26 @@ class DStreamGraph:
                 f"{logged[0]!r} writes blocks that the executors of {self.context.master} read from there"
             )
 
+    def declared(self, known: Mapping[str, str]) -> DeclaredState:
+        """What becomes of the operators that the checkpoint holds, by name with their lineages, and the types of all.
+
+        Raises:
+            ConfigurationError: what the job says of older state does not fit it.
+            StateVersionError: state would be lost, or an operator is of another kind than it was.
+        """
+        upgrade = self.changes.upgrade_of(known, self.operators())
+        self.refuse_lost_state(
+            {upgrade.renamed.get(name, name): known[name] for name in known if name not in upgrade.dropped}
+        )
+        nodes = self.stateful
+        for node in nodes:
+            node.codec.migrate(self.changes.migrations.get(node.name, {}))
+        return DeclaredState(
+            upgrade,
+            {node.name: node.codec.types for node in nodes},
+            {node.name: node.codec.former for node in nodes},
+        )
+
     def refuse_lost_state(self, known: Mapping[str, str]) -> None:
         """Prove that every operator that the checkpoint holds state of is still there.
 
@@ -181,7 +208,7 @@ class DStreamGraph:
                 raise StateVersionError(
                     f"the checkpoint holds state of operator {name!r} (lineage {lineage}), which this job does not have; "
                     f"it has {', '.join(f'{new!r} (lineage {mine[new]})' for new in added) or 'no other'}; "
-                    "give the operator its name back with name=, or use another checkpoint folder"
+                    "give the operator its name back with name=, or say what becomes of its state with renameState or dropState"
                 )
 
     def start(
@@ -208,16 +235,31 @@ class DStreamGraph:
         self._horizon = Time(history[-1].time - self._reach) if history else zero_time
         self._versions = versions
         self.is_fixed = True
+        for stream in self.inputs:
+            stream.rereads = self._rereads(stream)
         announce_owner(self.context, next(_starts))
 
+    def _rereads(self, stream: InputDStream) -> Duration:
+        """How far back windows read the ranges of an input again, in milliseconds; those behind a state keep elements."""
+        windows = [node for node in self._nodes.values() if node.reach and not node.has_state_upstream()]
+        return max((node.total_reach() for node in windows if stream in node.inputs()), default=Duration(0))
+
     # A batch.
+
+    def topics(self) -> dict[str, Mapping[str, str]]:
+        """By input and topic what tells the topic from another one of its name, as of the last plan."""
+        return {stream.name: stream.topics for stream in self.inputs}
 
     def plan(self, time: Time, maxima: Maxima) -> Batch:
         """The batch of a time: the ranges of every input, and the watermarks as of the last commit.
 
         A watermark never falls: a partition that is added brings old records, and must not open a closed window again.
         """
-        ranges = {stream.name: stream.plan(time) for stream in self.inputs}
+        given = self.given.ranges(time) if self.given else None
+        ranges = {
+            stream.name: stream.plan(time) if given is None else tuple(given.get(stream.name, ()))
+            for stream in self.inputs
+        }
         watermarks = dict(self._watermarks)
         for name, largest in maxima.items():
             partitions = [part.topicPartition() for part in ranges.get(name, ())]
@@ -225,6 +267,10 @@ class DStreamGraph:
                 lowest = min(largest[partition] for partition in partitions)
                 watermarks[name] = max(lowest, watermarks.get(name, lowest))
         return Batch(time, ranges, 0, watermarks)
+
+    def given_after(self, time: Time) -> Time | None:
+        """The time of the next batch that is given and not planned."""
+        return None if self.given is None else self.given.after(time)
 
     def begin(self, batch: Batch) -> None:
         """A run of a batch begins; whatever an unfinished run of it left is dropped."""
@@ -261,7 +307,9 @@ class DStreamGraph:
         for node in self._nodes.values():
             node.forget(horizon)
         for stream in self.inputs:
+            fail_point("before_hint")
             stream.committed(batch)
+            fail_point("after_hint")
         return horizon
 
     # What a node asks (the BatchScope protocol).

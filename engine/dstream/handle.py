@@ -9,7 +9,9 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Generic
 
 from engine.batch import Duration, Time
+from engine.dstream.aside import AsideDStream, puts_aside
 from engine.dstream.nodes import BatchScope, Node, TransformedDStream
+from engine.dstream.signatures import refuse_uncallable
 from engine.errors import ConfigurationError
 from engine.rdd.api import RDD, T
 from engine.rdd.driver import DriverOnly
@@ -48,6 +50,21 @@ class Handle(DriverOnly, ABC, Generic[T]):
         return self._stream(
             TransformedDStream(self._scope, nodes, lambda time, rdds: function(time, *rdds), label)
         )
+
+    def _stepped(
+        self,
+        kind: str,
+        f: Callable[..., Any],
+        transform: Callable[[RDD[Any]], RDD[Any]],
+        on_error: str = "stop",
+    ) -> "DStream[Any]":
+        """An operator that takes elements one by one."""
+        refuse_uncallable(kind, f)
+        if puts_aside(kind, on_error):
+            return self._stream(AsideDStream(self._scope, self.node, kind, f))
+        made = TransformedDStream(self._scope, [self.node], lambda _, rdds: transform(*rdds), kind)
+        made.step = (kind, f)
+        return self._stream(made)
 
     def _check_other(self, label: str, other: object) -> None:
         if not isinstance(other, Handle):

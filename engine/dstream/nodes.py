@@ -17,6 +17,7 @@ import traceback
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from types import MappingProxyType
 from typing import Any, NamedTuple, Protocol
 
 from engine.batch import (
@@ -32,8 +33,10 @@ from engine.checkpoint.checkpoint import Delta
 from engine.checkpoint.codec import StateCodec
 from engine.checkpoint.declared import refuse_unkept
 from engine.dstream.access import StateAccess
+from engine.dstream.policy import STOP, Retry
 from engine.dstream.run import announce_base
 from engine.dstream.state import StateFunction
+from engine.dstream.steps import Step
 from engine.errors import ConfigurationError, StreamingError, UserFunctionError
 from engine.rdd.api import RDD, Context
 from engine.rdd.backends import translated
@@ -224,7 +227,7 @@ def naming_errors(what: str, time: Time) -> Iterator[None]:
     except (Exception, SystemExit) as raised:  # the job boundary: a user's function may raise anything
         error = translated(raised)
         if isinstance(error, UserFunctionError):
-            named = UserFunctionError(f"{what}, batch {int(time)}: {error}", error.user_traceback)
+            named = type(error)(f"{what}, batch {int(time)}: {error}", error.user_traceback)
             if error.__cause__ is None:
                 # It came from another process: what a traceback shows of the user's code travels as text.
                 named.add_note(f"In the executor:\n{error.user_traceback}")
@@ -255,6 +258,8 @@ class Observed(NamedTuple):
     created: dict[TopicPartition, list[int]]
     """When the first and the last record of each slice were created, milliseconds since the epoch, by partition in offset
     order; empty when records do not tell."""
+    lost: Mapping[str, int] = MappingProxyType({})
+    """By topic how many offsets were gone from the log and passed over, as the input was told to."""
 
 
 class InputDStream(Node):
@@ -262,6 +267,8 @@ class InputDStream(Node):
 
     tasks_read_folder = False
     """Whether tasks read what the driver wrote into the folder of the application."""
+    rereads = Duration(0)
+    """How far back windows read its ranges again, milliseconds; known from the start of the graph."""
 
     def inputs(self) -> list["InputDStream"]:
         """Itself."""
@@ -275,15 +282,45 @@ class InputDStream(Node):
     def range_rdd(self, batch: Batch, ranges: Sequence[OffsetRange]) -> RDD[Any]:
         """The records of the ranges, one partition each."""
 
+    def put_aside(
+        self,
+        stream: str,
+        steps: Sequence[Step],  # noqa: ARG002  an input of records with offsets takes them
+    ) -> Callable[[Batch, Sequence[OffsetRange]], RDD[Any]]:
+        """Compute a stream that puts records aside, by its name, with the steps from here on; returns what gives its elements.
+
+        Raises:
+            ConfigurationError: the records have no offsets of their own.
+        """
+        raise ConfigurationError(
+            f"{stream!r} cannot put records aside: those of input {self.name!r} have no offsets that outlast a batch; use a direct stream"
+        )
+
     @property
     def ends(self) -> Mapping[TopicPartition, int]:
         """The end of each partition's log as the last plan saw it; empty before the first and for inputs without a log."""
         return {}
 
     @property
+    def topics(self) -> Mapping[str, str]:
+        """By topic what tells it from another one of its name; empty before the first plan and for inputs without topics."""
+        return {}
+
+    def expect(self, topics: Mapping[str, str]) -> None:
+        """These topics were read before, and are refused when they are others now; called once, before `resume`."""
+
+    @property
     def has_backlog(self) -> bool:
         """Whether the input took what is in no batch yet, so that a graceful stop has to run one more."""
         return False
+
+    @property
+    def limit(self) -> float | None:
+        """Records a second that the newest plan allowed at most; None for no limit."""
+        return None
+
+    def limit_to(self, rate: float) -> None:
+        """Bring at most so many records a second from the next plan on; without effect where nothing can be left for later."""
 
     def resume(self, ranges: Sequence[OffsetRange]) -> None:
         """Go on after the last committed ranges; called once, before the first plan."""
@@ -337,6 +374,8 @@ class TransformedDStream(Node):
             )
         super().__init__(scope, parents, parents[0].slide, label, name)
         self._function = function
+        self.step: tuple[str, Callable[..., Any]] | None = None
+        """Kind and function of an operator that takes elements one by one."""
 
     def compute(self, time: Time) -> RDD[Any] | None:
         """The function of the parents' RDDs."""
@@ -404,9 +443,12 @@ class ForEachDStream(Node):
         function: Callable[[Time, RDD[Any]], object],
         label: str,
         name: str | None,
+        policy: Retry = STOP,
     ) -> None:
         super().__init__(scope, [parent], parent.slide, label, name)
         self._function = function
+        self.policy = policy
+        """What becomes of a run that failed."""
         self.operation = OutputOperation(
             self.name,
             tuple(stream.name for stream in self.inputs()),

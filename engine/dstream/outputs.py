@@ -2,7 +2,8 @@
 
 A batch's outputs run one after another in the order in which they were made. When one fails, those after it do not run, the batch is
 not committed and the context ends with the error; the next start runs the batch again, all of its outputs, with the same elements.
-So no output is ever lost (Spark loses one when a later output of its batch succeeds), and each must be safe to repeat.
+So no output is ever lost (Spark loses one when a later output of its batch succeeds), and each must be safe to repeat. With
+`onFailure=Retry(n)` a failed output runs again in place up to n times before that.
 
 Owns: OutputOperations.
 Never: a computation; the nodes do that.
@@ -14,6 +15,7 @@ from typing import Any
 from engine.batch import Time
 from engine.dstream.handle import Handle
 from engine.dstream.nodes import ForEachDStream
+from engine.dstream.policy import STOP, OnFailure, Retry, retry_of
 from engine.dstream.signatures import with_time
 from engine.rdd.api import RDD, InfersClasses, OutputFolders, T
 
@@ -24,7 +26,9 @@ _NEW_TEXT_OUTPUT = "org.apache.hadoop.mapreduce.lib.output.TextOutputFormat"
 class OutputOperations(Handle[T]):
     """What a batch's elements are put to."""
 
-    def foreachRDD(self, func: Callable[..., object], *, name: str | None = None) -> None:
+    def foreachRDD(
+        self, func: Callable[..., object], *, name: str | None = None, onFailure: OnFailure = "stop"
+    ) -> None:
         """An output: call the function with each batch's RDD; `func` takes (rdd) or (time, rdd) and runs in the driver.
 
         Elements: DStream[T] -> nothing; what `func` returns is ignored.
@@ -33,9 +37,12 @@ class OutputOperations(Handle[T]):
         Args:
             func: counted as a caller sees it: partials, bound methods, callable objects and defaults work.
             name: of the output, as listeners and pages tell it; the lineage when not given.
+            onFailure: "stop" ends the stream with the error of a run that failed; `Retry(n)` runs the output again in place up to n
+                times first, with pauses that grow, while the batch stays where it is and no other begins. A dead executor is no
+                failure of the output: its batch runs again as a whole.
 
         Raises:
-            ConfigurationError: `func` takes neither one nor two arguments.
+            ConfigurationError: `func` takes neither one nor two arguments, or the policy is none.
 
         Example:
             >>> from engine.testing import run_batches
@@ -50,10 +57,17 @@ class OutputOperations(Handle[T]):
         Source: `pyspark.streaming.DStream.foreachRDD`. Difference: PySpark fails when a batch with elements makes it return
             something.
         """
-        self._output("foreachRDD", with_time(func, "foreachRDD"), name)
+        policy = retry_of("foreachRDD", onFailure)
+        self._output("foreachRDD", with_time(func, "foreachRDD"), name, policy)
 
-    def _output(self, label: str, function: Callable[[Time, RDD[Any]], object], name: str | None) -> None:
-        ForEachDStream(self._scope, self.node, function, label, name)
+    def _output(
+        self,
+        label: str,
+        function: Callable[[Time, RDD[Any]], object],
+        name: str | None,
+        policy: Retry = STOP,
+    ) -> None:
+        ForEachDStream(self._scope, self.node, function, label, name, policy)
 
     def pprint(self, num: int = 10, *, name: str | None = None) -> None:
         """An output: print the first elements of each batch, in PySpark's format.

@@ -25,10 +25,17 @@ class PairOperations(Handle[T]):
 
     # One pair at a time.
 
-    def mapValues(self, f: Callable[[Any], U]) -> "DStream[tuple[Any, U]]":
+    def mapValues(self, f: Callable[[Any], U], *, onError: str = "stop") -> "DStream[tuple[Any, U]]":
         """The pairs with the function of each value.
 
         Elements: DStream[tuple[K, V]] -> DStream[tuple[K, U]], order and partitioning kept.
+
+        Args:
+            f: the function.
+            onError: as of `map`.
+
+        Raises:
+            ConfigurationError: the records' offsets are not known here.
 
         Example:
             >>> from engine.testing import run_batches
@@ -37,8 +44,7 @@ class PairOperations(Handle[T]):
 
         Source: `pyspark.streaming.DStream.mapValues`.
         """
-        refuse_uncallable("mapValues", f)
-        return self._transformed("mapValues", lambda _, rdd: rdd.mapValues(f))
+        return self._stepped("mapValues", f, lambda rdd: rdd.mapValues(f), onError)
 
     def flatMapValues(self, f: Callable[[Any], Iterable[U]]) -> "DStream[tuple[Any, U]]":
         """A pair for each element of the function of each value.
@@ -52,8 +58,7 @@ class PairOperations(Handle[T]):
 
         Source: `pyspark.streaming.DStream.flatMapValues`.
         """
-        refuse_uncallable("flatMapValues", f)
-        return self._transformed("flatMapValues", lambda _, rdd: rdd.flatMapValues(f))
+        return self._stepped("flatMapValues", f, lambda rdd: rdd.flatMapValues(f))
 
     # By key.
 

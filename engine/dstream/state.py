@@ -67,13 +67,13 @@ class StateFunction(ShardAccess, ABC):
 class Restore(StateFunction):
     """Brings shards to the version of the last commit, from the volume where memory does not have it."""
 
-    def __call__(self, index: int, plans: Iterator[RestorePlan]) -> Iterable[tuple[int, bool]]:
-        """The shard's keys after the restore, and whether they were read from the volume."""
+    def __call__(self, index: int, plans: Iterator[RestorePlan]) -> Iterable[tuple[int, bool, int]]:
+        """The shard's keys after the restore, whether they were read from the volume, and how many snapshots were passed over."""
         shard = self._shard(index)
         was_read = [shard.restore(plan) for plan in plans]
         # The state stays: the garbage collector need not look at it again.
         gc.freeze()
-        return [(len(shard.values), any(was_read))]
+        return [(len(shard.values), any(was_read), shard.fallbacks)]
 
 
 class WriteSnapshot(ShardAccess):

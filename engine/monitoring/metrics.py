@@ -83,6 +83,7 @@ class PrometheusListener(StreamingListener):
         committed = started.time if started.committed is None else started.committed.time
         self._gauge("engine_last_batch_time_seconds").set(last / 1_000)
         self._gauge("engine_last_commit_time_seconds").set(committed / 1_000)
+        self._counter("engine_checkpoint_fallbacks_total", part="journal").inc(started.fallbacks)
         self._note_executors(started.executors)
         self._waiting = {output: Counts() for output in started.outputs}
         for output in started.outputs:
@@ -95,7 +96,8 @@ class PrometheusListener(StreamingListener):
     def _begin_output(self, output: OutputOperation) -> None:
         labels = {"job": output.job, "output": output.output}
         self._gauge("engine_output_slide_seconds", **labels).set(output.slide / 1_000)
-        self._counter("engine_output_failures_total", **labels)
+        for outcome in self.registry.rows["engine_output_failures_total"].labels["outcome"]:
+            self._counter("engine_output_failures_total", **labels, outcome=outcome)
         self._histogram("engine_output_seconds", **labels)
         self._histogram("engine_end_to_end_seconds", **labels)
 
@@ -103,6 +105,7 @@ class PrometheusListener(StreamingListener):
         """Note how long it took and what it brought."""
         self._gauge("engine_restore_seconds").set(stateRestored.seconds)
         self._gauge("engine_restored_keys").set(stateRestored.keys)
+        self._counter("engine_checkpoint_fallbacks_total", part="state").inc(stateRestored.fallbacks)
 
     def onExecutorsReplaced(self, executorsReplaced: events.StreamingListenerExecutorsReplaced) -> None:
         """Count those that are new."""
@@ -118,6 +121,8 @@ class PrometheusListener(StreamingListener):
     def onBatchSubmitted(self, batchSubmitted: events.StreamingListenerBatchSubmitted) -> None:
         """Note what waits."""
         self._note_lags(batchSubmitted.lags)
+        for stream, limit in batchSubmitted.limits.items():
+            self._gauge("engine_rate_limit_records_per_second", topic=stream).set(limit)
 
     def onBatchStarted(self, batchStarted: events.StreamingListenerBatchStarted) -> None:  # noqa: ARG002  it runs, whichever it is
         """One is under way."""
@@ -132,7 +137,8 @@ class PrometheusListener(StreamingListener):
         if output.failureReason is None:
             self._histogram("engine_output_seconds", **labels).observe(output.duration / 1_000)
         else:
-            self._counter("engine_output_failures_total", **labels).inc()
+            outcome = "retried" if output.isRetried else "stopped"
+            self._counter("engine_output_failures_total", **labels, outcome=outcome).inc()
         self._note_writes(output.writes)
 
     def onBatchFailed(self, batchFailed: events.StreamingListenerBatchFailed) -> None:

@@ -104,7 +104,12 @@ METRICS: Final = (
     Metric(
         "engine_output_seconds", "histogram", "One output of one run of a batch until acknowledged.", _OUTPUT
     ),
-    Metric("engine_output_failures_total", "counter", "Runs of an output that ended with an error.", _OUTPUT),
+    Metric(
+        "engine_output_failures_total",
+        "counter",
+        "Runs of an output that ended with an error: retried in place by the output's policy, or stopped with their batch.",
+        {**_OUTPUT, "outcome": ("retried", "stopped")},
+    ),
     Metric("engine_output_slide_seconds", "gauge", "How often an output runs.", _OUTPUT),
     Metric(
         "engine_end_to_end_seconds",
@@ -133,6 +138,13 @@ METRICS: Final = (
         "engine_offset", "gauge", "The offset up to which a partition is committed, exclusive.", _PARTITION
     ),
     Metric(
+        "engine_rate_limit_records_per_second",
+        "gauge",
+        "What a batch may take of an input, by backpressure and by the limits of its partitions; absent without a limit. `topic` "
+        "is the name of the input stream.",
+        {"topic": OPEN},
+    ),
+    Metric(
         "engine_watermark_seconds",
         "gauge",
         "Event-time watermark of an input in the last committed batch, seconds since the epoch; absent until each partition has "
@@ -142,8 +154,10 @@ METRICS: Final = (
     Metric(
         "engine_dead_letters_total",
         "counter",
-        "Records put aside in committed batches: those that do not decode, and those that came after their window was closed.",
-        {"topic": OPEN, "reason": ("undecodable", "late")},
+        "Records put aside in committed batches: those that do not decode, those that came after their window was closed, those on "
+        "which a function failed that puts them aside, and "
+        "offsets that were gone from the log and passed over, as failOnDataLoss=False asks for.",
+        {"topic": OPEN, "reason": ("undecodable", "late", "failed", "lost")},
     ),
     # State and checkpoint.
     Metric("engine_state_keys", "gauge", "Keys of a stateful operator after the last batch.", _OPERATOR),
@@ -179,6 +193,14 @@ METRICS: Final = (
         "counter",
         "Times that the checkpoint could not begin, commit, snapshot, purge or restore. All but a snapshot that lost its "
         "executor end the process, so a scrape may never see them: watch the age of the last commit as well.",
+    ),
+    Metric(
+        "engine_checkpoint_fallbacks_total",
+        "counter",
+        "Files of the checkpoint that a start or a restore passed over, torn, damaged or gone, for an older generation: the torn "
+        "end or a whole segment of the journal, or a snapshot. A kill in an append or in a start leaves one; any other is a matter "
+        "of the volume, and the log names the file.",
+        {"part": ("journal", "state")},
     ),
     Metric(
         "engine_restore_seconds",

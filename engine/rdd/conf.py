@@ -299,6 +299,22 @@ class Choices:
             raise ConfigurationError(f"memory is {memory} MB; give a number of at least 1")
         return memory
 
+    def task_timeout(self, given: float | None) -> float | None:
+        """Seconds that a task may take; None for no limit.
+
+        Raises:
+            ConfigurationError: it is not above 0, or tasks run in this process.
+        """
+        if given is not None and (not isinstance(given, int | float) or given <= 0):
+            raise ConfigurationError(
+                f"taskTimeout is {given!r:.60}; give seconds above 0, or None for no limit"
+            )
+        if given is not None and self.cores is None:
+            raise ConfigurationError(
+                f"taskTimeout is {given} and master local runs tasks in this process, which nobody can end; use local[N]"
+            )
+        return given
+
     def temporary_folder(self, given: str | os.PathLike[str] | None) -> str | None:
         """Where to spill; None for the system's folder.
 

@@ -16,7 +16,13 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Generic, Self, cast
 
-from engine.errors import ConfigurationError, ExecutorLostError, LifecycleError, StreamingError
+from engine.errors import (
+    ConfigurationError,
+    ExecutorLostError,
+    LifecycleError,
+    StreamingError,
+    TaskTimeoutError,
+)
 from engine.rdd.ambient import Surroundings
 from engine.rdd.api import RDD, T
 from engine.rdd.conf import Choices, SparkConf, refuse_parts_of_pyspark, settings_of
@@ -72,6 +78,8 @@ class LocalContext(DriverOnly, Surroundings):
         memory_profiler_cls: see gateway.
         memory: MB that one operation of a task may hold, above what its process held before; beyond it goes to disk. 160, or the
             spark.python.worker.memory of `conf`.
+        taskTimeout: seconds that a task may take; an executor that has no answer after that for each task of its stage is killed, and the
+            job fails with the function that it was in. None for no limit, and with "local", whose tasks run in this process.
         temporaryFolder: where shuffles and what is beyond memory go; when None the first spark.local.dir of `conf`, or else the system's
             folder of temporary files.
             Nothing is left there when the context stops; what a killed driver left is removed by the next context.
@@ -111,6 +119,7 @@ class LocalContext(DriverOnly, Surroundings):
         memory_profiler_cls: Any = None,
         *,
         memory: int | None = None,
+        taskTimeout: float | None = None,
         temporaryFolder: str | os.PathLike[str] | None = None,
     ) -> None:
         refuse_parts_of_pyspark(
@@ -130,6 +139,7 @@ class LocalContext(DriverOnly, Surroundings):
         self._parallelism = (os.cpu_count() or 1) if cores == "*" else int(cores or 1)
         self._scratch = Scratch(chosen.temporary_folder(temporaryFolder))
         self._memory_bytes = memory * 1_024 * 1_024
+        self._task_timeout = chosen.task_timeout(taskTimeout)
         self._in_process = (
             InProcessExecutor(self._memory_bytes, self._scratch.path) if cores is None else None
         )
@@ -434,7 +444,7 @@ class LocalContext(DriverOnly, Surroundings):
         for executor in busy:
             try:
                 outcomes[executor.index] = self._counted(executor.receive, len(tasks[executor.index]))
-            except ExecutorLostError as error:
+            except (ExecutorLostError, TaskTimeoutError) as error:
                 errors.append(error)
                 self._replace(executor)
             except StreamingError as error:
@@ -472,7 +482,9 @@ class LocalContext(DriverOnly, Surroundings):
         return Stage(new, forget, *released, dict(self._properties), tasks)
 
     def _executor(self, index: int) -> ExecutorProcess:
-        return ExecutorProcess(index, self._memory_bytes, self._scratch.path, self.environment)
+        return ExecutorProcess(
+            index, self._memory_bytes, self._scratch.path, self.environment, self._task_timeout
+        )
 
     def _replace(self, executor: ExecutorProcess) -> None:
         executor.stop()

@@ -8,8 +8,10 @@ Owns: Stage, InProcessExecutor, ExecutorProcess, the executor's main loop.
 Never: a decision which task runs where.
 """
 
+import faulthandler
 import logging
 import os
+import secrets
 import signal
 import socket
 import subprocess
@@ -19,9 +21,12 @@ import traceback
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import starmap
 from multiprocessing.connection import Connection
+from pathlib import Path
 from typing import Any, NamedTuple
 
-from engine.errors import ExecutorLostError, StreamingError, UserFunctionError
+from engine.clock import SystemClock
+from engine.errors import ExecutorLostError, StreamingError, TaskTimeoutError, UserFunctionError
+from engine.failpoints import fail_point
 from engine.rdd.plan import Task
 from engine.rdd.scratch import Disk
 from engine.rdd.serializers import dump, load
@@ -45,7 +50,11 @@ class Stage(NamedTuple):
 Outcome = list[tuple[Any, dict[int, list[Any]]]]
 """For each task its result and what it added to accumulators."""
 
-_BOOT = "import sys; from engine.rdd.executor import main; main(*map(int, sys.argv[1:4]), sys.argv[4])"
+_BOOT = "import sys; from engine.rdd.executor import main; main(*map(int, sys.argv[1:4]), *sys.argv[4:])"
+_clock = SystemClock()
+_STACK_SECONDS = 1.0
+"""How long a process that hangs has to show where."""
+_LOOK_SECONDS = 0.02
 
 
 class InProcessExecutor:
@@ -74,9 +83,20 @@ class ExecutorProcess:
     """The driver's end of one executor process."""
 
     def __init__(
-        self, index: int, memory_bytes: int, folder: str, variables: Mapping[str, str] | None = None
+        self,
+        index: int,
+        memory_bytes: int,
+        folder: str,
+        variables: Mapping[str, str] | None = None,
+        task_timeout: float | None = None,
     ) -> None:
         self.index = index
+        self._task_timeout = task_timeout
+        self._sent = self._allowed = 0.0
+        """When the stage was sent, in monotonic seconds, and how long it may take."""
+        self._stack = f"{folder}/{secrets.token_hex(8)}.stack" if folder and task_timeout is not None else ""
+        """Made by the process when it is up, and written when it is asked where it is."""
+        self._is_up = not self._stack
         self.shipped: set[int] = set()
         """Numbers of the functions that the process has."""
         self.is_killed = False
@@ -91,7 +111,10 @@ class ExecutorProcess:
             "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
         }
         self._process = subprocess.Popen(
-            [sys.executable, "-c", _BOOT, *map(str, (theirs.fileno(), watched, memory_bytes, folder))],
+            [
+                *(sys.executable, "-c", _BOOT),
+                *map(str, (theirs.fileno(), watched, memory_bytes, folder, self._stack)),
+            ],
             pass_fds=(theirs.fileno(), watched),
             env=environment,
         )
@@ -114,6 +137,11 @@ class ExecutorProcess:
             self.connection.send_bytes(_message(stage))
         except OSError as cause:
             raise self._lost() from cause
+        if self._task_timeout is not None:
+            self._sent, self._allowed = (
+                _clock.monotonic(),
+                self._task_timeout * max(1, len(list(stage.tasks))),
+            )
         self.shipped |= stage.functions.keys()
         self.shipped -= set(stage.forget_functions)
 
@@ -122,10 +150,13 @@ class ExecutorProcess:
 
         Raises:
             ExecutorLostError: the process died.
+            TaskTimeoutError: there was none in time; the process is dead.
             UserFunctionError: a function of the user raised.
             StreamingError: any other error of the engine in the task.
         """
         try:
+            if self._task_timeout is not None and not self._answers():
+                raise self._hung()
             payload = self.connection.recv_bytes()
         except (EOFError, OSError) as cause:
             raise self._lost() from cause
@@ -145,10 +176,48 @@ class ExecutorProcess:
         os.close(self._alive)
         self._process.wait()
 
+    def _answers(self) -> bool:
+        """Wait for an answer, or the end of the process; whether there was one in time, which begins when the process is up."""
+        while not self._is_up:
+            if self.connection.poll(_LOOK_SECONDS):
+                return True
+            self._sent, self._is_up = _clock.monotonic(), Path(self._stack).exists()
+        return self.connection.poll(max(0.0, self._sent + self._allowed - _clock.monotonic()))
+
+    def _hung(self) -> TaskTimeoutError:
+        """End the process, which is given a moment to show where it was."""
+        stack = ""
+        if self._stack:
+            self._process.send_signal(signal.SIGUSR1)
+            until = _clock.monotonic() + _STACK_SECONDS
+            while "in _run_tasks" not in stack and _clock.monotonic() < until:
+                _clock.wait(threading.Event(), 0.01)
+                stack = Path(self._stack).read_text(encoding="utf-8", errors="replace")
+        self.kill()
+        self._process.wait()
+        thread = next((part for part in stack.split("\n\n") if "in _run_tasks" in part), "")
+        return TaskTimeoutError(
+            f"executor {self.index} (pid {self.pid}) had no answer within {self._task_timeout:g} s a task (taskTimeout), "
+            f"{_users_frame(thread) or 'nobody knows where'}; it was killed: mend the function, or raise taskTimeout",
+            thread,
+        )
+
     def _lost(self) -> ExecutorLostError:
         return ExecutorLostError(
             f"executor {self.index} (pid {self.pid}) died with status {self._process.wait()}; it is replaced"
         )
+
+
+def _users_frame(thread: str) -> str:
+    r"""The outermost frame of a thread's stack, newest first, that is not the engine's: the user's function.
+
+    Example:
+        >>> _users_frame('  File "job.py", line 7 in hang\n  File "<fused map>", line 3 in fused')
+        'in File "job.py", line 7 in hang'
+    """
+    own = (f'File "{Path(__file__).parents[1]}', 'File "<')
+    frames = [line.strip() for line in thread.splitlines() if line.startswith("  File ")]
+    return next((f"in {frame}" for frame in reversed(frames) if not frame.startswith(own)), "")
 
 
 def _message(stage: Stage) -> bytes:
@@ -176,7 +245,9 @@ def _computed(runtime: Runtime, stage: Stage) -> Outcome:
     for path in stage.forget_broadcasts:
         Broadcast.forget(path)
     runtime.functions.take(stage.functions)
-    return _run_tasks(runtime, stage.tasks, stage.properties)
+    outcome = _run_tasks(runtime, stage.tasks, stage.properties)
+    fail_point("reply")
+    return outcome
 
 
 def _answer(runtime: Runtime, stage: Stage) -> Outcome | StreamingError:
@@ -214,8 +285,11 @@ def _exit_with_driver(watched: int) -> None:
     os._exit(1)
 
 
-def main(connection_fd: int, watched_fd: int, memory_bytes: int, folder: str) -> None:
+def main(connection_fd: int, watched_fd: int, memory_bytes: int, folder: str, stack: str = "") -> None:
     """Serve stages until the driver closes the socket or dies."""
+    if stack:
+        # Written by the signal's handler itself, so that a function which holds the interpreter is shown too.
+        faulthandler.register(signal.SIGUSR1, file=Path(stack).open("wb"), all_threads=True)  # noqa: SIM115 - open for the process's life
     # Ctrl-C and SIGTERM go to the driver, which drains; the executors leave when it closes their sockets.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)

@@ -54,6 +54,8 @@ class StreamingListenerStreamingStarted:
     """Name of every stateful operator."""
     committed: Batch | None = None
     """The last batch that an earlier process committed."""
+    fallbacks: int = 0
+    """Segments of the journal, and torn ends of one, that were passed over."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +67,8 @@ class StreamingListenerStateRestored:
     """In the shards that were read."""
     shards: int
     """That were read; those that an executor still held are not among them."""
+    fallbacks: int = 0
+    """Snapshots that were passed over, damaged or gone; an older generation has the same state."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +92,8 @@ class StreamingListenerBatchSubmitted:
     """When the batch was due, milliseconds since the epoch."""
     streams: tuple[str, ...] = ()
     """Names of the input streams, in the order in which they were made."""
+    limits: Mapping[str, float] = field(default_factory=dict)
+    """By input stream the records a second that the plan allowed at most; those without a limit are absent."""
 
     @property
     def batchInfo(self) -> UnfinishedBatchInfo:

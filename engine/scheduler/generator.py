@@ -4,6 +4,8 @@ Owns: JobGenerator.
 Never: a clock, a thread; both times are arguments.
 """
 
+from collections.abc import Callable
+
 from engine.batch import Duration, Time
 
 
@@ -18,6 +20,7 @@ class JobGenerator:
         interval: batch interval.
         last: time of the last batch.
         every_interval: run every missed time one by one, as Spark does.
+        given: the next of the times that are given, if there is one after this time; those are due at once.
 
     Example:
         >>> generator = JobGenerator(Duration(1_000), Time(5_000))
@@ -25,20 +28,34 @@ class JobGenerator:
         (600, Time(6000), Time(9000))
     """
 
-    def __init__(self, interval: Duration, last: Time, *, every_interval: bool = False) -> None:
+    def __init__(
+        self,
+        interval: Duration,
+        last: Time,
+        *,
+        every_interval: bool = False,
+        given: Callable[[Time], Time | None] | None = None,
+    ) -> None:
         self._interval = interval
         self.last = last
         """Time of the newest batch that was due."""
         self._every_interval = every_interval
+        self._given = given
+
+    def _next_given(self) -> Time | None:
+        return None if self._given is None else self._given(self.last)
 
     def wait_ms(self, wall_ms: int) -> int:
         """Milliseconds until the next batch is due, at most one interval."""
+        if self._next_given() is not None:
+            return 0
         return max(0, min(self.last + self._interval - wall_ms, self._interval))
 
     def due(self, wall_ms: int) -> Time:
         """The time of the batch that is to run now."""
-        following = self.last.plus(self._interval)
-        if not self._every_interval:
+        given = self._next_given()
+        following = self.last.plus(self._interval) if given is None else given
+        if given is None and not self._every_interval:
             following = max(following, Time(wall_ms).floor(self._interval))
         self.took(following)
         return following

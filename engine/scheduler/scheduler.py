@@ -16,18 +16,32 @@ from engine.dstream.graph import DStreamGraph
 from engine.dstream.nodes import DeadLetter, ForEachDStream, Observed, naming_errors
 from engine.dstream.run import collecting_writes
 from engine.dstream.state import Restore, WriteSnapshot
-from engine.errors import ExecutorLostError, LifecycleError
+from engine.errors import (
+    CheckpointError,
+    ExecutorLostError,
+    LifecycleError,
+    SinkError,
+    SourceError,
+    TaskTimeoutError,
+    UserFunctionError,
+)
 from engine.failpoints import fail_point
 from engine.rdd.backends import translating
 from engine.reports import WriteReport, by_table
 from engine.scheduler.generator import JobGenerator
 from engine.scheduler.listener import StreamingListenerBus
+from engine.scheduler.rate import Backpressure, RateControl
 from engine.scheduler.telling import Done, Teller
 
 log = logging.getLogger(__name__)
 
-MAX_ATTEMPTS = 10
-"""Runs of one batch in one process; a batch that kills its executor every time must not loop for ever."""
+MAX_ATTEMPTS = 4
+"""Runs of one batch in one process, as Spark's spark.task.maxFailures: one that kills its executor every time must not loop for ever."""
+
+_NO_BACKPRESSURE = Backpressure()
+
+_OF_OUTPUTS = (UserFunctionError, SinkError, SourceError)
+"""What an output's policy decides on; all else concerns the batch, the checkpoint or the whole context."""
 
 
 class Ledger(Protocol):
@@ -50,6 +64,7 @@ class JobScheduler:
         clock: what time it is.
         executors: number of executors, for staggering snapshots.
         ledger: where complete batches are recorded in the results store; None without one.
+        backpressure: how inputs are held back.
     """
 
     def __init__(
@@ -60,6 +75,7 @@ class JobScheduler:
         clock: Clock,
         executors: int,
         ledger: Ledger | None,
+        backpressure: Backpressure = _NO_BACKPRESSURE,
     ) -> None:
         self._graph = graph
         self._checkpoint = checkpoint
@@ -87,14 +103,19 @@ class JobScheduler:
         self._generator = JobGenerator(graph.batch_duration, graph.zero_time)
         self._is_behind = False
         self._tell = Teller(bus, clock, graph, checkpoint)
+        self._rates = RateControl(backpressure, graph.batch_duration, graph.inputs)
+        self._begun = 0.0
+        """When the run that is under way began, in monotonic seconds."""
 
     # Life cycle.
 
     def recover(self, *, every_interval: bool) -> None:
         """Bring graph, shards and generator to where the journal ends, and fix the graph."""
+        fail_point("recover")
         commit = self._checkpoint.last_commit
         self._graph.access.plan_with(self._checkpoint.restore_plan)
-        self._graph.refuse_lost_state(commit.operators if commit else {})
+        self._checkpoint.upgrade(self._graph.declared(commit.operators if commit else {}))
+        commit = self._checkpoint.last_commit
         self._graph.start(
             self._graph.zero_time,
             self._checkpoint.history(),
@@ -103,12 +124,15 @@ class JobScheduler:
         )
         self._maxima = self._checkpoint.maxima()
         last = Time(commit.batch.time) if commit else self._graph.zero_time
-        if commit:
-            ranges = commit.batch.batch().ranges
-            for stream in self._graph.inputs:
-                if stream.name in ranges:
-                    stream.resume(ranges[stream.name])
-        self._generator = JobGenerator(self._graph.batch_duration, last, every_interval=every_interval)
+        catalog = self._checkpoint.catalog
+        ranges = catalog.last_ranges()
+        for stream in self._graph.inputs:
+            stream.expect(catalog.topics.get(stream.name, {}))
+            if stream.name in ranges:
+                stream.resume(ranges[stream.name])
+        self._generator = JobGenerator(
+            self._graph.batch_duration, last, every_interval=every_interval, given=self._graph.given_after
+        )
 
     def start(self, *, thread: bool) -> None:
         """Run batches until `stop` on a thread of its own, or one by one as `run_next` is called."""
@@ -285,9 +309,13 @@ class JobScheduler:
         """Run a batch to its commit; when an executor dies under it, run it again as the next attempt."""
         self._runner = threading.current_thread()
         try:
-            self._tell.submitted(batch, self._clock.wall_ms() if attempt else int(batch.time))
+            begun = self._clock.wall_ms()
+            self._tell.submitted(batch, begun if attempt else int(batch.time))
             horizon = self._run_attempts(batch, attempt)
             self._between_batches(batch.time, horizon)
+            if not attempt:
+                now = self._clock.monotonic()
+                self._rates.completed(batch, now, now - self._begun, max(0, begun - batch.time) / 1_000)
         finally:
             self._runner = None
 
@@ -295,7 +323,13 @@ class JobScheduler:
         """Run a batch until a run of it is committed; returns the horizon, behind which no batch is needed."""
         for run in range(attempt, attempt + MAX_ATTEMPTS):
             current = Batch(batch.time, batch.ranges, run, batch.watermarks)
+            if run >= self._graph.batch_duration * 1_000:
+                raise CheckpointError(
+                    f"batch {int(batch.time)} was begun {run} times and never committed, and one more would have the write timestamps of "
+                    "the next batch; mend what ends it, and start with a copy of the checkpoint folder from before it"
+                )
             self._tell.attempt()
+            self._begun = self._clock.monotonic()
             try:
                 with translating():
                     if not self._has_state:
@@ -317,11 +351,13 @@ class JobScheduler:
         self._tell.started(batch)
         # Intent is durable BEFORE the first task, so a crash from here on runs this batch again and no other.
         stages.enter("begin")
-        self._checkpoint.begin(batch)
+        self._checkpoint.begin(batch, self._graph.topics())
         self._graph.begin(batch)
         # State: old version + batch = new version, every shard exactly once, whatever the outputs will ask for.
         stages.enter("state")
+        fail_point("before_state")
         deltas, versions = self._graph.advance(batch)
+        fail_point("after_state")
         # Each output returns AFTER its store has acknowledged every row.
         stages.enter("outputs")
         due = [output for output in self._graph.outputs if output.is_due(batch.time)]
@@ -332,7 +368,7 @@ class JobScheduler:
         written = self._write_ledger(batch, observed)
         # Completion: the commit and the deltas in one append. BEFORE it everything is repeated, AFTER it nothing is.
         stages.enter("commit")
-        maxima = _largest(self._maxima, observed)
+        maxima = _largest(self._maxima, observed, batch.time)
         delta_bytes = self._checkpoint.commit(batch, self._graph.operators(), versions, maxima, deltas)
         stages.leave()
         self._maxima = maxima
@@ -355,26 +391,52 @@ class JobScheduler:
         self._tell.purged(time)
 
     def _run_output(self, output: ForEachDStream, batch: Batch) -> OutputInfo:
-        """Run an output; how it went is told, also when it failed."""
-        started, failure = self._tell.output_started(batch.time, output.operation), None
+        """Run an output until it is done, as often as its policy allows; how each run went is told, also when it failed."""
+        failures = 0
+        while True:
+            try:
+                return self._run_output_once(output, batch, may_retry=failures < output.policy.times)
+            except TaskTimeoutError:
+                raise
+            except _OF_OUTPUTS as error:
+                failures += 1
+                if failures > output.policy.times:
+                    raise
+                pause = output.policy.pause(failures)
+                log.warning(
+                    "%s; it runs again in %.1f s (%d of %d)", error, pause, failures, output.policy.times
+                )
+                # A stop lets the batch end: what retries are left follow at once.
+                self._clock.wait(self._stopping, pause)
+
+    def _run_output_once(self, output: ForEachDStream, batch: Batch, *, may_retry: bool) -> OutputInfo:
+        started, failure, is_retried = self._tell.output_started(batch.time, output.operation), None, False
         with collecting_writes() as writes:
             try:
                 with naming_errors(f"output {output.name!r}", batch.time):
                     output.run(batch.time)
             except BaseException as error:
                 failure = str(error) or type(error).__name__
+                is_retried = (
+                    may_retry and isinstance(error, _OF_OUTPUTS) and not isinstance(error, TaskTimeoutError)
+                )
                 raise
             finally:
-                info = OutputInfo(output.operation, started, self._clock.wall_ms(), failure, by_table(writes))
+                reports = by_table(writes)
+                info = OutputInfo(
+                    output.operation, started, self._clock.wall_ms(), failure, reports, is_retried
+                )
                 self._tell.output_completed(batch.time, info)
         return info
 
     def _write_ledger(self, batch: Batch, observed: Mapping[str, Observed]) -> list[WriteReport]:
         letters = [letter for seen in observed.values() for letter in seen.dead_letters]
+        fail_point("before_ledger")
         with collecting_writes() as writes:
             if self._ledger is not None:
                 self._ledger.put_aside(batch, letters)
                 self._ledger.record(batch, self._graph.zero_time)
+        fail_point("after_ledger")
         return writes
 
     # State on the volume, between batches.
@@ -383,7 +445,8 @@ class JobScheduler:
         """Bring every shard to the version of the last commit; those that are there already stay as they are."""
         self._has_state = False
         self._tell.stages.enter("restore")
-        restored: dict[tuple[str, int], tuple[int, bool]] = {}
+        fail_point("restore")
+        restored: dict[tuple[str, int], tuple[int, bool, int]] = {}
         for node in self._graph.stateful:
             plans = [self._checkpoint.restore_plan(node.name, shard) for shard in range(self._graph.shards)]
             if any(plan.version for plan in plans):
@@ -420,12 +483,13 @@ def _nothing() -> None:
 
 
 def _largest(
-    known: Mapping[str, Mapping[TopicPartition, int]], observed: Mapping[str, Observed]
+    known: Mapping[str, Mapping[TopicPartition, int]], observed: Mapping[str, Observed], most: int
 ) -> dict[str, dict[TopicPartition, int]]:
-    """The largest event times so far with those of a batch."""
+    """The largest event times so far with those of a batch; none is ahead of its batch, or one wrong clock would close all windows."""
     largest = {name: dict(parts) for name, parts in known.items()}
     for name, seen in observed.items():
         for place, time in seen.maxima.items():
             parts = largest.setdefault(name, {})
-            parts[place] = max(time, parts.get(place, time))
+            held = min(time, int(most))
+            parts[place] = max(held, parts.get(place, held))
     return largest

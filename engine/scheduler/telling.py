@@ -12,7 +12,7 @@ from engine.batch import Batch, BatchInfo, OutputInfo, OutputOperation, Time
 from engine.checkpoint.checkpoint import Checkpoint, Delta, SnapshotTask
 from engine.clock import Clock
 from engine.dstream.graph import DStreamGraph
-from engine.dstream.nodes import Observed
+from engine.dstream.nodes import InputDStream, Observed
 from engine.errors import ExecutorLostError
 from engine.reports import StateReport, WriteReport, by_table
 from engine.scheduler import events
@@ -53,7 +53,10 @@ class Teller:
         self._checkpoint = checkpoint
         self._lags = Lags(graph.inputs, graph.zero_time)
         self._executors = ExecutorWatch(graph.context)
+        self._inputs: list[InputDStream] = []
         self._submitted = self._started = 0
+        self._started_at = 0.0
+        """In monotonic seconds: how long a batch takes is no matter of what the wall clock does meanwhile."""
         self._streams: tuple[str, ...] = ()
         self.stages = Stages(clock)
         """Of the batch that runs."""
@@ -63,7 +66,8 @@ class Teller:
     def start(self) -> None:
         """The context has started, where the journal ends."""
         graph, commit = self._graph, self._checkpoint.last_commit
-        self._streams = tuple(stream.name for stream in graph.inputs)
+        self._inputs = graph.inputs
+        self._streams = tuple(stream.name for stream in self._inputs)
         committed = commit.batch.batch() if commit else None
         self._lags = Lags(graph.inputs, committed.time if committed else graph.zero_time)
         started = events.StreamingListenerStreamingStarted(
@@ -77,6 +81,7 @@ class Teller:
             outputs=tuple(output.operation for output in graph.outputs),
             operators=tuple(node.name for node in graph.stateful),
             committed=committed,
+            fallbacks=self._checkpoint.fallbacks,
         )
         self._bus.post("onStreamingStarted", started)
 
@@ -92,7 +97,9 @@ class Teller:
     def submitted(self, batch: Batch, due_ms: int) -> None:
         """A batch is planned that was due then."""
         self._submitted = due_ms
-        told = events.StreamingListenerBatchSubmitted(batch, self._lags.before(batch), due_ms, self._streams)
+        limits = {stream.name: limit for stream in self._inputs if (limit := stream.limit) is not None}
+        lags = self._lags.before(batch)
+        told = events.StreamingListenerBatchSubmitted(batch, lags, due_ms, self._streams, limits)
         self._bus.post("onBatchSubmitted", told)
 
     def attempt(self) -> None:
@@ -101,7 +108,7 @@ class Teller:
 
     def started(self, batch: Batch) -> None:
         """A run of the batch begins."""
-        self._started = self._clock.wall_ms()
+        self._started, self._started_at = self._clock.wall_ms(), self._clock.monotonic()
         told = events.StreamingListenerBatchStarted(batch, self._submitted, self._started, self._streams)
         self._bus.post("onBatchStarted", told)
 
@@ -125,7 +132,10 @@ class Teller:
             for seen in observed
             for letter in seen.dead_letters
         )
-        times = self._submitted, self._started, self._clock.wall_ms()
+        for topic, count in sum((Counter(seen.lost) for seen in observed if seen.lost), Counter()).items():
+            letters[topic, "lost"] = count  # one letter stands for a range of offsets
+        spent = round((self._clock.monotonic() - self._started_at) * 1_000)
+        times = self._submitted, self._started, self._started + spent
         told = events.StreamingListenerBatchCompleted(
             BatchInfo(batch, *times, done.outputs, letters, self._streams),
             done.delta_bytes,
@@ -167,15 +177,16 @@ class Teller:
         spent, volume = self.stages.of(*events.PURGE_STAGES), self._checkpoint.volume()
         self._bus.post("onVolumePurged", events.StreamingListenerVolumePurged(time, spent, volume))
 
-    def restored(self, shards: Mapping[tuple[str, int], tuple[int, bool]]) -> None:
-        """By operator and shard: the keys that an executor holds, and whether it read them from the volume."""
-        for (operator, shard), (keys, _) in shards.items():
+    def restored(self, shards: Mapping[tuple[str, int], tuple[int, bool, int]]) -> None:
+        """By operator and shard: the keys that an executor holds, whether it read them, and how many snapshots it passed over."""
+        for (operator, shard), (keys, _, _) in shards.items():
             self._checkpoint.sizes.count_keys(operator, shard, keys)
         self.stages.leave()
-        read = [keys for keys, was_read in shards.values() if was_read]
+        read = [keys for keys, was_read, _ in shards.values() if was_read]
         if read:
             seconds = self.stages.seconds["restore"]
-            told = events.StreamingListenerStateRestored(seconds, sum(read), len(read))
+            fallbacks = sum(passed_over for _, _, passed_over in shards.values())
+            told = events.StreamingListenerStateRestored(seconds, sum(read), len(read), fallbacks)
             self._bus.post("onStateRestored", told)
 
     def checkpoint_failed(self, stage: str, error: BaseException) -> None:

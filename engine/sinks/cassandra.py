@@ -256,7 +256,8 @@ class CassandraSink:
             raise ConfigurationError(str(error)) from error
         if fault:
             raise ConfigurationError(
-                f"{fault} (keyspace {self.keyspace!r} of Cassandra at {self.address}); {_REMEDY}"
+                f"{fault} (keyspace {self.keyspace!r} of Cassandra at {self.address}), which "
+                f"{cql.insert_of(self.keyspace, table)} needs; {_REMEDY}"
             )
 
     def has_row(self, table: Table, column: str, value: str) -> bool:
@@ -325,7 +326,8 @@ class CassandraSink:
             result = work(connected)
         except _PERMANENT as error:
             raise SinkError(
-                f"table {table.name!r}: Cassandra at {self.address} refuses: {error}; {_REMEDY}"
+                f"table {table.name!r}: Cassandra at {self.address} refuses "
+                f"{cql.insert_of(self.keyspace, table)}: {error}; {_REMEDY}"
             ) from error
         except _SILENCE:
             if connected.has_died():
@@ -349,7 +351,8 @@ class CassandraSink:
         if flight.refusal:
             request, error = flight.refusal
             raise SinkError(
-                f"table {table.name!r}, {request}: Cassandra at {self.address} refuses the row: {error}"
+                f"table {table.name!r}, {request}: Cassandra at {self.address} refuses the row of "
+                f"{cql.insert_of(self.keyspace, table)}: {error}"
             ) from error
         if flight.trouble:
             work.window.restart()

@@ -4,7 +4,7 @@ Owns: ConsumerRecord, RecordSlice, Source.
 Never: a client library; each source brings its own.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
 from engine.batch import OffsetRange, TopicPartition
@@ -30,6 +30,8 @@ class RecordSlice(Protocol):
     """
 
     values: Sequence[bytes | None]
+    lost: OffsetRange | None
+    """Offsets that the log no longer has, in a slice without records; of a source that passes over them, else None."""
 
     def record(self, index: int) -> ConsumerRecord:
         """The record whose value is values[index]."""
@@ -58,6 +60,16 @@ class Source(Protocol):
         Raises:
             SourceError: a topic does not exist, or lost partitions; waiting will not help.
         """
+
+    def topic_ids(self, topics: Collection[str]) -> Mapping[str, str]:
+        """By topic what tells it from another one of its name, made before or after it; driver only. Waits as `bounds` does.
+
+        Raises:
+            SourceError: a topic does not exist.
+        """
+
+    def retention_ms(self, topic: str) -> int | None:
+        """How long the topic keeps its records, milliseconds; None when it drops none for their age; driver only."""
 
     def read(self, offsets: OffsetRange) -> Iterator[RecordSlice]:
         """The records of [fromOffset, untilOffset) in slices, in order; called in executors.

@@ -25,6 +25,7 @@ from engine.checkpoint.files import checksum, writing
 from engine.clock import Clock
 from engine.dstream.nodes import InputDStream
 from engine.errors import CheckpointError
+from engine.failpoints import fail_point
 from engine.rdd.api import RDD
 from engine.sources.elements import decode_element
 from engine.sources.log import LogSource, LogWriter, create_topic
@@ -125,13 +126,15 @@ class BlockLog:
         records = [(now, None, value) for value in values]
         if key is not None:
             records[-1] = (now, key, values[-1])  # type: ignore[assignment]  # a key is None or bytes
+        fail_point("before_block")
         with self._lock, writing(self._folder / self.topic):
             if self._is_fenced:
                 self._refuse_if_fenced()
             end = self._writer.append(records)
             self._refuse_if_fenced()
             self._stored.append((end, now))
-            return end
+        fail_point("after_block")
+        return end
 
     def _refuse_if_fenced(self) -> None:
         if self._fence is not None:

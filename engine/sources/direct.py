@@ -7,8 +7,10 @@ Owns: EventTime, DirectInputDStream, RangeRead, ReadRanges, create_direct_stream
 Never: a client library; the source brings it.
 """
 
+import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import chain
 from typing import Any, NamedTuple, cast
 
@@ -16,10 +18,16 @@ from engine.batch import Batch, Duration, OffsetRange, Time, TopicPartition
 from engine.context import StreamingContext
 from engine.dstream.dstream import DStream
 from engine.dstream.nodes import BatchScope, DeadLetter, InputDStream, Observed
+from engine.dstream.steps import Step, stepped
 from engine.errors import ConfigurationError, OffsetOutOfRangeError, UserFunctionError
 from engine.failpoints import fail_point
 from engine.rdd.api import RDD
-from engine.sources.api import ConsumerRecord, RecordSlice, Source
+from engine.sources.accounts import ByRange, Cursor, RangeReport, letter_of, letters_of
+from engine.sources.api import RecordSlice, Source
+from engine.sources.continuity import count_by_topic, lost_letter, passed_over, prove_topics, what_is_gone
+from engine.sources.limits import RateLimit
+
+_LOG = logging.getLogger("engine.sources")
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,31 +68,6 @@ class RangeRead(NamedTuple):
     """Whether the range is of the running batch; a window that reads older ones again accounts for nothing."""
 
 
-class RangeReport(NamedTuple):
-    """What a task saw in a range that it read to its end."""
-
-    offsets: OffsetRange
-    largest: int | None
-    dead_letters: list[DeadLetter]
-    created: list[int]
-    """When the first and the last record of each slice were created, milliseconds since the epoch."""
-
-
-class _ByRange:
-    """Merges reports: equal ranges give equal reports, so the newest stands for all."""
-
-    def addInPlace(
-        self, reports: dict[OffsetRange, RangeReport], report: RangeReport | dict[OffsetRange, RangeReport]
-    ) -> dict[OffsetRange, RangeReport]:
-        """The reports with one more, or with those of a task."""
-        reports.update(report if isinstance(report, dict) else {report.offsets: report})
-        return reports
-
-    def zero(self, value: dict[OffsetRange, RangeReport]) -> dict[OffsetRange, RangeReport]:
-        """No report."""
-        return type(value)()
-
-
 class ReadRanges:
     """The function of a partition that reads its ranges; shipped once."""
 
@@ -94,26 +77,35 @@ class ReadRanges:
         decoder: Callable[[bytes], Any] | None,
         event_time: EventTime | None,
         report: Callable[[RangeReport], None],
+        stream: str = "",
+        steps: Sequence[Step] = (),
     ) -> None:
         self._source = source
+        self._stream, self._steps = stream, tuple(steps)
         self._decoder = decoder
         self._event_time = event_time
         self._report = report
 
     def __call__(self, reads: Iterator[RangeRead]) -> Iterator[Any]:
-        """The decoded records."""
+        """The decoded records, after the steps of a stream that puts records aside."""
+        cursor = Cursor() if self._steps else None
         # Every range is taken at once: Spark ends a worker of which a `take` left a part of its input.
-        return chain.from_iterable(chain.from_iterable([self._slices(read) for read in reads]))
+        records = chain.from_iterable(chain.from_iterable([self._slices(read, cursor) for read in reads]))
+        return records if cursor is None else stepped(self._steps, records, cursor.put_aside)
 
-    def _slices(self, read: RangeRead) -> Iterator[Sequence[Any]]:
+    def _slices(self, read: RangeRead, cursor: Cursor | None) -> Iterator[Iterable[Any]]:
         # A decoder of whole records sees those without a value too, and makes no dead letter.
         whole: Callable[[RecordSlice], list[Any]] | None = getattr(self._decoder, "records", None)
         make = getattr(self._decoder, "function", None)
         decode = make() if make is not None else self._decoder
         dead: list[DeadLetter] = []
         created: list[int] = []
+        lost: list[OffsetRange] = []
         largest: int | None = None
         for piece in self._source.read(read.offsets):
+            if piece.lost is not None:
+                lost.append(piece.lost)
+                continue
             if read.reports:
                 created += piece.created()
             records = _decoded(piece, decode, dead) if whole is None else whole(piece)
@@ -130,10 +122,10 @@ class ReadRanges:
                         if whole is None
                         else _split_late(piece, zip(records, times, strict=True), late_before, dead)
                     )
-            yield records
+            yield records if cursor is None else cursor.over(piece, records, dead)
         fail_point("run")
         if read.reports:
-            self._report(RangeReport(read.offsets, largest, dead, created))
+            self._report(RangeReport(read.offsets, largest, dead, created, lost, self._stream))
 
     def _without_late(
         self,
@@ -150,7 +142,7 @@ class ReadRanges:
             if record.offset not in known:
                 value = record if decode is None else decode(record.value or b"")
                 if self._event_time is not None and self._event_time.of(value) < late_before:
-                    dead.append(_letter(record, "late"))
+                    dead.append(letter_of(record, "late"))
                 else:
                     kept.append(value)
         return kept
@@ -163,7 +155,7 @@ def _split_late(
     kept = []
     for index, (record, time) in enumerate(records):
         if time < late_before:
-            dead.append(_letter(piece.record(index), "late"))
+            dead.append(letter_of(piece.record(index), "late"))
         else:
             kept.append(record)
     return kept
@@ -185,7 +177,7 @@ def _decoded(piece: RecordSlice, decode: Callable[[bytes], Any] | None, dead: li
         try:
             records.append(_decode_one(decode, value))
         except Exception as cause:  # noqa: BLE001  as above: the record is put aside with the reason
-            dead.append(_letter(piece.record(index), f"undecodable: {type(cause).__name__}: {cause}"))
+            dead.append(letter_of(piece.record(index), f"undecodable: {type(cause).__name__}: {cause}"))
     return records
 
 
@@ -193,10 +185,6 @@ def _decode_one(decode: Callable[[bytes], Any], value: bytes | None) -> Any:
     if value is None:
         raise ValueError("the value is null")
     return decode(value)
-
-
-def _letter(record: ConsumerRecord, reason: str) -> DeadLetter:
-    return DeadLetter(record.topic, record.partition, record.offset, reason, record.value)
 
 
 def _exhaust(records: Iterator[Any]) -> None:
@@ -231,19 +219,47 @@ class DirectInputDStream(InputDStream):
         super().__init__(scope, [], scope.batch_duration, name, name)
         self._source = source
         self._decoder, self._event_time = reader
-        self._reports: Any = scope.context.accumulator({}, _ByRange())
-        self._read = ReadRanges(source, *reader, self._reports.add)
+        self._reports: Any = scope.context.accumulator({}, ByRange())
+        self._reads = {"": ReadRanges(source, *reader, self._reports.add)}
+        """By stream that puts records aside, the deepest last; the input's own under no name."""
+        self._covers: dict[str, set[str]] = {"": {""}}
+        """By stream those whose functions saw the records too."""
         self._positions: dict[TopicPartition, int] = {}
         self._ends: dict[TopicPartition, int] = {}
         self._is_fresh = True
+        self._topics: dict[str, str] = {}
         self.starting_offsets: Mapping[TopicPartition, int] = {}
         self.starts_at_end = False
         self.max_rate_per_partition: float | None = None
+        self._rate = RateLimit()
+        self.fails_on_loss = True
+        """Whether offsets that the log no longer has are an error; else they are counted and passed over."""
 
     @property
     def ends(self) -> Mapping[TopicPartition, int]:
         """The end of each partition's log as the last plan saw it."""
         return self._ends
+
+    @property
+    def limit(self) -> float | None:
+        """Records a second that the newest plan allowed at most; None for no limit."""
+        return self._rate.told
+
+    def limit_to(self, rate: float) -> None:
+        """Bring at most so many records a second from the next plan on."""
+        self._rate.rate = rate
+
+    @property
+    def topics(self) -> Mapping[str, str]:
+        """By topic its id."""
+        return self._topics
+
+    def expect(self, topics: Mapping[str, str]) -> None:
+        """Refuse another topic of one of these names."""
+        self._topics = dict(topics)
+
+    def _prove(self, topics: set[str]) -> None:
+        prove_topics(self._source, sorted(topics), self._topics, self.rereads)
 
     def resume(self, ranges: Sequence[OffsetRange]) -> None:
         """Go on after these ranges."""
@@ -253,13 +269,20 @@ class DirectInputDStream(InputDStream):
     def plan(self, time: Time) -> tuple[OffsetRange, ...]:  # noqa: ARG002  the end of the log is now, whatever the time
         """From where the last batch ended to the end of the log, at most the rate times the batch interval."""
         bounds = dict(sorted(self._source.bounds().items()))
+        if bounds.keys() != self._ends.keys():
+            # At the start and when partitions are added; while a source runs it sees by itself that a topic is another one.
+            self._prove({place.topic for place in bounds})
         added = {place: limits for place, limits in bounds.items() if place not in self._positions}
         starts = self._starts(added) if added else {}
+        begins = {
+            place: starts.get(place, self._positions.get(place, limits[0]))
+            for place, limits in bounds.items()
+        }
+        waiting = {place: max(0, end - begins[place]) for place, (_, end) in bounds.items()}
+        most = self._rate.shares(waiting, self.scope.batch_duration / 1_000, self._most, self._least)
         ranges = tuple(
-            self._plan_partition(
-                place, starts.get(place, self._positions.get(place, earliest)), earliest, end
-            )
-            for place, (earliest, end) in bounds.items()
+            self._plan_partition(place, begins[place], limits, most[place])
+            for place, limits in bounds.items()
         )
         self._positions.update(starts)
         self._ends = {place: end for place, (_, end) in bounds.items()}
@@ -267,13 +290,21 @@ class DirectInputDStream(InputDStream):
         fail_point("plan")
         return ranges
 
-    def _plan_partition(self, place: TopicPartition, begin: int, earliest: int, end: int) -> OffsetRange:
+    def _plan_partition(
+        self, place: TopicPartition, begin: int, bounds: tuple[int, int], most: int | None
+    ) -> OffsetRange:
+        earliest, end = bounds
+        if begin < earliest and not self.fails_on_loss:
+            _LOG.warning(
+                "%s[%d]: offsets [%d, %d) are gone from the log, and passed over",
+                *(*place, begin, earliest),
+            )
+            begin = earliest
         if not earliest <= begin <= end:
             raise OffsetOutOfRangeError(
                 f"{place.topic}[{place.partition}]: the next offset to read is {begin}, the log holds [{earliest}, {end}); "
-                "records are lost or the topic was made again: restore it, or start with an empty checkpoint folder"
+                f"{what_is_gone(begin, earliest, end)}: restore it, or start with an empty checkpoint folder"
             )
-        most = self._most(place)
         until = end if most is None else min(end, begin + most)
         return OffsetRange(place.topic, place.partition, begin, until)
 
@@ -282,6 +313,10 @@ class DirectInputDStream(InputDStream):
         if self.max_rate_per_partition is None:
             return None
         return max(1, int(self.max_rate_per_partition * self.scope.batch_duration / 1_000))
+
+    def _least(self, place: TopicPartition) -> int:  # noqa: ARG002  as above
+        """How many records of a partition backpressure leaves to a batch."""
+        return 1
 
     def _starts(self, added: Mapping[TopicPartition, tuple[int, int]]) -> dict[TopicPartition, int]:
         """Where partitions begin that the stream has not read yet, by their bounds."""
@@ -299,8 +334,18 @@ class DirectInputDStream(InputDStream):
         ranges = self.scope.batch(time).ranges.get(self.name, ())
         return None if rdd is None else with_offset_ranges(rdd, ranges)
 
-    def range_rdd(self, batch: Batch, ranges: Sequence[OffsetRange]) -> RDD[Any]:
-        """The decoded records of the ranges, one partition each."""
+    def put_aside(
+        self, stream: str, steps: Sequence[Step]
+    ) -> Callable[[Batch, Sequence[OffsetRange]], RDD[Any]]:
+        """Give the elements after these steps too."""
+        self._reads[stream] = ReadRanges(
+            self._source, self._decoder, self._event_time, self._reports.add, stream, steps
+        )
+        self._covers[stream] = {"", *(step.aside for step in steps)}
+        return partial(self.range_rdd, stream=stream)
+
+    def range_rdd(self, batch: Batch, ranges: Sequence[OffsetRange], stream: str = "") -> RDD[Any]:
+        """The decoded records of the ranges, one partition each; what a stream that puts records aside makes of them."""
         late = (
             None
             if self._event_time is None
@@ -308,13 +353,16 @@ class DirectInputDStream(InputDStream):
         )
         is_running = batch.ranges.get(self.name) is not None and batch.time == self._running
         reads = [RangeRead(part, late, is_running) for part in ranges]
-        rdd: RDD[Any] = self.scope.context.parallelize(reads, len(reads)).mapPartitions(self._read)
+        rdd: RDD[Any] = self.scope.context.parallelize(reads, len(reads)).mapPartitions(self._reads[stream])
         return rdd
 
     _running: Time | None = None
 
     def begin(self, batch: Batch) -> None:
         """Forget what an unfinished run observed, and go on after this batch's ranges next time."""
+        if not self._ends and self._topics:
+            # Another process planned it.
+            self._prove({part.topic for part in batch.ranges.get(self.name, ())})
         self._running = batch.time
         self._is_fresh = False
         self._reports.value = {}
@@ -322,19 +370,35 @@ class DirectInputDStream(InputDStream):
     def finish(self, batch: Batch) -> Observed:
         """Read what no output has read to its end, and collect the reports."""
         ranges = [part for part in batch.ranges.get(self.name, ()) if part.count()]
-        unread = [part for part in ranges if part not in self._reports.value]
-        if unread:
-            self.range_rdd(batch, unread).foreachPartition(_exhaust)
-        reports: list[RangeReport] = [self._reports.value[part] for part in ranges]
+        for stream in reversed(self._reads):
+            unread = [part for part in ranges if not self._was_read(part, stream)]
+            if unread:
+                self.range_rdd(batch, unread, stream).foreachPartition(_exhaust)
+        known = self._reports.value
+        of_parts = [
+            [known[part, stream] for stream in self._reads if (part, stream) in known] for part in ranges
+        ]
+        # What the input itself saw is the same in each of a part's reports.
+        reports: list[RangeReport] = [own[0] for own in of_parts]
+        lost = []
+        if not self.fails_on_loss:
+            lost = passed_over(batch.ranges.get(self.name, ()), self._positions)
+            lost += [part for report in reports for part in report.lost]
         return Observed(
-            [letter for report in reports for letter in report.dead_letters],
+            [letter for own in of_parts for letter in letters_of(own)] + list(map(lost_letter, lost)),
             {
                 report.offsets.topicPartition(): report.largest
                 for report in reports
                 if report.largest is not None
             },
             {report.offsets.topicPartition(): report.created for report in reports if report.created},
+            count_by_topic(lost),
         )
+
+    def _was_read(self, part: OffsetRange, stream: str) -> bool:
+        """Whether the stream's functions saw the range to its end in this run."""
+        known = self._reports.value
+        return any((part, other) in known for other, covered in self._covers.items() if stream in covered)
 
     def committed(self, batch: Batch) -> None:
         """Go on after the batch, and tell the source as a hint."""

@@ -15,7 +15,7 @@ Never: the layout of a file (log_format.py); a background thread; a file held op
 import bisect
 import os
 from collections import defaultdict
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Collection, Generator, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple, Self
 
@@ -60,6 +60,9 @@ class LogSlice:
     """Consecutive records of a partition, those of whole frames but at the ends of a range."""
 
     __slots__ = ("_heads", "_partition", "_parts", "_values", "values")
+
+    lost: OffsetRange | None = None
+    """Never: a range that the log does not hold is an error."""
 
     def __init__(self, partition: TopicPartition) -> None:
         self.values: Sequence[bytes | None] = ()
@@ -192,6 +195,13 @@ class LogSource:
                 end = self._end(partition, segments[-1], meta.salt) if segments else 0
                 found[partition] = (segments[0].base if segments else 0, end)
         return found
+
+    def topic_ids(self, topics: Collection[str]) -> Mapping[str, str]:
+        """By topic its salt, which is drawn when it is made."""
+        return {topic: str(self._topic(topic).salt) for topic in topics}
+
+    def retention_ms(self, topic: str) -> None:
+        """None: the log drops by size, and never by default."""
 
     def read(self, offsets: OffsetRange) -> Iterator[LogSlice]:
         """The records of [fromOffset, untilOffset) in slices, in order.

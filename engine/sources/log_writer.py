@@ -12,7 +12,7 @@ import logging
 import os
 import secrets
 from collections.abc import Sequence
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -66,14 +66,19 @@ def _make_topic(folder: Path, topic: Topic) -> None:
     try:
         fcntl.flock(fd, fcntl.LOCK_EX)
         if (folder / "topic.json").exists():
+            # The process that made it may not have lived to make its name durable.
+            os.fsync(fd)
             return
         for partition in range(topic.partitions):
             (folder / str(partition)).mkdir(exist_ok=True)
         unnamed = folder / "topic.json.new"
-        with unnamed.open("wb") as file:
-            file.write(msgspec.json.encode(topic))
-            file.flush()
-            os.fsync(file.fileno())
+        unnamed.unlink(missing_ok=True)
+        unnamed_fd = os.open(unnamed, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
+        try:
+            _write_all(unnamed_fd, msgspec.json.encode(topic))
+            os.fsync(unnamed_fd)
+        finally:
+            os.close(unnamed_fd)
         # The partitions' folders are durable BEFORE the file that says that the topic is whole.
         for parent in (folder, folder.parent, folder.parent.parent):
             sync_folder(parent)
@@ -164,7 +169,7 @@ class LogWriter:
         try:
             _write_all(self._fd, frame)
             os.fdatasync(self._fd)
-        except OSError:
+        except BaseException:
             self._give_up_segment()
             raise
         self._size += len(frame)
@@ -179,10 +184,7 @@ class LogWriter:
     def delete_before(self, offset: int) -> None:
         """Delete the segments that lie wholly before an offset; the last one always stays."""
         segments = list_segments(self._folder)
-        for each, following in pairwise(segments):
-            if following.base > offset:
-                return
-            each.path.unlink(missing_ok=True)
+        self._remove([each for each, following in pairwise(segments) if following.base <= offset])
 
     def close(self) -> None:
         """Let go of the partition; what was appended is durable already."""
@@ -265,12 +267,17 @@ class LogWriter:
         if self._retention_bytes is None:
             return
         sizes = [each.path.stat().st_size for each in segments]
-        kept = sum(sizes)
-        for each, size in zip(segments, sizes, strict=True):
-            kept -= size
-            if kept < self._retention_bytes:
-                return
-            each.path.unlink()
+        kept = list(accumulate(reversed(sizes), initial=0))
+        """Bytes of the newest segments, by their number."""
+        behind = zip(segments, reversed(kept[:-1]), strict=True)
+        self._remove([each for each, rest in behind if rest >= self._retention_bytes])
+
+    def _remove(self, segments: Sequence[Segment]) -> None:
+        """Remove segments, the oldest first."""
+        for each in segments:
+            each.path.unlink(missing_ok=True)
+            # A power cut may keep any name whose removal is not durable: never one with a gap behind it.
+            sync_folder(self._folder)
 
 
 def _write_all(fd: int, data: bytes) -> None:

@@ -265,11 +265,24 @@ class ReceiverInputDStream(LoggedInputDStream):
         self._supervisor: ReceiverSupervisor | None = None
         self._clock: Clock | None = None
         self._ends: dict[TopicPartition, int] = {}
+        self._rate: float | None = None
+        """Records a second that backpressure allows."""
 
     @property
     def ends(self) -> Mapping[TopicPartition, int]:
         """The end of the log as the last plan saw it."""
         return self._ends
+
+    @property
+    def limit(self) -> float | None:
+        """Records a second that the receiver may store now; None for no limit."""
+        return self._settings.max_rate if self._supervisor is None else self._supervisor.rate
+
+    def limit_to(self, rate: float) -> None:
+        """Let the receiver store at most so many records a second."""
+        self._rate = rate
+        if self._supervisor is not None:
+            self._supervisor.limit_to(rate)
 
     def open(self, blocks: Blocks) -> None:
         """Open the log, and take over what an earlier process left in it."""
@@ -285,6 +298,8 @@ class ReceiverInputDStream(LoggedInputDStream):
             self._receiver, self.log, self._clock, self._encode, self._settings, info, tell
         )
         self._receiver._supervisor = self._supervisor  # noqa: SLF001  a class of this module
+        if self._rate is not None:
+            self._supervisor.limit_to(self._rate)
         self._supervisor.start()
 
     def end_receiving(self) -> None:

@@ -112,6 +112,8 @@ class ReceiverSupervisor:
         """The metadata of the records in the buffer."""
         self._free_at = 0.0
         """When the rate allows the next record, in seconds of the monotonic clock."""
+        self.rate = settings.max_rate
+        """Records a second that may be stored now; None for no limit."""
         self._is_closed = False
         self.is_started = False
         """Whether the receiver is to receive."""
@@ -238,7 +240,7 @@ class ReceiverSupervisor:
         size = len(data) + BESIDES_BYTES
         if size > BLOCK_BYTES:
             refuse_large(len(data))
-        if self._settings.max_rate is not None:
+        if self.rate is not None:
             self._wait_for_rate(1)
         with self._lock:
             self._refuse_closed()
@@ -275,18 +277,24 @@ class ReceiverSupervisor:
             for number, portion in enumerate(portions, 1):
                 self._log.append(portion, known if more or number < len(portions) else key)
 
+    def limit_to(self, rate: float) -> None:
+        """Store at most so many records a second, and never more than the settings allow."""
+        most = self._settings.max_rate
+        self.rate = rate if most is None else min(rate, most)
+
     def _refuse_closed(self) -> None:
         if self._is_closed:
             raise LifecycleError("the context of this receiver has stopped; nothing was stored")
 
     def _wait_for_rate(self, records: int) -> None:
         """Wait until the rate allows so many records; the end of the receiver ends the wait."""
-        if self._settings.max_rate is None:
+        rate = self.rate
+        if rate is None:
             return
         with self._lock:
             now = self._clock.monotonic()
             begin = max(now, self._free_at)
-            self._free_at = begin + records / self._settings.max_rate
+            self._free_at = begin + records / rate
         if begin > now:
             self._clock.wait(self._ending, begin - now)
 

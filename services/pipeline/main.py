@@ -12,6 +12,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
@@ -30,6 +31,7 @@ from engine.sources.decoders import json_decoder
 from engine.sources.direct import EventTime, create_direct_stream
 from engine.sources.kafka import KafkaUtils, PreferConsistent, Subscribe
 from engine.sources.log import LogSource
+from services.pipeline.backfill import read_backfill
 from services.pipeline.jobs import campaign_windows, page_totals, trending_pages
 from services.pipeline.jobs.campaign_windows import AdEvent
 from services.pipeline.records import PageView
@@ -122,18 +124,23 @@ def context_of(settings: Settings) -> Any:
         return LocalContext(settings.master, settings.app)
 
 
-def build(settings: Settings, context: Any, *, takeover: bool = False) -> StreamingContext:
+def build(
+    settings: Settings, context: Any, *, takeover: bool = False, backfill: Path | None = None
+) -> StreamingContext:
     """The context with every job of the settings; waits until the results store answers.
 
     Args:
         settings: of the stack.
         context: makes RDDs.
         takeover: take the checkpoint folder from a process that still holds it.
+        backfill: a file of another application's batches, which run first.
 
     Raises:
-        ConfigurationError: a table is not there as its job needs it.
+        ConfigurationError: a table is not there as its job needs it, or the file is no backfill.
     """
     ssc = StreamingContext(context, settings.batch_seconds)
+    if backfill is not None:
+        ssc.backfill(*read_backfill(backfill))
     store = store_of(settings)
     ledger = BatchLedger(store, settings.app)
     ledger.check()
@@ -166,7 +173,7 @@ def page_of(settings: Settings, metrics: PrometheusListener) -> StreamingPage:
     return page.start()
 
 
-def run(*, takeover: bool) -> int:
+def run(*, takeover: bool, backfill: Path | None = None) -> int:
     """Run the pipeline until a signal or an error ends it."""
     logging.basicConfig(
         level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr
@@ -175,9 +182,10 @@ def run(*, takeover: bool) -> int:
     asked_to_stop, has_started = threading.Event(), threading.Event()
 
     def stop(_signal: int, _frame: FrameType | None) -> None:
+        is_first = not asked_to_stop.is_set()
         asked_to_stop.set()
-        if not has_started.is_set():
-            # Nothing has begun; the start may be waiting for a server that is away.
+        if is_first and not has_started.is_set():
+            # Nothing has begun; the start may be waiting for a server that is away. A second signal cuts no clean-up.
             raise SystemExit(0)
 
     signal.signal(signal.SIGTERM, stop)
@@ -187,7 +195,7 @@ def run(*, takeover: bool) -> int:
         signal.signal(signal.SIGINT, stop)
         listener = PrometheusListener()
         page = page_of(settings, listener)
-        ssc = build(settings, context, takeover=takeover)
+        ssc = build(settings, context, takeover=takeover, backfill=backfill)
         ssc.addStreamingListener(listener)
         page.watch(ssc)
         has_started.set()
@@ -208,14 +216,19 @@ def run(*, takeover: bool) -> int:
 @click.option(
     "--takeover", is_flag=True, help="Take the checkpoint folder from a process that still holds it."
 )
-def command(*, takeover: bool) -> None:
+@click.option(
+    "--backfill",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Run the batches of this file first: of the ledger of another application, by scripts/checkpoint ledger.",
+)
+def command(*, takeover: bool, backfill: Path | None) -> None:
     """Run the pipeline's jobs until SIGTERM.
 
     All settings are environment variables; see `services/settings.py`.
 
     Exit codes: 0 after SIGTERM, 1 after an error of a job, 2 when the settings, the schema or the checkpoint folder are refused.
     """
-    sys.exit(exit_code(lambda: run(takeover=takeover)))
+    sys.exit(exit_code(lambda: run(takeover=takeover, backfill=backfill)))
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, Topi
 from confluent_kafka.admin import AdminClient
 
 from engine.errors import ConcurrentRunError, ConfigurationError
-from services.producer.schedule import NOTHING, Position, newest_position, position_of
+from services.producer.schedule import NOTHING, REPLAYED, Position, newest_position, position_of
 
 ANSWER_SECONDS = 1.0
 """How long one attempt to reach the server may take."""
@@ -230,7 +230,7 @@ class KafkaSink:
                 raise KafkaException(error)
             if (message.offset() or 0) >= until:
                 return
-            yield message.value()
+            yield None if (message.key() or b"").startswith(REPLAYED) else message.value()
 
     def _taken_over(self) -> ConcurrentRunError:
         return ConcurrentRunError(

@@ -9,8 +9,9 @@ from pathlib import Path
 
 from engine.batch import OffsetRange, TopicPartition
 from engine.errors import ConfigurationError, SourceError
+from engine.sources.api import ConsumerRecord
 from engine.sources.log import LogSource, LogWriter, topic_partitions
-from services.producer.schedule import Position, newest_position
+from services.producer.schedule import REPLAYED, Position, newest_position
 
 
 def check_topic(log_dir: Path, topic: str, partitions: int) -> None:
@@ -58,7 +59,7 @@ class LogSink:
 
         def read(begin: int, until: int) -> Iterator[bytes | None]:
             for piece in source.read(OffsetRange(*self._partition, begin, until)):
-                yield from piece.values
+                yield from (_own_value(piece.record(index)) for index in range(len(piece.values)))
 
         return newest_position(f"{self._partition.topic}[{self._partition.partition}]", first, end, read)
 
@@ -76,6 +77,11 @@ class LogSink:
         if self._writer is not None:
             self._writer.close()
             self._writer = None
+
+
+def _own_value(record: ConsumerRecord) -> bytes | None:
+    """The value of a record that a producer sent."""
+    return None if (record.key or b"").startswith(REPLAYED) else record.value
 
 
 def append_record(log_dir: Path, topic: str, partition: int, value: bytes, timestamp_ms: int) -> int:

@@ -102,6 +102,10 @@ class Schedule:
         return Schedule(start_ms, self.rate, self.partitions)
 
 
+REPLAYED = b"replay/"
+"""Begins the key of a record that is a dead letter sent again: it may be an event of long ago, and is no producer's."""
+
+
 def position_of(value: bytes | None) -> Position | None:
     """The position that an event's value tells, None when it is not an event."""
     try:

@@ -11,6 +11,7 @@ from services.topics import AD_EVENTS, PAGE_VIEWS, topics
 from tests.compose import names
 from tests.compose.model import ROOT, Stack, read_stack
 from tests.grafana.boards_world import exported, metrics_in
+from tools.replay.letters import REPLAYS
 from tools.verify.schema import TABLES
 
 CLOSED = frozenset({"ledger", "closed_form"})
@@ -129,11 +130,11 @@ def test_boards_and_rules_name_only_topics_and_tables_that_exist() -> None:
 
 
 def test_migrations_make_the_tables_of_jobs_and_verify() -> None:
-    """Both stores' migrations make the jobs' tables, the ledger and the dead letters, and nothing else."""
+    """Both stores' migrations make the jobs' tables, the ledger, the dead letters and which were sent again, and nothing else."""
     jobs = {job.TABLE.name for job in (campaign_windows, trending_pages, page_totals)}
     cassandra = names.made_by(ROOT / "services/cassandra", ".cql")
 
-    assert cassandra == jobs | {LEDGER.name, DEAD_LETTERS.name}
+    assert cassandra == jobs | {LEDGER.name, DEAD_LETTERS.name, REPLAYS.name}
     assert names.made_by(ROOT / "services/sqlite", ".sql") == cassandra
     assert set(TABLES) <= cassandra
 

@@ -1,7 +1,7 @@
 """One application over one checkpoint folder, which a test feeds, crashes and starts again.
 
 A crash here is a context that is let go without another word, and a new one over the same folder: what a restart sees is what
-the folder holds, as the executors drop the state of a context that is gone. Real kills are in test_demands.py.
+the folder holds, as the executors drop the state of a context that is gone. Real kills are in tests/recovery.
 """
 
 from collections.abc import Callable, Sequence

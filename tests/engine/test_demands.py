@@ -1,12 +1,10 @@
 """What section 4 of the design demands where others fail: each test is named after the demand.
 
-A batch's effect is exactly once whatever an output reads, however often it is asked, and wherever the process dies.
+A batch's effect is exactly once whatever an output reads, however often it is asked, and wherever the process dies; real kills
+are in tests/recovery.
 """
 
-import json
 import os
-import signal
-from collections.abc import Iterator
 from operator import add, sub
 from pathlib import Path
 from typing import Any
@@ -16,12 +14,8 @@ import pytest
 from engine import LocalContext, StreamingContext
 from engine.dstream.dstream import DStream
 from engine.errors import CorruptLogError, UserFunctionError
-from engine.failpoints import FAIL_POINTS
-from tests.engine import victim
 from tests.engine.app import App
-from tests.engine.children import python
 
-PARENT = "from tests.engine import forks, victim; forks.serve(victim.run)"
 BATCHES = [[("a", n), ("b", 10 * n)] for n in range(1, 7)]
 TOTALS = [[("a", n * (n + 1) // 2), ("b", 10 * n * (n + 1) // 2)] for n in range(1, 7)]
 """The sums of a and b after each batch."""
@@ -294,63 +288,3 @@ def test_a_damaged_frame_is_refused_and_not_cut(context: LocalContext, tmp_path:
 
     assert segment.read_bytes() == damaged
     assert app.out["totals"] == TOTALS[:3]
-
-
-# Real kills.
-
-
-class Victims:
-    """Starts of the victim, each a process of its own."""
-
-    def __init__(self, parent: Any) -> None:
-        self._parent = parent
-
-    def run(self, folder: Path, point: str = "", after: int = 0, master: str = "local") -> int:
-        """One start; returns its exit code, negative for the signal that killed it."""
-        self._parent.stdin.write(json.dumps([str(folder), master, point, after]) + "\n")
-        self._parent.stdin.flush()
-        answer = self._parent.stdout.readline()
-        assert answer, "the parent of the victims is gone; see its stderr"
-        return int(answer)
-
-
-@pytest.fixture(scope="module")
-def victims() -> Iterator[Victims]:
-    """The parent of all victims of this module."""
-    with python(PARENT, stdin=True) as parent:
-        yield Victims(parent)
-        assert parent.stdin is not None
-        parent.stdin.close()
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("point", FAIL_POINTS)
-def test_a_kill_at_any_point_changes_no_table(victims: Victims, tmp_path: Path, point: str) -> None:
-    """Killed with SIGKILL at a point in the first batch, on a slide and after it: every table is exact in the end."""
-    victim.prepare(tmp_path)
-    for after in (0, 3, 4):
-        assert victims.run(tmp_path, point, after) == -signal.SIGKILL
-    assert victims.run(tmp_path) == 0
-
-    assert victim.found(tmp_path) == victim.expected()
-
-
-@pytest.mark.slow
-def test_a_victim_that_is_never_killed_fills_the_same_tables(victims: Victims, tmp_path: Path) -> None:
-    """Without a kill the tables are those that the other tests expect, and no batch has a second attempt."""
-    victim.prepare(tmp_path)
-    assert victims.run(tmp_path) == 0
-
-    assert victim.found(tmp_path) == victim.expected()
-    assert {attempt for _, _, attempt, _, _, _ in victim.rows(tmp_path, "ledger")} == {0}
-
-
-@pytest.mark.slow
-def test_kills_of_executors_and_driver_change_no_table(victims: Victims, tmp_path: Path) -> None:
-    """The same on executor processes: the driver is killed before a commit and after one, and a later start goes on."""
-    victim.prepare(tmp_path)
-    assert victims.run(tmp_path, "before_commit", 3, "local[2]") == -signal.SIGKILL
-    assert victims.run(tmp_path, "after_commit", 4, "local[2]") == -signal.SIGKILL
-    assert victims.run(tmp_path, master="local[2]") == 0
-
-    assert victim.found(tmp_path) == victim.expected()

@@ -22,7 +22,7 @@ PROGRAM = """
 @pytest.mark.parametrize(
     ("setting", "words"),
     [
-        ("nowhere=crash", "FAIL_POINT: unknown fail point 'nowhere'; choose from plan, before_begin"),
+        ("nowhere=crash", "FAIL_POINT: unknown fail point 'nowhere'; choose from new_segment, recover"),
         ("plan=explode", "FAIL_POINT: plan has unknown kind 'explode'; use crash, raise or delay:SECONDS"),
         ("plan", "plan has unknown kind ''"),
         ("plan=delay:long", "plan has unknown kind 'delay:long'"),

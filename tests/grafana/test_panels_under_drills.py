@@ -61,6 +61,14 @@ RESTARTED = {"Replayed batches", "Restarts in range", "Restored", "Restore took"
 SHOWN: Mapping[str, set[str]] = {
     "engine-kill": RESTARTED | {"Time without a commit", "Longest outage in range"},
     "engine-pause": HALT,
+    "engine-term": RESTARTED - {"Replayed batches"},
+    "engine-recovery": RESTARTED | {"Time without a commit", "Longest outage in range"},
+    "engine-zombie": RESTARTED | HALT,
+    "worker-kill": set(),
+    "journal-torn": RESTARTED | {"Time without a commit", "Longest outage in range"},
+    "snapshot-lost": RESTARTED | {"Time without a commit", "Longest outage in range"},
+    "poison": set(),
+    "producer-pause": set(),
     "producer-kill": {"Drain"},
     "kafka-restart": HALT | DOWN,
     "cassandra-restart": HALT | DOWN | {"Backlog", "Backlog, peak in range"},
@@ -77,7 +85,15 @@ WITH_EVERY_RUN = {"engine-kill", "kafka-restart", "cassandra-cut"}
 FAULTS_OF_A_RUN = [
     fault if fault in WITH_EVERY_RUN else pytest.param(fault, marks=pytest.mark.drills) for fault in SHOWN
 ]
-KILLED = {fault for fault in SHOWN if fault.endswith(("-kill", "-restart"))}
+ANOTHER_ENGINE = {
+    "engine-kill",
+    "engine-term",
+    "engine-recovery",
+    "engine-zombie",
+    "journal-torn",
+    "snapshot-lost",
+}
+KILLED = ANOTHER_ENGINE | {"producer-kill"} | {fault for fault in SHOWN if fault.endswith("-restart")}
 """Faults after which the victim is another process."""
 
 
@@ -130,7 +146,7 @@ def test_drill_is_seen_on_its_panels(watched: Watched, fault: str, figures: Call
     assert {verdict.name for verdict in found.verdict.tables if verdict.exact} >= {
         "campaign_windows", "trending_pages", "page_totals",
     }  # fmt: skip
-    assert fault.startswith(("engine-kill", "producer")) or found.restart >= hold
+    assert fault in ANOTHER_ENGINE | {"worker-kill", "poison", "producer-kill"} or found.restart >= hold
     assert (pid_of(watched.stack, victim) != before) == (fault in KILLED)
     assert state_of(watched.stack, "engine") == "running"
     assert set(still) & TOLD == set()

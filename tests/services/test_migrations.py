@@ -26,6 +26,7 @@ TABLES = {
     "page_totals": ["page", "views", "batch"],
     "dead_letters": ["topic", "partition", "record_offset", "reason", "value", "batch"],
     "ledger": ["app", "day", "batch", "attempt", "zero_time", "ranges"],
+    "replays": ["topic", "partition", "record_offset", "sent_from", "sent_at", "batch"],
 }
 KEYS = {
     "campaign_windows": ["campaign_id", "window_start"],
@@ -33,6 +34,7 @@ KEYS = {
     "page_totals": ["page"],
     "dead_letters": ["topic", "partition", "record_offset"],
     "ledger": ["app", "day", "batch"],
+    "replays": ["topic", "partition", "record_offset"],
 }
 
 
@@ -129,8 +131,8 @@ def test_new_file_is_applied_alone(tmp_path: Path, copies: Path) -> None:
     sqlite_schema.migrate(path, copies)
     with closing(sqlite3.connect(path)) as store, store:
         store.execute("INSERT INTO page_totals (page, views) VALUES ('/a', 1)")
-    (copies / "004_more.sql").write_text("-- why\nCREATE TABLE IF NOT EXISTS more (a INTEGER);\n")
-    assert [step.name for step in sqlite_schema.migrate(path, copies)] == ["004_more.sql"]
+    (copies / "005_more.sql").write_text("-- why\nCREATE TABLE IF NOT EXISTS more (a INTEGER);\n")
+    assert [step.name for step in sqlite_schema.migrate(path, copies)] == ["005_more.sql"]
     with closing(sqlite3.connect(path)) as store:
         assert store.execute("SELECT count(*) FROM page_totals").fetchone() == (1,)
         assert store.execute("SELECT count(*) FROM more").fetchone() == (0,)
@@ -153,8 +155,8 @@ def test_store_of_a_newer_program_is_refused(tmp_path: Path, copies: Path) -> No
     """A store that knows a later version than the folder is refused with that version's name."""
     path = tmp_path / "results.sqlite3"
     sqlite_schema.migrate(path, copies)
-    (copies / "003_ledger.sql").unlink()
-    with pytest.raises(ConfigurationError, match=r"003_ledger\.sql \(version 3\)"):
+    (copies / "004_replays.sql").unlink()
+    with pytest.raises(ConfigurationError, match=r"004_replays\.sql \(version 4\)"):
         sqlite_schema.migrate(path, copies)
 
 
@@ -303,9 +305,9 @@ def test_statement_that_cassandra_refuses_names_its_file(
     cassandra_server: CassandraServer, copies: Path
 ) -> None:
     """A migration with a fault in it fails with its name and Cassandra's words, and is not recorded."""
-    (copies / "004_fault.cql").write_text("CREATE TABLE IF NOT EXISTS batch (;\n")
+    (copies / "005_fault.cql").write_text("CREATE TABLE IF NOT EXISTS batch (;\n")
     keyspace = cassandra_server.keyspace()
-    with pytest.raises(StreamingError, match=r"004_fault\.cql: .*[Ss]yntax"):
+    with pytest.raises(StreamingError, match=r"005_fault\.cql: .*[Ss]yntax"):
         cassandra_schema.migrate(cassandra_server.hosts, cassandra_server.port, keyspace, folder=copies)
     assert cassandra_schema.migrate(cassandra_server.hosts, cassandra_server.port, keyspace) == []
 

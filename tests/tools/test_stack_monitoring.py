@@ -57,6 +57,7 @@ def test_stack_without_monitoring_has_no_monitors(tmp_path: Path) -> None:
     assert Stack(embedded(tmp_path, monitoring=True)).names == ("producer", "engine", *MONITORS)
 
 
+@pytest.mark.fault(47, "SIGKILL of Prometheus beside an engine that runs")
 @pytest.mark.slow
 def test_monitors_start_beside_the_services_and_end_with_them(settings: Settings) -> None:
     """`up` returns when the monitors answer; one that is killed is started again; `down` ends them."""
@@ -70,6 +71,7 @@ def test_monitors_start_beside_the_services_and_end_with_them(settings: Settings
     stack.kill("prometheus")
     restart = stack.wait_for("prometheus", "restart", after=began)
     assert restart.facts["pid"] != first
+    assert next(status.restarts for status in stack.status() if status.name == "engine") == 0
 
     stack.down()
     assert {status.pid for status in stack.status()} == {None}

@@ -28,13 +28,13 @@ from tools.verify.stores import SqliteStore
 @pytest.mark.parametrize(
     ("batch", "change", "found"),
     [
-        (3_000, (0, 1, 0), ["a gap of 1"]),
-        (3_000, (0, -1, 0), ["an overlap of 1"]),
-        (3_000, (0, -14, -14), ["an overlap of 14", "a gap of 13"]),
-        (1_000, (0, 2, 0), ["a gap of 2"]),
-        (5_000, (0, 0, 7), ["a range beyond the log"]),
-        (5_000, (9, 0, 0), ["a gap of 47", "a range beyond the log"]),
-        (5_000, (0, 0, -40), ["a range that runs backwards"]),
+        (203_000, (0, 1, 0), ["a gap of 1"]),
+        (203_000, (0, -1, 0), ["an overlap of 1"]),
+        (203_000, (0, -14, -14), ["an overlap of 14", "a gap of 13"]),
+        (201_000, (0, 2, 0), ["a gap of 2"]),
+        (205_000, (0, 0, 7), ["a range beyond the log"]),
+        (205_000, (9, 0, 0), ["a gap of 47", "a range beyond the log"]),
+        (205_000, (0, 0, -40), ["a range that runs backwards"]),
     ],
 )
 def test_ledger_that_does_not_tile_the_log_is_wrong(
@@ -54,14 +54,14 @@ def test_ledger_that_does_not_tile_the_log_is_wrong(
 def test_range_beyond_the_log_harms_no_row(world: World) -> None:
     """What a range claims beyond the end of the log is no record: the rows stay exact and the ledger is wrong."""
     ranges = [[*item[:3], item[3] + 5] for item in world.ledger[-1].ranges]
-    world.sql("UPDATE ledger SET ranges = ? WHERE batch = 5000", json.dumps(ranges))
+    world.sql("UPDATE ledger SET ranges = ? WHERE batch = 205000", json.dumps(ranges))
     verdict = world.verify()
     assert (verdict.exact, counts(verdict)) == (verdict.windows, (0, 0, 3))
 
 
 def test_ledger_row_that_is_gone_is_a_gap_in_each_partition(world: World) -> None:
     """Without one row of the ledger each partition has a gap, and the rows of that batch are wrong."""
-    world.sql("DELETE FROM ledger WHERE batch = 3000")
+    world.sql("DELETE FROM ledger WHERE batch = 203000")
     verdict = world.verify()
     assert [fault.found.split(":")[0] for fault in verdict.ledger.faults] == [
         "a gap of 5",
@@ -73,10 +73,10 @@ def test_ledger_row_that_is_gone_is_a_gap_in_each_partition(world: World) -> Non
 
 def test_unreadable_ledger_row_cannot_tell(world: World) -> None:
     """Ranges that are no JSON list of ranges stop the proof, with the batch named."""
-    world.sql("UPDATE ledger SET ranges = '[[1,2]]' WHERE batch = 3000")
+    world.sql("UPDATE ledger SET ranges = '[[1,2]]' WHERE batch = 203000")
     verdict = world.verify()
     assert verdict.code == 2
-    assert "batch 1970-01-01T00:00:03.000Z" in verdict.reason
+    assert "batch 1970-01-01T00:03:23.000Z" in verdict.reason
 
 
 def test_trimmed_log_cannot_tell(world: World) -> None:
@@ -93,7 +93,7 @@ def test_nothing_committed_cannot_tell(tmp_path: Path) -> None:
     """Neither an empty ledger, nor one of another application, nor a missing store is a proof."""
     world = World(tmp_path)
     assert "nothing is committed yet" in world.verify().reason
-    world.batch(1_000)
+    world.batch(201_000)
     assert "'other'" in world.verify(app="other").reason
     world.close()
     world.settings.results_path.unlink()
@@ -102,7 +102,7 @@ def test_nothing_committed_cannot_tell(tmp_path: Path) -> None:
 
 def test_missing_topic_cannot_tell(world: World) -> None:
     """A ledger that names a topic without a log gives code 2 with the file that is missing."""
-    world.commit(LedgerRow(6_000, (("other", 0, 0, 3),)))
+    world.commit(LedgerRow(206_000, (("other", 0, 0, 3),)))
     verdict = world.verify()
     assert verdict.code == 2
     assert "other/topic.json" in verdict.reason
@@ -111,17 +111,17 @@ def test_missing_topic_cannot_tell(world: World) -> None:
 def test_rows_of_a_batch_that_never_commits_cannot_tell(world: World) -> None:
     """Rows of a batch without its ledger row are undecided: legal when the engine died in mid-batch."""
     world.send(PAGES, 0, page("/page/000"), page("/page/new"))
-    world.fill([*world.ledger, world.plan(6_000)])
+    world.fill([*world.ledger, world.plan(206_000)])
     verdict = world.verify()
     assert (verdict.code, verdict.undecided, counts(verdict)) == (2, 12, (0, 0, 0))
-    assert "1970-01-01T00:00:06.000Z" in verdict.reason
+    assert "1970-01-01T00:03:26.000Z" in verdict.reason
     assert "legal" in verdict.reason
 
 
 def test_proven_fault_outweighs_a_doubt(world: World) -> None:
     """A wrong row beside rows of a batch without its ledger row gives code 1."""
     world.send(PAGES, 0, page("/page/000"))
-    world.fill([*world.ledger, world.plan(6_000)])
+    world.fill([*world.ledger, world.plan(206_000)])
     world.sql("UPDATE page_totals SET views = 99 WHERE page = '/page/001'")
     assert (world.verify().code, counts(world.verify())) == (1, (0, 0, 1))
 
@@ -147,23 +147,23 @@ def test_batch_that_commits_meanwhile_is_judged(world: World, in_between: list[C
     """Rows of a batch that was half written when they were read are judged once the ledger has it; its other rows are not missed."""
     world.send(PAGES, 0, page("/page/000"), page("/page/new"))
     world.send(ADS, 0, ad(FAR, 500))
-    row = world.plan(6_000)
+    row = world.plan(206_000)
     rows = model_rows(world.log, [*world.ledger, row])
     for changed in set(rows["page_totals"]) - set(model_rows(world.log, world.ledger)["page_totals"]):
         world.put("page_totals", changed)
     in_between.append(lambda: world.commit(row))
     verdict = world.verify(wait_seconds=20)
     assert (verdict.code, verdict.exact, verdict.ledger.batches) == (0, verdict.windows, 6)
-    assert verdict.ledger.cut == 5_000
+    assert verdict.ledger.cut == 205_000
 
 
 @pytest.mark.parametrize(
     ("statement", "expected"),
     [
-        ("UPDATE page_totals SET views = 99, batch = 6000 WHERE page = '/page/000'", (0, 0, 1)),
-        ("UPDATE page_totals SET batch = 6000 WHERE page = '/page/001'", (0, 0, 1)),
+        ("UPDATE page_totals SET views = 99, batch = 206000 WHERE page = '/page/000'", (0, 0, 1)),
+        ("UPDATE page_totals SET batch = 206000 WHERE page = '/page/001'", (0, 0, 1)),
         ("UPDATE page_totals SET batch = 5500 WHERE page = '/page/000'", (0, 0, 1)),
-        ("INSERT INTO page_totals (page, views, batch) VALUES ('/page/new', 2, 6000)", (0, 0, 1)),
+        ("INSERT INTO page_totals (page, views, batch) VALUES ('/page/new', 2, 206000)", (0, 0, 1)),
         ("INSERT INTO page_totals (page, views, batch) VALUES ('/page/999', 1, 6000)", (0, 1, 0)),
         ("INSERT INTO page_totals (page, views, batch) VALUES ('/page/new', 1, 4000)", (0, 1, 0)),
     ],
@@ -173,8 +173,8 @@ def test_wrong_row_of_a_batch_that_commits_meanwhile_is_found(
 ) -> None:
     """A row newer than the cut must be what its own batch made of its key, and its batch must have touched it."""
     world.send(PAGES, 0, page("/page/000"), page("/page/new"))
-    world.put("trending_pages", (6_000, 99, "x", 1, 6_000))
-    row = world.plan(6_000)
+    world.put("trending_pages", (206_000, 99, "x", 1, 206_000))
+    row = world.plan(206_000)
     in_between.append(lambda: world.commit(row))
     world.sql(statement)
     missing, over, wrong = expected
@@ -234,7 +234,7 @@ def test_ledger_of_many_pieces_is_followed(tmp_path: Path, monkeypatch: pytest.M
 
 def test_ledger_row_under_a_wrong_day_cannot_tell(world: World) -> None:
     """A batch that stands among those of a later day would be taken out of turn: it is named, and nothing is claimed."""
-    world.sql("UPDATE ledger SET day = '1970-01-02' WHERE batch = 3000")
+    world.sql("UPDATE ledger SET day = '1970-01-02' WHERE batch = 203000")
     verdict = world.verify()
     assert verdict.code == 2
-    assert "batch 1970-01-01T00:00:03.000Z stands under the wrong day" in verdict.reason
+    assert "batch 1970-01-01T00:03:23.000Z stands under the wrong day" in verdict.reason

@@ -35,7 +35,7 @@ KEY_WIDTH = {"campaign_windows": 2, "trending_pages": 2, "page_totals": 1, "dead
 
 Row = tuple[Any, ...]
 FAR = 200_000
-"""An event time, ms: once each partition has had it, events of the first seconds are late."""
+"""An event time, ms: once each partition has had it, events of the first seconds are late. The batches of the exact world come after it."""
 
 Log = Mapping[tuple[str, int], Sequence[bytes | None]]
 
@@ -108,7 +108,7 @@ def _fields(topic: str, value: bytes | None) -> Any:
 
 def _is_late(event: _Event, ads: Sequence[_Event], partitions: Sequence[int]) -> bool:
     before = [
-        [a.fields["event_time"] for a in ads if a.partition == p and a.batch < event.batch]
+        [min(a.fields["event_time"], a.batch) for a in ads if a.partition == p and a.batch < event.batch]
         for p in partitions
     ]
     if not all(before):
@@ -222,7 +222,7 @@ def exact_world(tmp_path: Path) -> Iterator[World]:
             world.send(ADS, 0, ad(FAR))
             world.send(ADS, 1, ad(FAR), None)
             world.send(PAGES, 0, b'{"page":7,"event_time":1}')
-        world.batch(time)
+        world.batch(FAR + time)
     world.fill()
     yield world
     world.close()

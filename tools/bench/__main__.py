@@ -3,6 +3,8 @@
 `python -m tools.bench metrics`: the engine with its metrics beside itself without them.
 `python -m tools.bench rdd`: wide operations on the embedded backend beside PySpark's, and the memory of a shuffle of 2 GB.
 `python -m tools.bench state`: keyed state beside a bare dict.
+`python -m tools.bench durability`: the engine with its checkpoints beside itself without a folder.
+`python -m tools.bench recovery`: from kill -9 to the first new commit, beside PySpark's DStreams.
 
 Owns: the command and its table.
 Never: a verdict in a test; it prints ratios, and says by how much a budget is missed.
@@ -23,7 +25,9 @@ from rich.table import Table
 from engine.errors import ConfigurationError
 from services.settings import REPOSITORY, exit_code, load_settings
 from services.topics import KafkaAdmin, Topic
+from tools.bench import durability as durable
 from tools.bench import rdd as wide
+from tools.bench import recovery as kills
 from tools.bench.fixed import FixedCost, fixed_cost
 from tools.bench.metrics import CASES, Cost, compare
 from tools.bench.state import state_cost
@@ -45,6 +49,10 @@ BUDGET_SHUFFLE_MB = 1_000
 
 BUDGET_STATE = 2.5
 """Most CPU of a batch of updates as a multiple of the bare dict's."""
+BUDGET_DURABILITY = 1.15
+"""Most CPU seconds a million events with checkpoints as a multiple of those without."""
+BUDGET_RECOVERY = 1.0
+"""Least time of PySpark's recovery as a multiple of ours."""
 BUDGET_GROWTH = 1.3
 """Most CPU of a batch over all keys as a multiple of one over a tenth of them."""
 
@@ -226,6 +234,59 @@ def run_rdd(records: int, rounds: int, megabytes: int) -> int:
     return 0
 
 
+def run_durability(events: int, pairs: int) -> int:
+    """Run the sides of each case in turn, print a table each."""
+    console = Console(width=min(Console().width, 100))
+    (REPOSITORY / ".bench").mkdir(exist_ok=True)
+    for case in CASES:
+        with Progress(console=console) as progress:
+            bar = progress.add_task(case.name, total=pairs * 2)
+            on, off = durable.compare(case, events, pairs, partial(progress.advance, bar))
+        title = f"{case.name}, {case.batches(events)} batches, {pairs} runs"
+        table = Table(title=f"Durability, {title}, load {os.getloadavg()[0]:.1f}")
+        for column in ("", "CPU s/M events", "least", "most"):
+            table.add_column(column, justify="left" if not column else "right")
+        for cost in (on, off):
+            table.add_row(cost.name, f"{cost.median:.3f}", f"{min(cost.runs):.3f}", f"{max(cost.runs):.3f}")
+        console.print(table)
+        _budget(console, "with checkpoints, of without", on.of(off), BUDGET_DURABILITY, at_least=False)
+    return 0
+
+
+def run_recovery(keys: int, interval: int, rounds: int) -> int:
+    """Kill each side in turn, print a table; 1 when a batch that ran again saw something else."""
+    console = Console(width=min(Console().width, 100))
+    folder = REPOSITORY / ".bench"
+    folder.mkdir(exist_ok=True)
+    sides = ["engine", "spark"] if kills.HAS_SPARK else ["engine"]
+    with Progress(console=console) as progress:
+        bar = progress.add_task("kills in turn", total=rounds * len(sides))
+        found = []
+        for side in sides * rounds:
+            found.append(kills.measure(side, keys, interval, folder))
+            progress.advance(bar)
+    table = Table(title=f"kill -9 to the first new commit, {keys:,} keys, load {os.getloadavg()[0]:.1f}")
+    for column in ("", "median, s", "least", "most", "exact"):
+        table.add_column(column, justify="left" if not column else "right")
+    medians = {}
+    for side in sides:
+        mine = [each for each in found if each.side == side]
+        seconds = [each.seconds for each in mine]
+        medians[side] = statistics.median(seconds)
+        exact = f"{sum(each.is_exact for each in mine)} of {len(mine)}"
+        figures = (f"{value:.1f}" for value in (medians[side], min(seconds), max(seconds)))
+        table.add_row({"engine": "engine", "spark": "PySpark"}[side], *figures, exact)
+    console.print(table)
+    if kills.HAS_SPARK:
+        ratio = medians["spark"] / medians["engine"]
+        _budget(console, "PySpark's recovery of ours", ratio, BUDGET_RECOVERY, at_least=True)
+    else:
+        console.print(
+            "PySpark is not installed, so there is nothing to compare with; install the extra spark."
+        )
+    return 0 if all(each.is_exact for each in found) else 1
+
+
 @click.group(invoke_without_command=True)
 @click.pass_context
 @click.option("--events", default=2_000_000, show_default=True, help="Events in the topic.")
@@ -285,6 +346,29 @@ def rdd(records: int, rounds: int, megabytes: int) -> None:
     Needs no server; PySpark is the extra `spark`. Exit codes: 0 done, 2 refused.
     """
     sys.exit(exit_code(lambda: run_rdd(records, rounds, megabytes)))
+
+
+@command.command()
+@click.option("--events", default=500_000, show_default=True, help="Events of each run with large batches.")
+@click.option("--pairs", default=7, show_default=True, help="How often each side runs.")
+def durability(events: int, pairs: int) -> None:
+    """Measure what checkpoints cost: the pipeline's query with a checkpoint folder, and without one.
+
+    Needs no server. Exit codes: 0 done, 2 refused.
+    """
+    sys.exit(exit_code(lambda: run_durability(events, pairs)))
+
+
+@command.command()
+@click.option("--keys", default=1_000_000, show_default=True, help="Keys in the state.")
+@click.option("--interval", default=10, show_default=True, help="Seconds of a batch.")
+@click.option("--rounds", default=3, show_default=True, help="How often each side is killed.")
+def recovery(keys: int, interval: int, rounds: int) -> None:
+    """Measure the time from kill -9 to the first new commit, beside PySpark's DStreams.
+
+    Needs no server; PySpark is the extra `spark`. Exit codes: 0 done, 1 a batch that ran again saw something else, 2 refused.
+    """
+    sys.exit(exit_code(lambda: run_recovery(keys, interval, rounds)))
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ Each run is a process of its own with two executors; sides take turns, so that w
 
 Run as a program with FOLDER RATE BATCHES on|off it is one run, and prints the CPU seconds of its process tree.
 
-Owns: CASES, compare, Case, Cost.
+Owns: CASES, compare, Case, Cost, fill, cpu_seconds.
 Never: a wall clock; the CPU seconds of the whole process tree count.
 """
 
@@ -117,18 +117,19 @@ def measure(folder: Path, rate: int, batches: int, *, is_listened: bool) -> floa
             ssc.addStreamingListener(History())
         ssc.start(thread=False)
         pids = [os.getpid(), *context.executor_pids]
-        before = _cpu_seconds(pids)
+        before = cpu_seconds(pids)
         for number in range(batches):
             clock.advance(1_000)
             ssc.runBatch()
             if listener is not None and number % BATCHES_A_SCRAPE == 0:
                 generate_latest(listener.registry)
-        spent = _cpu_seconds(pids) - before
+        spent = cpu_seconds(pids) - before
         ssc.stop(stopSparkContext=False)
     return spent
 
 
-def _cpu_seconds(pids: Sequence[int]) -> float:
+def cpu_seconds(pids: Sequence[int]) -> float:
+    """What some processes have spent so far."""
     # The CPU clock of a process (clock_getcpuclockid) has nanoseconds; the times in /proc have a hundredth of a second.
     return sum(time.clock_gettime(~pid << 3 | 2) for pid in pids)
 

@@ -1,14 +1,16 @@
 """The command line of the chaos drills; `scripts/chaos` runs it.
 
-Owns: command, table.
-Never: a fault; those are in hits.py.
+Owns: command, run.
+Never: a fault; those are in hits.py, lives.py and spoilt.py.
 """
 
 import contextlib
+import json
 import signal
-import statistics
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import click
 from rich.console import Console
@@ -16,15 +18,20 @@ from rich.console import Console
 from engine.errors import ConfigurationError
 from services.settings import Settings, exit_code
 from tools.chaos.choice import alone, drill_settings, is_up, stack_of
-from tools.chaos.drill import Drill
+from tools.chaos.drill import HOLD_SECONDS, Drill
 from tools.chaos.faults import FAULTS, faults_of
-from tools.chaos.scene import Outcome
+from tools.chaos.history import Key, Past, newest_series, past_of
+from tools.chaos.report import Runs, as_json, summary, table
+from tools.chaos.showing import DEMOS, show
+from tools.chaos.soak import Soak
 from tools.chaos.volume import bring_home
+from tools.stack.folder import write_json
+from tools.stack.verbs import Verbs
 
 INTERRUPTED = 130
 """Exit code after Ctrl-C, as shells have it."""
-
-_MEASURES = ("detect", "restart", "first batch", "caught up")
+ALL = "all"
+"""In place of a fault: each that the stack can have, one after the other."""
 
 
 def _listed() -> str:
@@ -35,7 +42,13 @@ def _listed() -> str:
         )
         for fault in FAULTS.values()
     ]
-    return "\n".join(["\b", "Faults, and the stacks on which they run:", *(f"  {line}" for line in lines)])
+    demos = [f"{name:<19}{demo.does}" for name, demo in DEMOS.items()]
+    return "\n".join(
+        [
+            *("\b", "Faults, and the stacks on which they run:", *(f"  {line}" for line in lines)),
+            *("", "\b", "Engines that are wrong on purpose, for DEMO:", *(f"  {line}" for line in demos)),
+        ]
+    )
 
 
 class Whole(click.IntRange):
@@ -50,24 +63,23 @@ class Whole(click.IntRange):
 
 
 @click.command(
-    context_settings={"max_content_width": 80, "help_option_names": ["-h", "--help"]}, epilog=_listed()
+    context_settings={"max_content_width": 80, "help_option_names": ["-h", "--help"], "show_default": True},
+    epilog=_listed(),
 )
 @click.option(
     "--fault",
     envvar="FAULT",
-    type=click.Choice(list(FAULTS)),
+    type=click.Choice([*FAULTS, ALL]),
     metavar="NAME",
     default="engine-kill",
-    show_default=True,
     show_envvar=True,
-    help="What to break; see below.",
+    help="What to break, see below; all: each in turn.",
 )
 @click.option(
     "--seed",
     envvar="SEED",
     type=Whole(min=0),
     default=1,
-    show_default=True,
     show_envvar=True,
     help="Picks the moments; the producers keep the seed they have.",
 )
@@ -75,109 +87,166 @@ class Whole(click.IntRange):
     "--runs",
     envvar="RUNS",
     type=Whole(min=1),
-    default=1,
-    show_default=True,
     show_envvar=True,
-    help="How often.",
+    help="How often in all; those of earlier calls count.  [default: once more]",
 )
+@click.option(
+    "--hold",
+    envvar="HOLD",
+    type=click.FloatRange(min=1, max=600),
+    default=HOLD_SECONDS,
+    show_envvar=True,
+    help="Seconds that a fault lasts which the stack does not heal.",
+)
+@click.option("--anew", envvar="ANEW", is_flag=True, show_envvar=True, help="Count no run of earlier calls.")
+@click.option("--json", "is_json", is_flag=True, help="Print the report as JSON.")
 @click.option("--up", "brings_up", is_flag=True, help="Bring up plain processes where no stack is up.")
-def command(fault: str, seed: int, runs: int, *, brings_up: bool) -> None:
+@click.option(
+    "--minutes",
+    envvar="MINUTES",
+    type=click.FloatRange(min=0.05),
+    show_envvar=True,
+    help="Soak: faults picked at random for so long.",
+)
+@click.option(
+    "--demo",
+    envvar="DEMO",
+    type=click.Choice(list(DEMOS)),
+    metavar="NAME",
+    show_envvar=True,
+    help="Show what breaks without what; see below.",
+)
+def command(demo: str | None, **wanted: Any) -> None:
     """Break the running stack on purpose and prove that its tables are still exact.
 
     Each run strikes while a batch is in flight, proves that the fault had its effect, heals it,
     waits until the engine has caught up, and verifies every row.
 
     It needs a stack that is up. STACK and DATA_DIR say which; the containers of `make up` when
-    STACK is not set and they are there. The stack goes on running afterwards.
+    STACK is not set and they are there. The stack goes on running afterwards. A demo brings its
+    own stack, an embedded one, and ends it.
 
-    Exit codes: 0 every row exact, 1 not, or a fault had no effect, 2 refused.
+    Exit codes: 0 every row exact, 1 not, or a fault had no effect, 2 refused; of a demo: 0 it
+    broke as foretold, 1 it did not.
     """
-    sys.exit(exit_code(lambda: run(drill_settings(), fault, seed, runs, brings_up=brings_up)))
+    if demo:
+        sys.exit(exit_code(lambda: show(demo, click.echo)))
+    sys.exit(exit_code(lambda: run(drill_settings(), Wanted(**wanted))))
 
 
-def run(settings: Settings, fault: str, seed: int, runs: int, *, brings_up: bool = False) -> int:
-    """Do the runs one after another and print what they found.
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What one call is to do."""
+
+    fault: str
+    seed: int
+    runs: int | None
+    """How many in all; None for one more."""
+    hold: float
+    minutes: float | None
+    """Of a soak."""
+    anew: bool
+    is_json: bool
+    brings_up: bool
+
+
+def run(settings: Settings, wanted: Wanted) -> int:
+    """Do what is wanted on the stack that the settings name, and print what was found.
 
     Raises:
         ConfigurationError: the stack cannot have this fault, is not up, or has a drill going on.
         StreamingError: the stack did not come up, or did not come back.
     """
-    if settings.stack not in FAULTS[fault].stacks:
+    faults = faults_of(settings.stack)
+    if wanted.fault not in {*faults, ALL}:
         raise ConfigurationError(
-            f"FAULT={fault!r} cannot be done with STACK={settings.stack!r}; "
-            f"use STACK={' or '.join(FAULTS[fault].stacks)}, or one of {', '.join(faults_of(settings.stack))}"
+            f"FAULT={wanted.fault!r} cannot be done with STACK={settings.stack!r}; "
+            f"use STACK={' or '.join(FAULTS[wanted.fault].stacks)}, or one of {', '.join(faults)}"
         )
     # What is broken is healed on SIGTERM as on Ctrl-C.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    outcomes: list[Outcome] = []
     with _told() as say:
         stack = stack_of(settings, say)
-        if not brings_up and not is_up(stack):
+        if not wanted.brings_up and not is_up(stack):
             raise ConfigurationError(
                 f"no stack is up in {settings.data_dir}; start one with make up (containers), "
                 "make up STACK=processes or make up STACK=embedded"
             )
         with alone(settings):
-            drill = Drill(stack, fault, seed, say)
             try:
                 bring_home(stack, say)
                 stack.up()
-                outcomes.extend(map(drill.run, range(1, runs + 1)))
+                if wanted.minutes:
+                    code = _soaked(stack, wanted, wanted.minutes, say)
+                else:
+                    chosen = faults if wanted.fault == ALL else [wanted.fault]
+                    code = _drilled(stack, wanted, chosen, say)
             except KeyboardInterrupt:
                 click.echo(
                     "interrupted; what the drill broke is whole again, and the stack goes on", err=True
                 )
                 return INTERRUPTED
-            finally:
-                drill.close()
         running = ", ".join(standing.name for standing in stack.status() if standing.pid)
-    click.echo(f"{fault}, seed {seed}, STACK={settings.stack}; seconds since the fault")
-    for line in table(outcomes):
-        click.echo(line)
     click.echo(f"{running} go on running; make down ends them", err=True)
-    return 0 if all(outcome.is_good for outcome in outcomes) else 1
+    return code
 
 
-def table(outcomes: Sequence[Outcome]) -> Iterator[str]:
-    """The runs as lines of at most 80 columns, with median and worst when there are several; the verdict line last."""
-    yield f"{'run':<6}" + "".join(f"{name:>13}" for name in _MEASURES) + "  verify"
-    rows = [_seconds(outcome) for outcome in outcomes]
-    for outcome, row in zip(outcomes, rows, strict=True):
-        yield f"{outcome.run:<6}" + _cells(row) + f"  {_told_verdict(outcome)}"
-    if len(rows) > 1:
-        columns = [_seen(column) for column in zip(*rows, strict=True)]
-        yield f"{'median':<6}" + _cells([statistics.median(seen) if seen else None for seen in columns])
-        yield f"{'worst':<6}" + _cells([max(seen, default=None) for seen in columns])
-    for outcome in outcomes:
-        for doubt in outcome.doubts:
-            yield f"run {outcome.run}: the fault did not have its effect: {doubt}"
-        for remark in outcome.remarks:
-            yield f"run {outcome.run}: {remark}"
-        if outcome.verdict and outcome.verdict.code:
-            yield from outcome.verdict.lines()
-    verdict = outcomes[-1].verdict
-    if verdict:
-        if verdict.reason:
-            yield f"verify could not tell: {verdict.reason}"
-        if verdict.windows or not verdict.reason:
-            yield verdict.line
+def _drilled(stack: Verbs, wanted: Wanted, faults: Sequence[str], say: Callable[[str], None]) -> int:
+    """Make up what is missing of the runs of each fault, and print all of them."""
+    settings, found, is_told = stack.settings, dict[str, list[Past]](), True
+    for number, fault in enumerate(faults, 1):
+        where = f"{fault} ({number} of {len(faults)}): " if len(faults) > 1 else ""
+        key = Key(settings.stack, fault, wanted.seed, wanted.hold)
+        series = newest_series(settings.data_dir, key)
+        key = Key(settings.stack, fault, wanted.seed, wanted.hold, series + wanted.anew)
+        past = past_of(settings.data_dir, key)
+        found[fault] = done = [one for one in past if one.verdict != "unknown"]
+        missing = 1 if wanted.runs is None else max(0, wanted.runs - len(done))
+        first = max((one.run for one in past), default=0) + 1
+        if done and wanted.runs is not None:
+            say(f"{where}{len(done)} runs are done, {missing} to do")
+        with contextlib.closing(
+            Drill(stack, fault, wanted.seed, _saying(say, where), wanted.hold, series=key.series)
+        ) as drill:
+            fresh = [Past.of(drill.run(run)) for run in range(first, first + missing)]
+        is_told = is_told and all(one.verdict != "unknown" for one in fresh)
+        done += fresh
+    _print(stack, wanted, found)
+    return 0 if is_told and all(one.verdict == "exact" for runs in found.values() for one in runs) else 1
 
 
-def _seconds(outcome: Outcome) -> list[float | None]:
-    return [outcome.detect, outcome.restart, outcome.first_batch, outcome.caught_up]
+def _print(stack: Verbs, wanted: Wanted, found: Runs) -> None:
+    """The report: on the screen, and as JSON in DATA_DIR/drills/report.json."""
+    settings = stack.settings
+    report = as_json(found, stack=settings.stack, seed=wanted.seed, hold=wanted.hold)
+    write_json(settings.data_dir / "drills" / "report.json", report)
+    if wanted.is_json:
+        click.echo(json.dumps(report, indent=2))
+        return
+    facts = f"seed {wanted.seed}, STACK={settings.stack}; seconds since the fault"
+    if wanted.fault == ALL:
+        lines = [f"every fault, {facts}", *summary(found)]
+    else:
+        lines = [f"{wanted.fault}, {facts}", *table(found[wanted.fault])]
+    for line in lines:
+        click.echo(line)
 
 
-def _seen(column: Iterable[float | None]) -> list[float]:
-    return [value for value in column if value is not None]
+def _soaked(stack: Verbs, wanted: Wanted, minutes: float, say: Callable[[str], None]) -> int:
+    """Soak, and print what came of it."""
+    soaked = Soak(stack, wanted.seed, say).run(minutes)
+    report = soaked.as_json()
+    write_json(stack.settings.data_dir / "drills" / "soak.json", report)
+    if wanted.is_json:
+        click.echo(json.dumps(report, indent=2))
+    else:
+        for line in soaked.lines():
+            click.echo(line)
+    return 0 if soaked.is_good else 1
 
 
-def _cells(seconds: Sequence[float | None]) -> str:
-    return "".join(f"{'-':>13}" if value is None else f"{value:>13.2f}" for value in seconds)
-
-
-def _told_verdict(outcome: Outcome) -> str:
-    code = outcome.verdict.code if outcome.verdict else 2
-    return ("exact", "NOT EXACT", "could not tell")[code]
+def _saying(say: Callable[[str], None], where: str) -> Callable[[str], None]:
+    return lambda text: say(where + text)
 
 
 @contextlib.contextmanager

@@ -17,6 +17,9 @@ from tools.stack.compose import ComposeStack, project_of, settings_of
 from tools.stack.folder import Folder, read_json
 from tools.stack.verbs import Verbs
 
+VARIABLES = ("FAULT", "RUNS", "HOLD", "ANEW", "MINUTES", "DEMO")
+"""The command's own."""
+
 
 def drill_settings() -> Settings:
     """The settings of the stack that is meant.
@@ -25,8 +28,8 @@ def drill_settings() -> Settings:
     settings: they may come from a file that only compose has read.
     """
     os.environ.pop("SEED", None)
-    for variable, meant in misspelt(os.environ, ("FAULT", "RUNS")):
-        if meant in {"FAULT", "RUNS"}:
+    for variable, meant in misspelt(os.environ, VARIABLES):
+        if meant in VARIABLES:
             print(f"{variable} is not a setting and is ignored; did you mean {meant}?", file=sys.stderr)
     settings = load_settings()
     if not os.environ.get("STACK") and (settings.data_dir / "compose").exists():

@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 from engine.errors import StreamingError
 from tools.chaos.faults import FAULTS
-from tools.chaos.history import History
+from tools.chaos.history import History, Key
 from tools.chaos.scene import FIRST_BATCH_SECONDS, Outcome, Scene
 from tools.progress import LOOK_SECONDS, Progress
 from tools.stack.control import looks
@@ -35,6 +35,7 @@ class Drill:
         seed: picks the moments.
         say: is told in a few words what goes on.
         hold_seconds: how long the fault lasts, where the stack does not heal it.
+        series: of the runs that stand in one table.
     """
 
     def __init__(
@@ -44,6 +45,8 @@ class Drill:
         seed: int,
         say: Callable[[str], None],
         hold_seconds: float = HOLD_SECONDS,
+        *,
+        series: int = 0,
     ) -> None:
         self._stack = stack
         self._fault = FAULTS[fault]
@@ -51,7 +54,8 @@ class Drill:
         self._say = say
         self._hold_seconds = hold_seconds
         self._progress = Progress(stack.settings)
-        self._history = History(stack.settings.data_dir, fault, seed)
+        key = Key(stack.settings.stack, fault, seed, hold_seconds, series)
+        self._history = History(stack.settings.data_dir, key)
 
     def run(self, number: int) -> Outcome:
         """Strike once.

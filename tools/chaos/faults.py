@@ -1,7 +1,7 @@
 """The table of faults.
 
 Owns: Fault, FAULTS, faults_of.
-Never: how a fault is made; hits.py does that.
+Never: how a fault is made; hits.py, lives.py and spoilt.py do that.
 """
 
 from collections.abc import Mapping
@@ -19,9 +19,12 @@ from tools.chaos.hits import (
     RestartServer,
     Slow,
 )
+from tools.chaos.lives import KillRecovery, KillWorker, TerminateEngine, Zombie
+from tools.chaos.spoilt import LoseSnapshot, PauseProducer, Poison, TearJournal
 
 _ALL = ("embedded", "processes", "compose")
 _SERVERS = ("processes", "compose")
+_PLAIN = ("embedded", "processes")
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +63,70 @@ FAULTS: Mapping[str, Fault] = MappingProxyType(
                 PauseEngine,
                 "held for 10 s",
                 "no commit meanwhile; then one batch takes over all missed times",
+                _ALL,
+            ),
+            Fault(
+                "engine-term",
+                "engine",
+                TerminateEngine,
+                "SIGTERM, then started again",
+                "exit code 0 and no batch half done; a new pid and a new epoch",
+                _ALL,
+            ),
+            Fault(
+                "engine-recovery",
+                "engine",
+                KillRecovery,
+                "SIGKILL, again while it recovers",
+                "two deaths, the second one before the first new commit; a new epoch for each life",
+                _ALL,
+            ),
+            Fault(
+                "engine-zombie",
+                "engine",
+                Zombie,
+                "held; a second takes over; woken",
+                "the second commits; the first says that it was fenced and ends with 2; then the stack's own goes on",
+                _PLAIN,
+            ),
+            Fault(
+                "worker-kill",
+                "engine",
+                KillWorker,
+                "SIGKILL to one of its workers",
+                "another worker in its place, new commits; the same engine goes on",
+                _ALL,
+            ),
+            Fault(
+                "journal-torn",
+                "engine",
+                TearJournal,
+                "SIGKILL in the middle of an append",
+                "the tear stays; the new epoch follows the torn segment",
+                _PLAIN,
+            ),
+            Fault(
+                "snapshot-lost",
+                "engine",
+                LoseSnapshot,
+                "a snapshot removed, then SIGKILL",
+                "the engine says which file it misses, and goes on in a new epoch",
+                _PLAIN,
+            ),
+            Fault(
+                "poison",
+                "engine",
+                Poison,
+                "undecodable records everywhere",
+                "each of them is a dead letter and nothing else is; the same engine goes on",
+                _ALL,
+            ),
+            Fault(
+                "producer-pause",
+                "producer",
+                PauseProducer,
+                "held for 10 s, then a burst",
+                "the log stands still; then all that was due comes at once and is committed",
                 _ALL,
             ),
             Fault(
@@ -115,6 +182,6 @@ def faults_of(stack: str) -> list[str]:
 
     Example:
         >>> faults_of("embedded")
-        ['engine-kill', 'engine-pause', 'producer-kill']
+        ['engine-kill', 'engine-pause', 'engine-term', 'engine-recovery', 'engine-zombie', 'worker-kill', 'journal-torn', 'snapshot-lost', 'poison', 'producer-pause', 'producer-kill']
     """
     return [fault.name for fault in FAULTS.values() if stack in fault.stacks]

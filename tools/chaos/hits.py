@@ -2,11 +2,13 @@
 
 A hit is used once. `heal` comes after `strike` however that ended, and leaves the stack whole.
 
-Owns: Hit, KillEngine, KillProducer, RestartServer, PauseServer, PauseEngine, Cut, Slow, FillCheckpoint.
+Owns: Hit, Make, Plain, KillEngine, KillProducer, RestartServer, PauseServer, PauseEngine, Cut, Slow, FillCheckpoint.
 Never: a wait for the moment, a verdict; those are the drill's.
 """
 
 import contextlib
+import os
+import signal
 import time
 from collections.abc import Callable
 from typing import Protocol
@@ -71,11 +73,18 @@ class KillEngine(Plain):
         epoch = scene.progress.epoch()
         if kill_service(scene, outcome) is None:
             return
-        scene.say("waiting for the engine's next epoch")
-        if not scene.await_epoch(epoch):
-            outcome.doubts.append(f"the journal is still in epoch {epoch}, so the same process went on")
-        # What the new process has restored; from outside, a commit just before the death may not have been seen.
-        scene.await_first_batch(outcome, scene.progress.newest().time)
+        await_new_life(scene, outcome, epoch)
+
+
+def await_new_life(scene: Scene, outcome: Outcome, epoch: int) -> None:
+    """See another process go on in an epoch later than this one: state restored, first batch."""
+    scene.say("waiting for the engine's next epoch")
+    if not scene.await_epoch(epoch):
+        outcome.doubts.append(f"the journal is still in epoch {epoch}, so the same process went on")
+    opened = scene.since()
+    # What the new process has restored; from outside, a commit just before the death may not have been seen.
+    scene.await_first_batch(outcome, scene.progress.newest().time)
+    scene.note_restored(outcome, opened)
 
 
 class KillProducer(Plain):
@@ -242,6 +251,15 @@ def resume(scene: Scene) -> None:
     """Let the victim go on, if it is held."""
     if scene.state(scene.victim) == State.PAUSED:
         scene.stack.resume(scene.victim)
+
+
+def hold_driver(scene: Scene, outcome: Outcome) -> Event:
+    """Hold the engine's own process; its workers end what they were given, and let go of whatever they had locked."""
+    held = Event(time.time(), "engine", "pause", {"pid": scene.pid("engine")})
+    os.kill(held.facts["pid"], signal.SIGSTOP)
+    if not scene.is_held():
+        outcome.doubts.append("the engine was not held")
+    return held
 
 
 def doubt_other_pid(scene: Scene, outcome: Outcome, held: Event) -> None:

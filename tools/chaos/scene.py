@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from engine.errors import StreamingError
+from tools.chaos.page import state_of_engine
 from tools.progress import LOOK_SECONDS, Progress
 from tools.stack.control import looks
 from tools.stack.events import Event
@@ -37,6 +38,8 @@ class Outcome:
     """Until the death was noted; where nothing dies, until commits had stayed away for two intervals."""
     restart: float | None = None
     """Until what was broken was whole again: started, and a server answering; resumed; joined; quick."""
+    restored: float | None = None
+    """Until the state was in memory again, where a new engine had to read it."""
     first_batch: float | None = None
     """Until the first new commit."""
     caught_up: float | None = None
@@ -182,6 +185,18 @@ class Scene:
             if reason := hopeless():
                 raise StreamingError(reason)
         return False
+
+    def note_restored(self, outcome: Outcome, opened: float) -> None:
+        """Ask the new engine, AFTER its first commit, how long it read state; so the question costs nothing that is measured.
+
+        Args:
+            outcome: gets the moment.
+            opened: when its epoch was there, in seconds since the fault; it reads from then on.
+        """
+        checkpoint = state_of_engine(self.stack.settings).get("checkpoint") or {}
+        seconds = checkpoint.get("restoreSeconds")
+        if seconds is not None and outcome.first_batch is not None:
+            outcome.restored = min(opened + seconds, outcome.first_batch)
 
     def await_caught_up(self) -> None:
         """Wait until everything that is in the log is committed within about two batches.

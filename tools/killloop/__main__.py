@@ -5,25 +5,35 @@ Never: a kill; that is the loop's.
 """
 
 import shutil
+import signal
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import click
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from services.settings import Settings, exit_code, load_settings
+from services.settings import REPOSITORY, Settings, exit_code, load_settings
 from services.sqlite.migrate import migrate
 from services.topics import create_topics
+from tools.killloop.kept import Kept, Piece
 from tools.killloop.loop import LOOP_SETTINGS, KillLoop, Plan, Tally
 from tools.killloop.report import table
 from tools.stack.api import SERVERS, Stack
 
+INTERRUPTED = 130
+"""Exit code after Ctrl-C, as shells have it."""
+
 _KILLS = {"embedded": 200, "processes": 20}
+_PIECE = {"embedded": 100, "processes": 20}
+_SEEDS_APART = 1_000
+"""Between the seeds of two pieces."""
 
 
 @click.command(context_settings={"max_content_width": 80, "help_option_names": ["-h", "--help"]})
@@ -40,34 +50,87 @@ _KILLS = {"embedded": 200, "processes": 20}
     envvar="KILLS",
     type=click.IntRange(min=1),
     show_envvar=True,
-    help="How many. [default: 200, processes 20]",
+    help="How many in all; those of earlier calls count. [default: 200, processes 20]",
+)
+@click.option(
+    "--piece",
+    type=click.IntRange(min=1),
+    help="How many on one stack, which is then verified. [default: 100, processes 20]",
 )
 @click.option(
     "--echoes",
     type=click.IntRange(min=0),
-    help="Further kills, before the first commit of a restart. [default: a tenth of the kills]",
+    help="Further kills of a piece, before the first commit of a restart. [default: a tenth]",
 )
 @click.option(
     "--seed", envvar="SEED", type=click.IntRange(min=0), default=1, show_default=True, show_envvar=True
 )
-@click.option("--keep", is_flag=True, help="Keep the data of a loop that was exact, too.")
-def command(stack: str, kills: int | None, echoes: int | None, seed: int, *, keep: bool) -> None:
+@click.option(
+    "--folder",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=Path(".killloop"),
+    show_default=True,
+    help="Keeps what was done.",
+)
+@click.option("--anew", envvar="ANEW", is_flag=True, show_envvar=True, help="Forget what earlier calls did.")
+@click.option("--keep", is_flag=True, help="Keep the data of a piece that was exact, too.")
+def command(**wanted: Any) -> None:
     r"""Kill the engine with SIGKILL again and again under backlog, then verify.
 
-    The loop runs on a new stack of its own in a temporary folder, which is removed when all
-    rows are exact; ports and JARS_DIR are those of the settings. After each restart a new
-    batch must be committed before the next kill. The phase of a kill is the last fail point
+    The loop runs in pieces, each on a new stack of its own in a temporary folder, which is
+    removed when all rows are exact; ports and JARS_DIR are those of the settings. A call goes on
+    where the last one ended; a piece that is interrupted does not count. After each restart a
+    new batch must be committed before the next kill. The phase of a kill is the last fail point
     that the engine had reached.
 
     Exit codes: 0 every row exact, 1 not, or a restart did not commit, 2 refused.
     """
-    kills = kills or _KILLS[stack]
-    plan = Plan(kills, seed, kills // 10 if echoes is None else echoes)
-    sys.exit(exit_code(lambda: run(stack, plan, keep=keep)))
+    # An interrupted piece ends what it has started on SIGTERM as on Ctrl-C.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    sys.exit(exit_code(lambda: run(Wanted(**wanted))))
 
 
-def run(stack: str, plan: Plan, *, keep: bool) -> int:
-    """Run a loop on a new stack and print its table."""
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What one call is to do."""
+
+    stack: str
+    kills: int | None
+    piece: int | None
+    echoes: int | None
+    seed: int
+    folder: Path
+    anew: bool
+    keep: bool
+
+
+def run(wanted: Wanted) -> int:
+    """Run the pieces that are missing, and print the table of all."""
+    kept = Kept(REPOSITORY / wanted.folder, wanted.stack, wanted.seed)
+    if wanted.anew:
+        kept.forget()
+    pieces, kills = kept.pieces(), wanted.kills or _KILLS[wanted.stack]
+    if pieces:
+        click.echo(f"{Piece.together(pieces).total} kills of {len(pieces)} earlier pieces are in {kept.path}")
+    try:
+        while (done := Piece.together(pieces).total) < kills and Piece.together(pieces).is_exact:
+            size = min(wanted.piece or _PIECE[wanted.stack], kills - done)
+            echoes = size // 10 if wanted.echoes is None else wanted.echoes
+            plan = Plan(size, wanted.seed + _SEEDS_APART * len(pieces), echoes)
+            pieces.append(_piece(wanted.stack, plan, keep=wanted.keep))
+            kept.add(pieces[-1])
+    except KeyboardInterrupt:
+        click.echo(f"interrupted; {Piece.together(pieces).total} kills are kept", err=True)
+        return INTERRUPTED
+    whole = Piece.together(pieces)
+    for line in table(whole):
+        click.echo(line)
+    click.echo(whole.line)
+    return 0 if whole.is_exact else 1
+
+
+def _piece(stack: str, plan: Plan, *, keep: bool) -> Piece:
+    """A loop on a new stack."""
     folder = Path(tempfile.mkdtemp(prefix="killloop-"))
     more = {
         "stack": stack,
@@ -79,17 +142,12 @@ def run(stack: str, plan: Plan, *, keep: bool) -> int:
     began = time.monotonic()
     with _stack(settings), _shown_progress(plan.kills) as progress:
         tally = KillLoop(settings, plan, folder / "logs").run(progress)
-    for line in table(tally):
-        click.echo(line)
-    click.echo(f"seconds         {time.monotonic() - began:>6.0f}")
-    is_exact = tally.verdict is not None and tally.verdict.code == 0
-    if is_exact and not keep:
+    piece = Piece.of(tally, time.monotonic() - began)
+    if piece.is_exact and not keep:
         shutil.rmtree(folder)
     else:
         click.echo(f"data            {folder}")
-    if tally.verdict:
-        click.echo(tally.verdict.reason or tally.verdict.line)
-    return 0 if is_exact else 1
+    return piece
 
 
 @contextmanager

@@ -18,8 +18,8 @@ REQUIRED: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "begin": ("before_begin", "after_begin"),
         "run": ("run",),
         "sink": ("before_sink", "in_sink", "after_sink"),
-        "before commit": ("before_commit",),
-        "purge": ("purge", "after_purge"),
+        "before commit": ("before_ledger", "after_ledger", "before_commit"),
+        "purge": ("purge", "in_purge", "after_purge"),
     }
 )
 """By phase its fail points, in the order of a batch; a loop aims at each of these."""
@@ -27,9 +27,12 @@ REQUIRED: Mapping[str, tuple[str, ...]] = MappingProxyType(
 PHASES: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
         **REQUIRED,
-        "after commit": ("after_commit",),
-        "snapshot": ("before_snapshot", "in_snapshot", "after_snapshot"),
-        "start": ("",),
+        "state": ("before_state", "after_state"),
+        "answer": ("reply",),
+        "journal": ("in_append", "before_block", "after_block"),
+        "after commit": ("after_commit", "before_hint", "after_hint"),
+        "snapshot": ("before_snapshot", "in_snapshot", "before_rename", "after_rename", "after_snapshot"),
+        "start": ("", "new_segment", "recover", "restore", "in_restore"),
     }
 )
 """Every phase; a process that has not reached any point is in its start."""

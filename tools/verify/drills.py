@@ -2,7 +2,7 @@
 
     DATA_DIR/drills/running.json    while a drill runs: {"fault", "seed", "run", "started"}
     DATA_DIR/drills/history.jsonl   a line for each drill that is over: {"fault", "seed", "run", "started", "ended",
-                                    "detect", "restart", "first_batch", "caught_up", "verdict"}
+                                    "detect", "restart", "restored", "first_batch", "caught_up", "verdict"} and more
 
 Times are seconds since the epoch; detect to caught_up are durations in seconds, null for what did not happen. A line that cannot be
 read, be it torn or foreign, is stepped over and told in the log once. A drill that is over does not run, whatever
@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-PHASES = ("detect", "restart", "first_batch", "caught_up")
+PHASES = ("detect", "restart", "restored", "first_batch", "caught_up")
 """The durations of a drill, in the order in which they end."""
 VERDICTS = ("exact", "inexact", "unknown", "no-effect")
 """How a drill may end."""

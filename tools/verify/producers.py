@@ -2,7 +2,7 @@
 
 Each event carries the sequence number that its producer gave it, from 0 and without a gap in each partition, and its
 content is a function of seed, topic, partition and number. So the log itself can be checked, without any table:
-numbers that are absent or come twice are a producer's fault and told apart; where they are whole, the views of every page and
+numbers that are absent or come twice are a producer's fault and told apart (a dead letter that was sent again is none); where they are whole, the views of every page and
 campaign must be those of the closed form, late events included.
 
 Owns: Producers.
@@ -10,7 +10,7 @@ Never: I/O.
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 from services.producer.events import ad_event, campaign_views, page_event, page_views
 from tools.verify.ledger import Partition
@@ -34,8 +34,10 @@ class Producers:
     State: for each partition the next number, for each partition and page or campaign its views.
     """
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, again: Collection[tuple[object, ...]] = ()) -> None:
         self._seed = seed
+        self._again = frozenset(again)
+        """Topic, partition and offset of records that were sent again, with sequence numbers of long ago."""
         self._next: dict[Partition, int] = defaultdict(int)
         self._views: dict[Partition, Counter[str]] = defaultdict(Counter)
         self._uneven: set[Partition] = set()
@@ -48,8 +50,11 @@ class Producers:
         """Take in the next records of a partition."""
         fields, views = FIELDS.get(where[0], set()), self._views[where]
         upcoming = self._next[where]
-        for _, value, event in records:
+        again = self._again
+        for offset, value, event in records:
             seq = event["seq"] if event and event.keys() == fields else None
+            if again and (*where, offset) in again:
+                seq = None
             if event is None or type(seq) is not int:
                 self._others += 1
                 continue

@@ -20,11 +20,12 @@ Ledger, log and tables are read once, and nothing of them is kept that was compa
 newest truth of every key up to the cut, 16 to 24 bytes a row, until the tables go by; then the rows later than the cut, until
 their own batches go by.
 
-Owns: verify.
+Owns: verify, open_store.
 Never: an import of the engine or of the jobs.
 """
 
 import time
+from collections.abc import Collection
 from contextlib import closing
 
 from services.settings import Settings
@@ -33,7 +34,7 @@ from tools.verify.embedded_log import EmbeddedLog
 from tools.verify.judge import Judge
 from tools.verify.kafka_log import KafkaLog
 from tools.verify.replay import Log, Progress, Replay
-from tools.verify.schema import TABLES, show_time
+from tools.verify.schema import REPLAYED_LETTERS, TABLES, show_time
 from tools.verify.stores import SqliteStore, Store
 from tools.verify.verdict import CannotTellError, Verdict
 
@@ -56,7 +57,7 @@ def verify(settings: Settings, *, wait_seconds: float = 30.0, progress: Progress
         2
     """
     try:
-        with closing(_open_store(settings)) as store:
+        with closing(open_store(settings)) as store:
             return _verify(settings, store, wait_seconds, progress or (lambda _done, _total: None))
     except CannotTellError as reason:
         return Verdict(reason=str(reason))
@@ -69,7 +70,8 @@ def _verify(settings: Settings, store: Store, wait_seconds: float, progress: Pro
             f"JOBS names {', '.join(unknown)}, whose rules verify does not know; known are {', '.join(TABLES)}"
         )
     with closing(_open_log(settings)) as log:
-        replay, judge = Replay(log, settings.seed, progress), Judge()
+        # BEFORE the log: a letter that is sent again while it is read counts among the producers' duplicates, in no table.
+        replay, judge = Replay(log, settings.seed, progress, _sent_again(store)), Judge()
         replay.take(store.ledger(settings.app, replay.time), judge.learn)
         if not replay.batches:
             raise CannotTellError(
@@ -91,7 +93,18 @@ def _verify(settings: Settings, store: Store, wait_seconds: float, progress: Pro
     return Verdict(tuple(tables), ledger, sent, reason)
 
 
-def _open_store(settings: Settings) -> Store:
+def _sent_again(store: Store) -> Collection[tuple[object, ...]]:
+    """Topic, partition and offset of each record that is a dead letter sent again."""
+    return {(*key[:2], fact.values[1]) for key, fact in store.rows(REPLAYED_LETTERS)}
+
+
+def open_store(settings: Settings) -> Store:
+    """The results store that the settings name, to read."""
+    """The results store of a stack, to read.
+
+    Raises:
+        CannotTellError: it is not there, or does not answer.
+    """
     if settings.stack == "embedded":
         return SqliteStore(settings.results_path)
     return CassandraStore(settings.cassandra_hosts, settings.cassandra_port, settings.keyspace)

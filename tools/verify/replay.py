@@ -43,13 +43,16 @@ class Replay:
         log: where the records are.
         seed: what the producers ran with.
         progress: called after each batch.
+        again: topic, partition and offset of the records that are no producer's: dead letters that were sent again.
     """
 
-    def __init__(self, log: Log, seed: int, progress: Progress) -> None:
+    def __init__(
+        self, log: Log, seed: int, progress: Progress, again: Collection[tuple[object, ...]] = ()
+    ) -> None:
         self.time = -1
         """The newest batch, milliseconds since the epoch."""
         self.batches = 0
-        self.producers = Producers(seed)
+        self.producers = Producers(seed, again)
         self._log = log
         self._progress = progress
         self._bounds: Bounds = {}

@@ -2,7 +2,7 @@
 
 verify must not learn from the pipeline what the pipeline should have written.
 
-Owns: Fact, Rows, ResultTable, TABLES.
+Owns: Fact, Rows, ResultTable, TABLES, REPLAYED_LETTERS.
 Never: I/O.
 """
 
@@ -89,6 +89,10 @@ TABLES = {
     )
 }
 """Every table that holds results, in the order in which they are told. A job has the name of its table."""
+
+
+REPLAYED_LETTERS = ResultTable("replays", ("topic", "partition", "record_offset"), ("sent_from", "sent_at"))
+"""Which dead letters were sent again, and where they lie now; no results."""
 
 
 def show_time(milliseconds: object) -> str:

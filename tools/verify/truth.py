@@ -4,7 +4,8 @@ The rules are the contract's and are written down here a second time on purpose;
 the engine or the jobs.
 
     window of an ad event   [event_time // 10 s * 10 s, + 10 s)
-    watermark of a batch    min over ALL partitions of the largest event time in the batches before it; it never falls
+    watermark of a batch    min over ALL partitions of the largest event time in the batches before it; it never falls, and an
+                            event time that is later than its batch counts as the batch's
     late                    window end + 60 s <= watermark
     window of trending      the batches with a time in (t - 3 s, t], at every t on the grid of 2 s
 
@@ -137,6 +138,9 @@ class Truth:
         for item in batch.ranges:
             if item.topic == AD_EVENTS:
                 self._read_ads(item, read(item), late, views, changes["dead_letters"])
+                high = self._newest_ad_ms[item.partition]
+                if high is not None:
+                    self._newest_ad_ms[item.partition] = min(high, batch.time)
             elif item.topic == PAGE_VIEWS:
                 _read_pages(item, read(item), pages, changes["dead_letters"])
         for (campaign, start), count in views.items():

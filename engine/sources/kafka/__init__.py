@@ -10,6 +10,12 @@ Where the engine differs from Spark's connector:
 - A partition or a matching topic that is added is read from its first record, whatever auto.offset.reset says.
 - `commitAsync` commits after its batch has succeeded, and the last ones at the stop. Where it is not used, the group's offsets are
   written as a hint for tools that show lag; no application starts at a hint. The checkpoint is the truth.
+- Exactly once is said of offsets: an event that its producer sent twice has two, and counts twice. A producer with enable.idempotence or
+  transactions sends it once; failing that, reduce by an id of the event's own.
+- A topic is known by its id, over restarts too: one that was deleted and made again is refused, however long its log has grown.
+- Offsets that retention has removed end the stream; with `failOnDataLoss=False` they are passed over, told and counted. A topic whose
+  retention is shorter than a window that reads its records again is refused at the start.
+- A partition that is not read for a while, or a whole stream that a version of the job does not have, goes on where it was.
 
 Owns: the front door, `from engine.sources.kafka import KafkaUtils`.
 Never: code; only names.

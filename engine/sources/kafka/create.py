@@ -56,6 +56,7 @@ class KafkaUtils:
         name: str | None = None,
         maxRatePerPartition: float | None = None,
         allowCompacted: bool = False,
+        failOnDataLoss: bool = True,
     ) -> KafkaDStream[Any]:
         """The stream of the records, each in exactly one batch.
 
@@ -77,9 +78,14 @@ class KafkaUtils:
             name: of the stream, in the checkpoint and in metrics; the topics' names when not given.
             maxRatePerPartition: records a second of every partition, in place of perPartitionConfig.
             allowCompacted: take topics with cleanup.policy=compact.
+            failOnDataLoss: end with an error when the log no longer has offsets that are due, as retention removed them. With False they
+                are passed over: counted, told by one dead letter a range with the reason "lost", and a gap in the ledger. A topic that
+                was made again or lost its tail is an error in any case, as nobody can tell what is lost. As in Spark's Kafka source
+                of Structured Streaming; its DStreams always end.
 
         Raises:
-            ConfigurationError: a setting is unknown, malformed or the engine's own; a topic is compacted.
+            ConfigurationError: a setting is unknown, malformed or the engine's own; when the context runs: a topic is compacted, or its
+                retention is shorter than a window that reads records again.
 
         Source:
             org.apache.spark.streaming.kafka010.KafkaUtils; the differences stand at the top of the package.
@@ -113,6 +119,7 @@ class KafkaUtils:
             (whole if decoder is None else decoder, eventTime),
             perPartitionConfig or _OneRate(maxRatePerPartition),
             allow_compacted=allowCompacted,
+            fails_on_loss=failOnDataLoss,
         )
         return KafkaDStream(node)
 

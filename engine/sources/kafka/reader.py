@@ -52,9 +52,11 @@ _IDLE_READERS = 2
 class KafkaSlice:
     """Consecutive records of one partition, in offset order."""
 
-    __slots__ = ("_messages", "values")
+    __slots__ = ("_messages", "lost", "values")
 
-    def __init__(self, messages: list[Message]) -> None:
+    def __init__(self, messages: list[Message], lost: OffsetRange | None = None) -> None:
+        self.lost = lost
+        """Offsets that the log no longer has, in place of records."""
         self.values: Sequence[bytes | None] = list(map(Message.value, messages))
         self._messages = messages
 
@@ -102,6 +104,8 @@ class PartitionReader:
         partition: TopicPartition,
         complaints: Complaints,
         closed: threading.Event,
+        *,
+        fails_on_loss: bool = True,
     ) -> None:
         self.position: int | None = None
         """Where a range may begin without a jump; None before the first range and after an abandoned one."""
@@ -111,6 +115,9 @@ class PartitionReader:
         self._consumer = OffsetConsumer(properties)
         self._complaints = complaints
         self._closed = closed
+        self._fails_on_loss = fails_on_loss
+        self._lost: OffsetRange | None = None
+        """What was found to be gone, until it is told."""
         self._surplus: list[Message] = []
         self._broken = False
         self._silent_looks = self._short_looks = self._unanswered_looks = 0
@@ -142,6 +149,13 @@ class PartitionReader:
                 return
             del messages, records
             messages = self._next_messages(wanted, offset)
+            if self._lost is not None:
+                lost, self._lost = self._lost, None
+                yield KafkaSlice([], lost)
+                offset = lost.untilOffset
+                if offset == wanted.untilOffset:
+                    return
+                self._jump(offset)
 
     def _jump(self, offset: int) -> None:
         self._surplus = []
@@ -190,6 +204,8 @@ class PartitionReader:
                 if messages:
                     return messages
             self._look_at_log(wanted, offset)
+            if self._lost is not None:
+                return []
             if self._broken:
                 self._closed.wait(_POLL_SECONDS)
                 self._jump(offset)
@@ -212,7 +228,9 @@ class PartitionReader:
         self._unanswered_looks = 0
         self._silent_looks += 1
         self._short_looks = self._short_looks + 1 if end < wanted.untilOffset else 0
-        if offset < begin or self._short_looks >= _SHORT_LOOKS:
+        if offset < begin and not self._fails_on_loss:
+            self._lost = OffsetRange(wanted.topic, wanted.partition, offset, min(begin, wanted.untilOffset))
+        elif offset < begin or self._short_looks >= _SHORT_LOOKS:
             raise _out_of_range(wanted, offset, begin, end)
         if self._silent_looks % _STUCK_LOOKS == 0:
             self._broken = True
@@ -254,7 +272,15 @@ def _out_of_range(wanted: OffsetRange, offset: int, begin: int, end: int) -> Off
 class ReaderPool:
     """The readers of a process, each lent to one range at a time."""
 
-    def __init__(self, properties: Properties, complaints: Complaints, closed: threading.Event) -> None:
+    def __init__(
+        self,
+        properties: Properties,
+        complaints: Complaints,
+        closed: threading.Event,
+        *,
+        fails_on_loss: bool = True,
+    ) -> None:
+        self._fails_on_loss = fails_on_loss
         self._properties = properties
         self._complaints = complaints
         self._closed = closed
@@ -280,7 +306,9 @@ class ReaderPool:
                         return idle.pop(index)
             if len(idle) >= _IDLE_READERS:
                 return idle.pop(0)
-        return PartitionReader(self._properties, partition, self._complaints, self._closed)
+        return PartitionReader(
+            self._properties, partition, self._complaints, self._closed, fails_on_loss=self._fails_on_loss
+        )
 
     def _give_back(self, partition: TopicPartition, reader: PartitionReader) -> None:
         with self._lock:

@@ -31,6 +31,7 @@ class _Settings:
     pattern: str | None
     """Topics that match are read too, from when they are made."""
     allow_compacted: bool
+    fails_on_loss: bool
     group: str | None
     reset: str
 
@@ -99,6 +100,8 @@ class KafkaSource:
         partitions: read these instead.
         pattern: read the topics whose whole name matches instead, those made later too.
         allow_compacted: take compacted topics, whose records may be gone when a batch runs again.
+        fails_on_loss: refuse a range of which the log no longer has the begin; else what is left of it is read, and the
+            slice before says what is lost.
 
     Raises:
         ConfigurationError: a property is unknown, malformed, or the engine's own.
@@ -112,6 +115,7 @@ class KafkaSource:
         *,
         pattern: str | re.Pattern[str] | None = None,
         allow_compacted: bool = False,
+        fails_on_loss: bool = True,
     ) -> None:
         if isinstance(topics, str):
             raise ConfigurationError(f"topics is the string {topics!r}; give a list of names")
@@ -128,6 +132,7 @@ class KafkaSource:
             partitions=tuple(places),
             pattern=None if pattern is None else _regular(pattern),
             allow_compacted=allow_compacted,
+            fails_on_loss=fails_on_loss,
             group=str(kafka_params.get("group.id") or "") or None,
             reset=fresh_start(kafka_params),
         )
@@ -150,6 +155,14 @@ class KafkaSource:
     def bounds(self) -> Mapping[TopicPartition, tuple[int, int]]:
         """The (earliest, end) offsets of every partition; see `Source.bounds`."""
         return self._clients().log_watch().bounds()
+
+    def topic_ids(self, topics: Collection[str]) -> Mapping[str, str]:
+        """By topic the id that the cluster gave it when it was made; see `Source.topic_ids`."""
+        return self._clients().log_watch().ids(topics)
+
+    def retention_ms(self, topic: str) -> int | None:
+        """The topic's retention.ms, where it deletes by age; see `Source.retention_ms`."""
+        return self._clients().log_watch().retention_ms(topic)
 
     def read(self, offsets: OffsetRange) -> Iterator[KafkaSlice]:
         """The records of the range; see `Source.read`."""
@@ -199,7 +212,8 @@ class KafkaSource:
             clients = _CLIENTS.get(self._settings)
             if clients is None:
                 closed = threading.Event()
-                pool = ReaderPool(dict(self._settings.properties), _COMPLAINTS, closed)
+                properties, fails_on_loss = dict(self._settings.properties), self._settings.fails_on_loss
+                pool = ReaderPool(properties, _COMPLAINTS, closed, fails_on_loss=fails_on_loss)
                 clients = _CLIENTS[self._settings] = _Clients(self._settings, closed, pool)
             return clients
 

@@ -7,7 +7,7 @@ Never: a client; the source has them.
 import logging
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypedDict
 
 from engine.batch import Batch, OffsetRange, Time, TopicPartition
 from engine.dstream.dstream import DStream
@@ -31,7 +31,17 @@ OnCommit = Callable[[dict[TopicPartition, int], Exception | None], object]
 """(offsets, what went wrong or None)."""
 
 
-def source_of(strategy: Chosen, *, allow_compacted: bool = False) -> KafkaSource:
+class _Permits(TypedDict):
+    """What a source is to take, of what else is an error."""
+
+    allow_compacted: bool
+    fails_on_loss: bool
+
+
+_NOTHING = _Permits(allow_compacted=False, fails_on_loss=True)
+
+
+def source_of(strategy: Chosen, permits: _Permits = _NOTHING) -> KafkaSource:
     """The source that a decided strategy asks for.
 
     Raises:
@@ -39,11 +49,11 @@ def source_of(strategy: Chosen, *, allow_compacted: bool = False) -> KafkaSource
     """
     match strategy:
         case Subscribe(topics=topics, kafkaParams=params):
-            return KafkaSource(params, topics=topics, allow_compacted=allow_compacted)
+            return KafkaSource(params, topics=topics, **permits)
         case SubscribePattern(pattern=pattern, kafkaParams=params):
-            return KafkaSource(params, pattern=pattern, allow_compacted=allow_compacted)
+            return KafkaSource(params, pattern=pattern, **permits)
         case Assign(topicPartitions=partitions, kafkaParams=params):
-            return KafkaSource(params, partitions=partitions, allow_compacted=allow_compacted)
+            return KafkaSource(params, partitions=partitions, **permits)
     raise ConfigurationError(
         f"consumerStrategy is {strategy!r}; give Subscribe(...), SubscribePattern(...) or Assign(...)"
     )
@@ -79,6 +89,7 @@ class KafkaInputDStream(DirectInputDStream):
         reader: the decoder of the values, or of whole records, and the event time.
         limits: how much a batch takes of each partition.
         allow_compacted: take compacted topics.
+        fails_on_loss: refuse to go on without records that the log no longer has.
     """
 
     def __init__(
@@ -90,18 +101,25 @@ class KafkaInputDStream(DirectInputDStream):
         limits: PerPartitionConfig,
         *,
         allow_compacted: bool,
+        fails_on_loss: bool,
     ) -> None:
         self._strategy: ConsumerStrategy | None = None
-        self._allow_compacted = allow_compacted
+        self._permits = _Permits(allow_compacted=allow_compacted, fails_on_loss=fails_on_loss)
         if isinstance(strategy, Subscribe | SubscribePattern | Assign):
-            kafka = source_of(strategy, allow_compacted=allow_compacted)
+            kafka = source_of(strategy, self._permits)
         elif isinstance(strategy, ConsumerStrategy):
             # What it reads is known at the start; ranges of any topic are read with its settings until then and after.
             self._strategy = strategy
-            kafka = KafkaSource(strategy.executorKafkaParams, pattern=r"(?!)", allow_compacted=True)
+            kafka = KafkaSource(
+                strategy.executorKafkaParams,
+                pattern=r"(?!)",
+                allow_compacted=True,
+                fails_on_loss=fails_on_loss,
+            )
         else:
             source_of(strategy)
         super().__init__(scope, kafka, name or f"kafka:{_subject(strategy, kafka)}", reader)
+        self.fails_on_loss = fails_on_loss
         self._kafka = self._reading = kafka
         self._limits = limits
         self._lock = threading.Lock()
@@ -125,7 +143,7 @@ class KafkaInputDStream(DirectInputDStream):
         """From where the last batch ended to the end of the log, at most what the limits allow."""
         if self._strategy is not None:
             chosen = self._strategy.onStart(dict(self._positions))
-            self._choose(chosen, source_of(chosen, allow_compacted=self._allow_compacted))
+            self._choose(chosen, source_of(chosen, self._permits))
             self._strategy = None
         return super().plan(time)
 
@@ -134,6 +152,9 @@ class KafkaInputDStream(DirectInputDStream):
         if rate <= 0:
             return None
         return max(1, self._limits.minRatePerPartition(place), int(rate * self.scope.batch_duration / 1_000))
+
+    def _least(self, place: TopicPartition) -> int:
+        return max(1, self._limits.minRatePerPartition(place))
 
     def _starts(self, added: Mapping[TopicPartition, tuple[int, int]]) -> dict[TopicPartition, int]:
         """At the offsets that were given, else where the group committed, else where auto.offset.reset says."""

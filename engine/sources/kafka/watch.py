@@ -9,7 +9,7 @@ Never: a record, a planned range.
 
 import re
 import threading
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from typing import Any
 
@@ -68,10 +68,7 @@ class LogWatch:
 
     def _prove_plain(self) -> None:
         for topic in [name for name in self._topics if name not in self._plain]:
-            policy = self._cluster.topic_property(topic, "cleanup.policy")
-            while policy is None:
-                self._pause("its settings")
-                policy = self._cluster.topic_property(topic, "cleanup.policy")
+            policy = self._setting(topic, "cleanup.policy")
             if "compact" in policy:
                 raise ConfigurationError(
                     f"topic {topic!r} has cleanup.policy={policy}: a batch that is read again would miss records; "
@@ -79,20 +76,46 @@ class LogWatch:
                 )
             self._plain.add(topic)
 
+    def _setting(self, topic: str, name: str) -> str:
+        while (value := self._cluster.topic_property(topic, name)) is None:
+            self._pause("its settings")
+        return value
+
     def bounds(self) -> dict[TopicPartition, tuple[int, int]]:
         """The (begin, end) offsets of every partition now; waits while the cluster is away.
 
         Raises:
             SourceError: a topic does not exist, was made again, or lost its tail; a partition does not exist.
         """
+        survey = self._awaited(self._survey)
+        if self._refuses_compacted:
+            self._prove_plain()
+        return self._accept(survey)
+
+    def ids(self, topics: Collection[str]) -> dict[str, str]:
+        """The topics' ids; waits while the cluster is away.
+
+        Raises:
+            SourceError: one does not exist.
+        """
+        unknown = [name for name in topics if name not in self._ids]
+        if unknown:
+            self._learn(self._awaited(lambda: self._cluster.survey(unknown, (), ())))
+        return {name: self._ids[name] for name in topics}
+
+    def retention_ms(self, topic: str) -> int | None:
+        """How long the topic keeps its records; None when it drops none for their age. Waits while the cluster is away."""
+        policy, kept = self._setting(topic, "cleanup.policy"), int(self._setting(topic, "retention.ms"))
+        return kept if "delete" in policy and kept >= 0 else None
+
+    def _awaited(self, look: Callable[[], Survey]) -> Survey:
+        """What a look finds once it finds everything."""
         looks = 0
         while True:
-            survey = self._survey()
+            survey = look()
             fault = self._fault(survey)
             if fault is None and survey.is_complete:
-                if self._refuses_compacted:
-                    self._prove_plain()
-                return self._accept(survey)
+                return survey
             looks += fault is not None
             if fault is not None and (looks >= _LOOKS or not self._ids):
                 raise SourceError(fault)
@@ -167,8 +190,11 @@ class LogWatch:
                 )
         return None
 
-    def _accept(self, survey: Survey) -> dict[TopicPartition, tuple[int, int]]:
+    def _learn(self, survey: Survey) -> None:
         self._ids.update((name, identity.id) for name, identity in survey.topics.items() if identity)
+
+    def _accept(self, survey: Survey) -> dict[TopicPartition, tuple[int, int]]:
+        self._learn(survey)
         self._begins.update(survey.begins)
         self._ends.update(survey.ends)
         return {place: (self._begins[place], self._ends[place]) for place in sorted(self._ends)}

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from engine.errors import StreamingError
-from tests.engine.victim import expected, found, prepare, run
+from tests.recovery.app import prepare, run
+from tests.recovery.truth import differences
 
 SIZE_KIB = 1_024
 PAGE_KIB = 4
@@ -47,7 +48,7 @@ def attempt(folder: Path) -> dict[str, Any]:
     if child == 0:
         error: Exception | None = None
         try:
-            run(folder, "local[1]", "", 0)
+            run(str(folder), {"master": "local[1]"})
         except StreamingError as raised:
             error = raised
         told.write_text(
@@ -76,7 +77,7 @@ def main(folder: Path) -> None:
         left = [path.name for path in volume.rglob("*.tmp-*")]
         (volume / "ballast").unlink()
         errors.append(attempt(place))
-        line = {"pages": pages, "errors": errors, "left": left, "exact": found(place) == expected()}
+        line = {"pages": pages, "errors": errors, "left": left, "exact": differences(place) == []}
         print(json.dumps(line), flush=True)  # noqa: T201 - read by the test
         subprocess.run(["umount", str(volume)], check=True)
         shutil.rmtree(place)

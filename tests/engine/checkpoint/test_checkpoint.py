@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine.batch import Time, TopicPartition
-from engine.checkpoint import checkpoint as checkpoint_module
 from engine.checkpoint.checkpoint import Checkpoint
+from engine.checkpoint.files import write_durably
 from engine.errors import CheckpointError, CheckpointWriteError
 from tests.engine.checkpoint.volume import BIG, INTERVAL, OPERATOR, SHARDS, Volume
 
@@ -145,7 +145,7 @@ def _temporary_name_of(folder: Path) -> str:
     """The name under which this process writes a new file, seen by letting it fail."""
     (folder / "probe").mkdir()
     with pytest.raises(CheckpointError, match="Is a directory") as raised:
-        checkpoint_module.write_durably(folder / "probe", b"")
+        write_durably(folder / "probe", b"")
     (folder / "probe").rmdir()
     cause = raised.value.__cause__
     assert isinstance(cause, IsADirectoryError)

@@ -46,6 +46,7 @@ def test_other_settings_are_refused(tmp_path: Path, batch: Duration, shards: int
     checkpoint.close()
 
 
+@pytest.mark.fault(23, "format 99 in meta.json")
 def test_newer_format_is_refused(tmp_path: Path) -> None:
     """A folder of a newer format is refused with both versions and the remedy."""
     Volume(tmp_path).open().close()
@@ -86,6 +87,7 @@ def test_missing_meta_beside_a_journal_is_refused(tmp_path: Path) -> None:
     checkpoint.close()
 
 
+@pytest.mark.fault(22, "the folder removed, where the results have batches")
 def test_missing_folder_is_refused_where_one_is_expected(tmp_path: Path) -> None:
     """With must_exist a missing folder is refused, named, and not made."""
     with pytest.raises(
@@ -100,6 +102,7 @@ def test_missing_folder_is_refused_where_one_is_expected(tmp_path: Path) -> None
     Volume(tmp_path).open(must_exist=True).close()
 
 
+@pytest.mark.fault(22, "its journal removed, the rest left")
 def test_folder_without_its_journal_is_refused_where_batches_are_expected(tmp_path: Path) -> None:
     """With must_exist a folder whose journal is gone or empty is refused: it would count everything again."""
     volume = Volume(tmp_path).open()
@@ -113,6 +116,7 @@ def test_folder_without_its_journal_is_refused_where_batches_are_expected(tmp_pa
         Volume(tmp_path).open(must_exist=True)
 
 
+@pytest.mark.fault(23, "a record of another kind in the journal")
 def test_record_of_a_newer_version_is_refused(volume: Volume) -> None:
     """A record of an unknown kind is refused with the segment and the remedy."""
     volume.checkpoint._journal.append(b'{"type":"merge"}')

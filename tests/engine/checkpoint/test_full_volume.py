@@ -33,6 +33,9 @@ def unable() -> str:
     return "" if done.returncode == 0 else f"no tmpfs in a namespace of our own: {done.stderr.strip()}"
 
 
+@pytest.mark.fault(
+    25, "a tmpfs filled up to ten different amounts of room, the application twice on it, then with room"
+)
 @pytest.mark.slow
 @pytest.mark.timeout(240)
 def test_full_volume_is_told_and_costs_nothing(tmp_path: Path) -> None:
@@ -52,7 +55,8 @@ def test_full_volume_is_told_and_costs_nothing(tmp_path: Path) -> None:
             assert told, error
             refused.add(Path(told[1]).suffix)
         assert (last, run["left"], run["exact"]) == (None, [], True), run
-    assert refused == {".json", ".log", ".snap"}
+    # Room is looked at before a snapshot is written; test_failing_volume.py has one refused all the same.
+    assert refused >= {".json", ".log"}
 
 
 def test_error_that_waiting_cures_is_no_refusal(capsys: pytest.CaptureFixture[str]) -> None:
@@ -75,6 +79,7 @@ def test_refused_write_has_its_cause(tmp_path: Path) -> None:
     assert isinstance(raised.value.__cause__, FileExistsError)
 
 
+@pytest.mark.fault(25, "a limit on the length of files, in a begin and in a commit")
 def test_torn_begin_and_commit_are_cut_off(tmp_path: Path) -> None:
     """What a full volume took of a frame is gone at once, and the batch runs again in the next segment or after a restart."""
     volume = Volume(tmp_path).open()
@@ -115,6 +120,7 @@ def test_start_on_a_full_volume_leaves_no_frame(tmp_path: Path) -> None:
     volume.close()
 
 
+@pytest.mark.fault(25, "a limit on the length of files, in the first frame of a segment")
 def test_segment_without_its_first_frame_takes_no_other(tmp_path: Path) -> None:
     """Where a full volume refused the first frame of a new segment, the next record goes to a further one."""
     volume = Volume(tmp_path).open()

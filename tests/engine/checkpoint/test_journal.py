@@ -61,6 +61,7 @@ def test_append_tells_where_the_body_is(tmp_path: Path) -> None:
     assert appended == read_segment(tmp_path / journal.segment)
 
 
+@pytest.mark.fault(18, "a segment cut at every byte")
 @pytest.mark.slow
 def test_torn_end_is_void_at_every_length(tmp_path: Path) -> None:
     """Cut at any byte, a segment gives the frames that are whole, and no error."""
@@ -81,6 +82,7 @@ def test_garbage_behind_the_last_frame_is_void(tmp_path: Path, tail: bytes) -> N
     assert heads(path) == [head for head, _ in FRAMES]
 
 
+@pytest.mark.fault(19, "a bit in every byte of a journal but its last frame")
 @pytest.mark.slow
 def test_flipped_bit_before_the_last_frame_is_an_error(tmp_path: Path) -> None:
     """A bit that flips in any byte of a frame with a valid one behind it is an error with file, offset and remedy."""
@@ -98,6 +100,7 @@ def test_flipped_bit_before_the_last_frame_is_an_error(tmp_path: Path) -> None:
             read_segment(path)
 
 
+@pytest.mark.fault(19, "a bit in every byte of the last frame")
 def test_flipped_bit_in_the_last_frame_is_a_torn_end(tmp_path: Path) -> None:
     """A bit that flips in the last frame cannot be told from a torn append: the frame is void, those before it stay."""
     path = written(tmp_path)
@@ -176,6 +179,7 @@ def no_file_longer_than(size: int) -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
+@pytest.mark.fault(25, "a limit on the length of files, in an append")
 @pytest.mark.parametrize("room", [0, 1, 19, 20, 27, 60])
 def test_failed_append_leaves_what_was_there(tmp_path: Path, room: int) -> None:
     """An append that the volume refuses raises, however much of it was written, and the frames before it stay valid."""

@@ -45,6 +45,7 @@ def test_two_generations_of_snapshots_are_kept(volume: Volume) -> None:
     assert kept == versions[-2:] * SHARDS
 
 
+@pytest.mark.fault(19, "a bit in the newest snapshot of each shard")
 def test_damaged_newest_snapshot_falls_back_to_the_older(
     volume: Volume, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -89,6 +90,7 @@ def test_all_snapshots_damaged_is_healed_by_the_deltas(volume: Volume) -> None:
     assert volume.reopen().state() == {0: "c", 1: "b"}
 
 
+@pytest.mark.fault(19, "a bit in a delta of an older segment")
 def test_damaged_delta_is_refused(volume: Volume) -> None:
     """A flipped bit in a delta of an older segment is refused with file and offset."""
     volume.run({0: "needed"})

@@ -1,8 +1,13 @@
 """A checkpoint folder with two shards of one operator, as the scheduler drives it, without streams."""
 
-from collections.abc import Mapping
+import contextlib
+import os
+import tempfile
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Self
+
+import pytest
 
 from engine.batch import Batch, Duration, OffsetRange, Time, TopicPartition
 from engine.checkpoint.checkpoint import Checkpoint, Delta, SnapshotTask
@@ -161,3 +166,20 @@ def damage(path: Path, position: int = -1) -> None:
     content = bytearray(path.read_bytes())
     content[position] ^= 1
     path.write_bytes(content)
+
+
+@contextlib.contextmanager
+def room_in_memory(otherwise: Path) -> Iterator[Path]:
+    """A folder for thousands of small ones: in memory, where that can be."""
+    memory = Path("/dev/shm")  # noqa: S108 - a folder with a name of its own is made in it
+    with tempfile.TemporaryDirectory(dir=memory if os.access(memory, os.W_OK) else otherwise) as folder:
+        yield Path(folder)
+
+
+@contextlib.contextmanager
+def without_waiting() -> Iterator[None]:
+    """What this process writes need not survive: its fsyncs do not wait for a disk."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(os, "fsync", lambda _fd: None)
+        patched.setattr(os, "fdatasync", lambda _fd: None)
+        yield

@@ -48,6 +48,7 @@ def test_keys_that_are_removed_do_not_wait_for_their_timeout(local_two: LocalCon
     assert waiting == [700, 0]
 
 
+@pytest.mark.fault(45, "idle keys, by the injected clock")
 def test_idle_keys_time_out(context: LocalContext, tmp_path: Path) -> None:
     """A key goes in the first batch that is later than its last record by more than the timeout, with an element of its own."""
     job = job_of(lambda: StateSpec.function(running).timeout(2))

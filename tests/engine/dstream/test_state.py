@@ -225,7 +225,7 @@ def test_removed_operator_is_refused_with_both_lineages(context: LocalContext, t
     assert str(caught.value) == (
         "the checkpoint holds state of operator 'totals' (lineage updateStateByKey(queue)), which this job does not have; "
         "it has 'sums' (lineage updateStateByKey(queue)); "
-        "give the operator its name back with name=, or use another checkpoint folder"
+        "give the operator its name back with name=, or say what becomes of its state with renameState or dropState"
     )
 
 
@@ -268,7 +268,7 @@ def test_state_of_other_types_is_refused(context: LocalContext, tmp_path: Path) 
     with App(context, tmp_path, job, [[("a", "x")]]) as app:
         app.run()
         with pytest.raises(
-            StateVersionError, match="operator 'last' on the volume is not of the declared types"
+            StateVersionError, match="states of operator 'last' of type str, this job declares int"
         ):
             app.crash()
 

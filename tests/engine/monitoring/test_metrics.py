@@ -48,7 +48,7 @@ def test_version_is_that_of_the_project() -> None:
 @pytest.mark.slow
 def test_table_is_complete(tmp_path: Path) -> None:
     """After a run with everything in it a scrape has each row of the table with its labels, and nothing else of ours."""
-    with metered(tmp_path, "local[2]") as app:
+    with metered(tmp_path, "local[2]", rate=1_000) as app:
         app.write(0, *[(0, value_of(f"page-{n}", 0)) for n in range(800)], (0, b"not json"))
         app.write(1, (0, value_of("page-1", 0)))
         app.run(2).kill_executor(0)
@@ -114,7 +114,7 @@ def test_start_tells_what_runs(tmp_path: Path) -> None:
         for labels in (TABLE, PAIRS):
             assert app.histogram("engine_output_seconds", **labels) == (0, 0)
             assert app.histogram("engine_end_to_end_seconds", **labels) == (0, 0)
-            assert app.value("engine_output_failures_total", **labels) == 0
+            assert app.value("engine_output_failures_total", **labels, outcome="retried") == 0
         assert app.value("engine_state_keys", **STATE) == 0
         assert app.value("engine_state_updates_total", **STATE) == 0
         assert app.value("engine_executors") == 1
@@ -242,7 +242,7 @@ def test_outage_of_the_store_is_told_when_it_ends(tmp_path: Path, caplog: pytest
         assert (app.value("engine_sink_retries_total", table="page_totals") or 0) >= 1
         assert (app.value("engine_sink_failures_total", table="page_totals") or 0) >= 1
         assert app.value("engine_sink_retries_total", table="ledger") == 0
-        assert app.value("engine_output_failures_total", **TABLE) == 0
+        assert app.value("engine_output_failures_total", **TABLE, outcome="stopped") == 0
 
 
 def test_refused_write_is_a_failure_of_its_table(tmp_path: Path) -> None:
@@ -253,4 +253,4 @@ def test_refused_write_is_a_failure_of_its_table(tmp_path: Path) -> None:
             app.run()
 
         assert app.value("engine_sink_failures_total", table="page_totals") == 1
-        assert app.value("engine_output_failures_total", **TABLE) == 1
+        assert app.value("engine_output_failures_total", **TABLE, outcome="stopped") == 1

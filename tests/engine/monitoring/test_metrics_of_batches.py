@@ -72,8 +72,8 @@ def test_failed_output_is_counted_by_name(tmp_path: Path) -> None:
         with pytest.raises(UserFunctionError):
             app.run()
 
-        assert app.value("engine_output_failures_total", **TABLE) == 1
-        assert app.value("engine_output_failures_total", **PAIRS) == 0
+        assert app.value("engine_output_failures_total", **TABLE, outcome="stopped") == 1
+        assert app.value("engine_output_failures_total", **PAIRS, outcome="stopped") == 0
         assert app.histogram("engine_output_seconds", **TABLE) == (0, 0)
         assert app.value("engine_batches_total", outcome="failed") == 1
         assert app.value("engine_running_batches") == 0
@@ -95,7 +95,7 @@ def test_function_that_raises_is_a_failed_task(tmp_path: Path) -> None:
         ssc.stop(stopSparkContext=False)
 
     assert listener.value("engine_tasks_total", outcome="failed") == 1
-    assert listener.value("engine_output_failures_total", job="", output="all") == 1
+    assert listener.value("engine_output_failures_total", job="", output="all", outcome="stopped") == 1
 
 
 @pytest.mark.slow
@@ -201,6 +201,7 @@ def test_watermark_and_dead_letters_are_told(tmp_path: Path) -> None:
         app.write(0, (0, value_of("a", 0)), (0, b"no"), (0, b"nor this"))
         app.run()
         assert app.value("engine_watermark_seconds", topic=TOPIC) is None
+        app.clock.advance(300_000)
         app.write(0, (0, value_of("a", 200_000)))
         app.write(1, (0, value_of("a", 200_000)))
         app.run()

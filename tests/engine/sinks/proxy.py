@@ -1,11 +1,15 @@
 """A TCP proxy before a real server, to take the server away and give it back at once."""
 
 import socket
+import struct
 import threading
-from contextlib import suppress
+from collections.abc import Callable
+from contextlib import nullcontext, suppress
 from typing import Self
 
 _CHUNK_BYTES = 65_536
+_HEADER = struct.Struct(">BBHBI")
+"""Of a frame: version, flags, stream, operation, length of the body."""
 
 
 class Proxy:
@@ -17,8 +21,15 @@ class Proxy:
             proxy.heal()  # back on the same port
     """
 
-    def __init__(self, host: str, port: int) -> None:
+    def __init__(self, host: str, port: int, answer: Callable[[bytes], bytes | None] | None = None) -> None:
         self._target = (host, port)
+        self._answer = answer
+        """Given each of Cassandra's frames from a client, the answer in the server's place; None lets the server have it."""
+        self._answering = threading.Lock()
+        self.is_mute = False
+        """Whether what the server says is dropped."""
+        self.dropped_bytes = 0
+        """Of the server's answers."""
         self._flowing = threading.Event()
         self._flowing.set()
         self._lock = threading.Lock()
@@ -77,12 +88,35 @@ class Proxy:
 
     def _pump(self, source: socket.socket, sink: socket.socket, upstream: bool) -> None:
         with suppress(OSError):
+            held = b""
             while data := source.recv(_CHUNK_BYTES):
                 self._flowing.wait()
-                sink.sendall(data)
+                if upstream and self._answer is not None:
+                    data, held = self._let_through(held + data, source)
+                elif self.is_mute and not upstream:
+                    self.dropped_bytes += len(data)
+                    continue
+                with nullcontext() if upstream else self._answering:
+                    sink.sendall(data)
                 self.forwarded_bytes += len(data) * upstream
         _end(source)
         _end(sink)
+
+    def _let_through(self, data: bytes, client: socket.socket) -> tuple[bytes, bytes]:
+        """What goes on to the server, and the frame that has not come whole; the others are answered here."""
+        assert self._answer is not None, "without answers nothing is cut into frames"
+        passed = []
+        while len(data) >= _HEADER.size and len(data) >= (
+            end := _HEADER.size + _HEADER.unpack_from(data)[-1]
+        ):
+            frame, data = data[:end], data[end:]
+            answer = self._answer(frame)
+            if answer is None:
+                passed.append(frame)
+            else:
+                with self._answering:
+                    client.sendall(answer)
+        return b"".join(passed), data
 
 
 def _end(each: socket.socket) -> None:

@@ -1,16 +1,12 @@
 """What the store on Cassandra does beyond the contract: batches, windows, outages, re-preparation."""
 
 import itertools
-import logging
-import os
 import re
 import threading
-import time
 import uuid
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import partial
-from typing import Any
 
 import pytest
 from cassandra.cluster import NoHostAvailable
@@ -21,80 +17,13 @@ from engine.reports import WriteReport
 from engine.sinks import cassandra as module
 from engine.sinks.api import Table
 from engine.sinks.cassandra import CassandraSink
+from tests.engine.sinks.calls import Call, Traffic, connected, lines, until
 from tests.engine.sinks.proxy import Proxy
 from tests.engine.sinks.stores import MARKS, SERIES, TOTALS, CassandraWorld, delete, policies
 
 pytestmark = pytest.mark.servers
 
 NUMBERS = Table("series", columns=("id", "at", "n"), key=("id", "at"))
-DEADLINE_SECONDS = 60.0
-
-
-def until(condition: Callable[[], bool]) -> None:
-    """Return when the condition holds; fail after a minute."""
-    end = time.monotonic() + DEADLINE_SECONDS
-    while not condition():
-        assert time.monotonic() < end, "the condition never held"
-        threading.Event().wait(0.02)
-
-
-class Call:
-    """A call in a thread of its own."""
-
-    def __init__(self, function: Callable[[], object]) -> None:
-        self.error: BaseException | None = None
-        self._function = function
-        self._thread = threading.Thread(target=self._run, daemon=True)
-        self._thread.start()
-
-    def _run(self) -> None:
-        try:
-            self._function()
-        except BaseException as error:  # noqa: BLE001 - handed to the test's own thread
-            self.error = error
-
-    def is_done(self) -> bool:
-        """Whether the call has returned or raised."""
-        return not self._thread.is_alive()
-
-    def join(self) -> None:
-        """Wait until the call returns, and raise what it raised."""
-        self._thread.join(DEADLINE_SECONDS)
-        assert not self._thread.is_alive(), "the call never returned"
-        if self.error:
-            raise self.error
-
-
-def connected(store: CassandraSink) -> Any:
-    """The store's session in this process."""
-    return module._connected[os.getpid(), store]
-
-
-class Traffic:
-    """Every request that a store's session sends."""
-
-    def __init__(self, store: CassandraSink) -> None:
-        self.requests: list[Any] = []
-        self.flying = 0
-        self.most_flying = 0
-        self._lock = threading.Lock()
-        store.check(TOTALS)
-        connected(store).session.add_request_init_listener(self._sent)
-
-    def _sent(self, future: Any) -> None:
-        with self._lock:
-            self.requests.append(future)
-            self.flying += 1
-            self.most_flying = max(self.most_flying, self.flying)
-        future.add_callbacks(self._answered, self._answered)
-
-    def _answered(self, _: object) -> None:
-        with self._lock:
-            self.flying -= 1
-
-    def batches(self) -> list[Any]:
-        """The requests that are batches."""
-        return [future for future in self.requests if isinstance(future.query, BatchStatement)]
 
 
 @pytest.fixture
@@ -116,11 +45,6 @@ def store(cassandra_world: CassandraWorld, proxy: Proxy) -> Iterator[CassandraSi
     made = CassandraSink(["127.0.0.1"], proxy.port, cassandra_world.keyspace)
     yield made
     made.close()
-
-
-def lines(caplog: pytest.LogCaptureFixture, word: str) -> list[logging.LogRecord]:
-    """The lines of the log with the word."""
-    return [record for record in caplog.records if word in record.getMessage()]
 
 
 def write_totals(store: CassandraSink, *rows: tuple[str, int], at: int = 1) -> WriteReport:
@@ -224,6 +148,7 @@ def test_key_too_long_is_refused_for_good(cassandra_world: CassandraWorld, name:
         cassandra_world.put(TOTALS, (name + "k" * 70_000, 1), at=1)
 
 
+@pytest.mark.fault(41, "a column is dropped while rows are written")
 def test_schema_change_does_not_disturb_writes(cassandra_world: CassandraWorld, name: str) -> None:
     """Statements are prepared anew by themselves after a table changes, in batches too."""
     table = Table("changing", columns=("id", "at", "n"), key=("id", "at"))
@@ -243,6 +168,7 @@ def test_schema_change_does_not_disturb_writes(cassandra_world: CassandraWorld, 
         cassandra_world.put(table, (name, 1, 9), at=9)
 
 
+@pytest.mark.fault(41, "the keyspace is missing")
 def test_missing_keyspace_is_named(cassandra_world: CassandraWorld) -> None:
     """A keyspace that is not there is refused by check with its name, the address and the migration."""
     server = cassandra_world.server
@@ -255,6 +181,7 @@ def test_missing_keyspace_is_named(cassandra_world: CassandraWorld) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.fault(38, "no connection to Cassandra is taken at the start")
 def test_check_waits_for_the_server(
     proxy: Proxy, store: CassandraSink, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -269,6 +196,7 @@ def test_check_waits_for_the_server(
 
 
 @pytest.mark.slow
+@pytest.mark.fault(38, "every connection is cut while three writers wait")
 def test_outage_is_told_once_a_second(
     cassandra_world: CassandraWorld,
     proxy: Proxy,
@@ -296,6 +224,7 @@ def test_outage_is_told_once_a_second(
 
 
 @pytest.mark.slow
+@pytest.mark.fault(40, "every connection is cut in the middle of 2,000 rows")
 def test_only_unacknowledged_rows_are_sent_again(
     cassandra_world: CassandraWorld, proxy: Proxy, store: CassandraSink, name: str
 ) -> None:
@@ -321,6 +250,7 @@ def test_only_unacknowledged_rows_are_sent_again(
 
 
 @pytest.mark.slow
+@pytest.mark.fault(42, "the way to Cassandra lets nothing pass for longer than a request waits")
 def test_silent_server_is_tried_again(
     cassandra_world: CassandraWorld, proxy: Proxy, caplog: pytest.LogCaptureFixture, name: str
 ) -> None:
@@ -363,6 +293,7 @@ def test_session_comes_back_by_itself(
 
 
 @pytest.mark.slow
+@pytest.mark.fault(38, "SIGKILL of Cassandra in the middle of writes")
 def test_acknowledged_rows_survive_a_kill_of_the_server(
     cassandra_world: CassandraWorld, caplog: pytest.LogCaptureFixture, name: str
 ) -> None:

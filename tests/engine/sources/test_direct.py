@@ -30,6 +30,7 @@ from tests.engine.sources.reader import (
 READERS = [all_of, two_readers, one_element, nothing, windowed, cached, stateful]
 
 
+@pytest.mark.fault(35, "broken JSON, null and bytes that are no text, read by outputs of seven kinds")
 @pytest.mark.parametrize("outputs", READERS)
 def test_undecodable_record_is_a_dead_letter_once(
     context: LocalContext, tmp_path: Path, outputs: Outputs
@@ -50,6 +51,7 @@ def test_undecodable_record_is_a_dead_letter_once(
     assert reader.seen.get("windows", [[1, 2, 3]] * 3) == [[1, 2, 3]] * 3
 
 
+@pytest.mark.fault(35, "null, alone in its slice or not")
 @pytest.mark.parametrize("decoder", [lambda value: value, str, lambda value: len(value or b"")])
 def test_null_is_undecodable_for_every_decoder(
     context: LocalContext, tmp_path: Path, decoder: Callable[[Any], Any]
@@ -64,6 +66,7 @@ def test_null_is_undecodable_for_every_decoder(
     assert len(reader.seen["all"][0]) == 2
 
 
+@pytest.mark.fault(35, "a value on which the decoder raises StopIteration")
 def test_decoder_that_stops_the_iteration_drops_nothing(context: LocalContext, tmp_path: Path) -> None:
     """A StopIteration out of a decoder is a dead letter, and never the silent end of a slice."""
     with Reader(
@@ -89,6 +92,7 @@ def test_without_a_decoder_records_come_with_their_coordinates(context: LocalCon
     assert reader.letters == []
 
 
+@pytest.mark.fault(35, "broken JSON in a batch that runs again")
 def test_dead_letters_of_a_retry_are_the_same(context: LocalContext, tmp_path: Path) -> None:
     """A batch that dies behind its dead letters puts the same ones aside again, as the next attempt."""
     with Reader(context, tmp_path, all_of) as reader:
@@ -220,6 +224,7 @@ def test_impossible_settings_are_refused(
         Reader(context, tmp_path, all_of, **how).start()
 
 
+@pytest.mark.fault(33, "the files of the embedded log are removed between two runs")
 def test_log_that_lost_records_is_refused(context: LocalContext, tmp_path: Path) -> None:
     """An application that goes on behind the end of the log is told so, with partition and offsets."""
     with Reader(context, tmp_path, all_of) as reader:

@@ -13,7 +13,7 @@ from engine import LocalContext
 from engine.batch import OffsetRange
 from engine.errors import UserFunctionError
 from engine.sources.direct import EventTime
-from tests.engine.app import CrashError
+from tests.engine.app import START_MS, CrashError
 from tests.engine.sources.reader import (
     TOPIC,
     Outputs,
@@ -38,6 +38,7 @@ def event(seconds: float, tag: str = "") -> bytes:
     return json.dumps([int(seconds * 1_000), tag]).encode()
 
 
+@pytest.mark.fault(37, "late and disordered records, read by outputs of six kinds")
 @pytest.mark.parametrize("outputs", [all_of, two_readers, one_element, nothing, windowed, stateful])
 def test_late_record_is_a_dead_letter_once(context: LocalContext, tmp_path: Path, outputs: Outputs) -> None:
     """A record whose window closed before its batch is put aside as late once, whatever the outputs read."""
@@ -165,6 +166,7 @@ def late_by_hand(batches: Sequence[tuple[list[int], list[int]]]) -> list[tuple[i
 times = st.lists(st.integers(0, 200).map(lambda tenths: tenths * 1_000), max_size=5)
 
 
+@pytest.mark.fault(37, "any event times, cut into batches with restarts")
 @pytest.mark.slow
 @settings(max_examples=20)
 @given(batches=st.lists(st.tuples(times, times), max_size=5), crashes=st.sets(st.integers(0, 5)))
@@ -207,3 +209,19 @@ def test_closed_window_is_a_matter_of_milliseconds() -> None:
     assert EVENT_TIME.late_before(79_999) == 10_000
     assert EVENT_TIME.late_before(80_000) == 20_000
     assert OffsetRange(TOPIC, 0, 3, 8).count() == 5
+
+
+@pytest.mark.fault(37, "records years ahead of the clock in every partition")
+def test_future_records_close_no_window(context: LocalContext, tmp_path: Path) -> None:
+    """A record that is ahead of its batch moves the watermark to the time of the batch at most, and none in time is late."""
+    now = START_MS / 1_000
+    with Reader(context, tmp_path, all_of, event_time=EVENT_TIME) as reader:
+        reader.write(0, event(now + 10**8))
+        reader.write(1, event(now + 10**9))
+        reader.run().crash()
+        reader.write(0, event(now - 50, "in time"), event(now - 100, "late"))
+        reader.run().run()
+
+    assert [batch.watermarks for batch in reader.batches] == [{}, *[{TOPIC: START_MS + 1_000}] * 2]
+    assert [[tag for _, tag in batch] for batch in reader.seen["all"]] == [["", ""], ["in time"], []]
+    assert reader.put() == [(0, 2, "late")]

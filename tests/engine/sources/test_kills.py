@@ -11,7 +11,15 @@ import pytest
 from tests.engine.children import python
 from tests.engine.sources import taker
 
-POINTS = ("before_begin", "after_begin", "before_commit", "after_commit", "purge")
+POINTS = (
+    "before_begin",
+    "after_begin",
+    "before_commit",
+    "after_commit",
+    "purge",
+    "before_block",
+    "after_block",
+)
 ALL = list(range(taker.STEPS * taker.ROWS))
 PARENT = "from tests.engine import forks; from tests.engine.sources import taker; forks.serve(taker.run)"
 

@@ -89,8 +89,9 @@ def test_single_records_become_a_block_each_interval(context: LocalContext) -> N
         assert stream.log.end == 2  # type: ignore[attr-defined]
 
 
-def test_rate_bounds_what_is_stored(context: LocalContext) -> None:
-    """With a rate, whoever stores waits until the clock allows the next record."""
+@pytest.mark.parametrize(("most", "limit"), [(10, None), (10, 500.0), (500, 10.0), (None, 10.0)])
+def test_rate_bounds_what_is_stored(context: LocalContext, most: float | None, limit: float | None) -> None:
+    """With a rate, its own or backpressure's, whoever stores waits until the clock allows the next record."""
     receiver = Told()
 
     def feed() -> None:
@@ -99,7 +100,10 @@ def test_rate_bounds_what_is_stored(context: LocalContext) -> None:
         receiver.store(list(range(15, 25)))
         receiver.store(25)
 
-    with Receiving(context, receiver, receiverMaxRate=10) as receiving:
+    with Receiving(context, receiver, receiverMaxRate=most) as receiving:
+        if limit is not None:
+            receiving.ssc.graph.inputs[0].limit_to(limit)
+        assert receiving.ssc.graph.inputs[0].limit == 10
         thread = threading.Thread(target=feed)
         thread.start()
 

@@ -98,6 +98,7 @@ def test_page_and_metrics_are_on_one_port(settings: Settings, engines: list[subp
     assert "<!doctype html>" in body_of(f"{address}/")
 
 
+@pytest.mark.fault(47, "a socket on METRICS_PORT before the engine starts")
 def test_taken_metrics_port_is_refused(settings: Settings, engines: list[subprocess.Popen[str]]) -> None:
     """An engine whose METRICS_PORT somebody has says so before it does anything else."""
     with socket.create_server(("127.0.0.1", settings.metrics_port)):
@@ -135,6 +136,7 @@ def test_second_engine_on_the_folder_is_refused(
     assert "in use by another process" in complaint
 
 
+@pytest.mark.fault(22, "the pipeline's folder moved away, its ledger of batches left")
 def test_missing_folder_beside_a_ledger_is_refused(
     settings: Settings, engines: list[subprocess.Popen[str]]
 ) -> None:
@@ -186,6 +188,7 @@ def test_wrong_setting_is_refused(
     assert value in complaint
 
 
+@pytest.mark.fault(23, "format 2 in the pipeline's meta.json")
 def test_checkpoint_of_a_newer_format_is_refused(
     settings: Settings, engines: list[subprocess.Popen[str]]
 ) -> None:

@@ -71,6 +71,7 @@ def test_results_nobody_proves_or_that_are_wrong(fast: Watched, figures: Callabl
     fast.wait_for_clear(raised - LASTING)
 
 
+@pytest.mark.fault(43, "a slow store and volume under Prometheus: the alerts fire")
 def test_engine_that_is_too_slow(fast: Watched, tmp_path: Path) -> None:
     """A slow store, a slow disk, too low a rate and executors that die fire the alerts of their runbooks."""
     raised, trace = SCENES["slow engine"], tmp_path / "trace"

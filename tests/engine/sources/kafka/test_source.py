@@ -139,6 +139,7 @@ def read_pickled(shipped: bytes, offsets: OffsetRange) -> list[bytes | None]:
 class TestTransactions:
     """Aborted records, markers and open transactions."""
 
+    @pytest.mark.fault(34, "ranges that end in aborted records and markers")
     @pytest.mark.parametrize(
         ("script", "expected"),
         [
@@ -163,6 +164,7 @@ class TestTransactions:
 
         assert expected == values(source, OffsetRange(writer.topic, 0, 0, end))
 
+    @pytest.mark.fault(34, "ranges of one offset each over commits, aborts and markers")
     def test_every_cut_of_a_log_with_holes_is_exact(
         self, writer: TopicWriter, make_source: MakeSource
     ) -> None:
@@ -177,6 +179,7 @@ class TestTransactions:
 
         assert got == [[b"0"], [b"1"], [b"2"], [], [], [], [], [], [b"6"], [b"7"], []]
 
+    @pytest.mark.fault(34, "16 MB that all of it was aborted")
     def test_large_aborted_transaction_is_passed(self, writer: TopicWriter, make_source: MakeSource) -> None:
         """A range of 16 MB that all of it was aborted ends, and the next one goes on behind it."""
         writer.abort(bytes(16_000) for _ in range(1_000))
@@ -187,6 +190,7 @@ class TestTransactions:
         assert values(source, OffsetRange(writer.topic, 0, 0, 1_001)) == []
         assert values(source, OffsetRange(writer.topic, 0, 1_001, 1_003)) == [b"after"]
 
+    @pytest.mark.fault(34, "a transaction that stays open")
     def test_open_transaction_bounds_the_plan(self, writer: TopicWriter, make_source: MakeSource) -> None:
         """With read_committed the end is the last stable offset, which an open transaction holds back."""
         place = TopicPartition(writer.topic, 0)
@@ -238,6 +242,7 @@ class TestCompaction:
         )
         return TopicWriter(kafka_server.bootstrap, name)
 
+    @pytest.mark.fault(34, "a topic with cleanup.policy=compact")
     def test_compacted_topic_is_refused(self, compacted: TopicWriter, make_source: MakeSource) -> None:
         """A compacted topic is refused with the setting, its value and both remedies."""
         source = make_source(compacted.topic)
@@ -245,6 +250,7 @@ class TestCompaction:
         with pytest.raises(ConfigurationError, match=r"cleanup.policy=compact.*allowCompacted=True"):
             source.bounds()
 
+    @pytest.mark.fault(34, "a topic that the broker has compacted")
     def test_declared_compacted_topic_is_read_over_its_gaps(
         self, compacted: TopicWriter, make_source: MakeSource
     ) -> None:

@@ -45,6 +45,7 @@ class TestTopicFaults:
         with pytest.raises(SourceError, match=r"has no partition 7; assign one of \[0\]"):
             within(10, make_source(partitions=((topic, 7),)).bounds)
 
+    @pytest.mark.fault(30, "deleteRecords before a range is read")
     def test_deleted_records_are_named(
         self, kafka_server: KafkaServer, writer: TopicWriter, make_source: MakeSource
     ) -> None:
@@ -60,6 +61,7 @@ class TestTopicFaults:
             read(source, OffsetRange(writer.topic, 0, 10, 60))
         assert values(source, OffsetRange(writer.topic, 0, 40, 60)) == numbered(40, 60)
 
+    @pytest.mark.fault(31, "a range is read that reaches behind the end of the log")
     @pytest.mark.parametrize(("begin", "until"), [(50, 101), (101, 102)])
     def test_range_past_the_end_is_named(
         self, writer: TopicWriter, make_source: MakeSource, begin: int, until: int
@@ -70,6 +72,7 @@ class TestTopicFaults:
         with pytest.raises(OffsetOutOfRangeError, match=rf"does not have offset {until - 1}.*\[0, 100\)"):
             read(make_source(writer.topic), OffsetRange(writer.topic, 0, begin, until))
 
+    @pytest.mark.fault(32, "two partitions are added while the source is open")
     def test_added_partitions_are_seen(
         self, kafka_server: KafkaServer, topic: str, make_source: MakeSource
     ) -> None:
@@ -85,6 +88,7 @@ class TestTopicFaults:
         assert values(subscribed, OffsetRange(topic, 2, 0, 1)) == [b"new"]
         assert list(assigned.bounds()) == [TopicPartition(topic, 0)]
 
+    @pytest.mark.fault(31, "the topic is deleted, made again and written further while it is read")
     def test_topic_made_again_is_named(
         self, kafka_server: KafkaServer, writer: TopicWriter, make_source: MakeSource
     ) -> None:
@@ -101,6 +105,7 @@ class TestTopicFaults:
         with pytest.raises(SourceError, match=r"was deleted and made again"):
             within(20, lambda: eventually(lambda: not source.bounds()))
 
+    @pytest.mark.fault(31, "the topic is deleted while it is read")
     def test_deleted_topic_is_named(
         self, kafka_server: KafkaServer, writer: TopicWriter, make_source: MakeSource
     ) -> None:
@@ -120,6 +125,7 @@ class TestTopicFaults:
 class TestBroker:
     """A broker that dies and comes back."""
 
+    @pytest.mark.fault(28, "SIGKILL of the broker in the middle of a range")
     def test_kill_during_a_range_costs_no_record(
         self,
         kafka_server: KafkaServer,
@@ -147,6 +153,7 @@ class TestBroker:
         assert lines
         assert len(lines) <= seconds + 1
 
+    @pytest.mark.fault(29, "the broker is down when a source asks for the first time")
     def test_bounds_wait_for_the_broker(
         self, kafka_server: KafkaServer, writer: TopicWriter, make_source: MakeSource
     ) -> None:

@@ -130,6 +130,7 @@ class TestStrategies:
             with pytest.raises(ConfigurationError, match=f"topic '{name}' has cleanup.policy=compact"):
                 job.run_until(["never"])
 
+    @pytest.mark.fault(32, "two partitions are added and written between two batches")
     def test_partition_that_is_added_is_read_from_its_first_record(
         self, kafka_server: KafkaServer, writer: TopicWriter
     ) -> None:

@@ -53,12 +53,19 @@ def values(source: KafkaSource, offsets: OffsetRange) -> list[bytes | None]:
 
 
 class TopicWriter:
-    """Writes to a topic, in transactions or without."""
+    """Writes to a topic, in transactions or without; message_bytes is the size of its largest message."""
 
-    def __init__(self, bootstrap: str, topic: str) -> None:
+    def __init__(self, bootstrap: str, topic: str, message_bytes: int = 1 << 20) -> None:
         self.topic = topic
         self._bootstrap = bootstrap
-        self._plain = Producer({"bootstrap.servers": bootstrap, "linger.ms": 5, "log_level": 0})
+        self._plain = Producer(
+            {
+                "bootstrap.servers": bootstrap,
+                "linger.ms": 5,
+                "log_level": 0,
+                "message.max.bytes": message_bytes,
+            }
+        )
         self._transactional: Producer | None = None
 
     def write(self, wanted: Iterable[bytes | None], partition: int = 0, key: bytes | None = None) -> None:

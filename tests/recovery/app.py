@@ -1,12 +1,14 @@
-"""An application that is killed at fail points and started again, and what its tables must hold in the end.
+"""An application that is killed, or made to fail or wait, at fail points, and started again.
 
-The log is there from the start; a rate bounds each batch, so batch n has the same records in every run.
+The log is there from the start; a rate bounds each batch, so batch n has the same records in every run. What its tables must
+hold in the end is in truth.py.
 """
 
-import json
+import os
 import sqlite3
-from collections import Counter
+from collections.abc import Mapping
 from contextlib import closing
+from dataclasses import dataclass, field
 from operator import add, sub
 from pathlib import Path
 from typing import Any
@@ -20,6 +22,7 @@ from engine.sinks.sqlite import SQLiteSink
 from engine.sources.direct import create_direct_stream
 from engine.sources.log import LogSource, LogWriter, create_topic
 from tests.engine.app import START_MS
+from tests.recovery import mutants
 
 TOPIC = "numbers"
 PARTITIONS = 2
@@ -122,26 +125,77 @@ def build(ssc: StreamingContext, numbers: DStream[int], store: ResultStore) -> N
     numbers.foreachRDD(lambda rdd: None, name="reads nothing")
 
 
-def run(place: str | Path, master: str, point: str, after: int) -> None:
-    """Run to the end of the log, with the fail point armed once so many batches are committed."""
-    folder = Path(place)
+@dataclass(frozen=True)
+class Start:
+    """How to start the application once."""
+
+    point: str = ""
+    """The fail point that is armed, or several with commas between; "" for none."""
+    kind: str = "crash"
+    """What it does: crash, raise or delay:SECONDS."""
+    after: int = 0
+    """It is armed before the first batch that finds so many committed."""
+    at_start: bool = False
+    """It is armed before the folder is opened."""
+    until: int = BATCHES
+    """Stop in peace when so many batches are committed."""
+    master: str = "local"
+    takeover: bool = False
+    mutant: str = ""
+    """The change of mutants.py that is made to the engine first; "" for none."""
+    environment: Mapping[str, str] = field(default_factory=dict)
+    """For executors, which are processes of their own."""
+
+
+class Armed:
+    """What fail points look into: the one that is armed, with a file in which each visit to it is written down."""
+
+    def __init__(self, folder: Path, start: Start) -> None:
+        self._file = os.open(folder / "reached", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        self._points, self._kind = frozenset(start.point.split(",")), start.kind
+        self.is_armed = start.at_start
+        hooks: Any = failpoints
+        hooks._KINDS = self
+
+    def get(self, name: str) -> str | None:
+        """What the point does."""
+        if not self.is_armed or name not in self._points:
+            return None
+        os.write(self._file, f"{name}\n".encode())
+        return self._kind
+
+
+def run(place: str, settings: Mapping[str, Any]) -> None:
+    """One start; its process id, and the error that ended it, are in the folder."""
+    folder, start = Path(place), Start(**settings)
+    (folder / "error").unlink(missing_ok=True)
+    (folder / "pid").write_text(str(os.getpid()))
+    os.environ.update(start.environment)
+    armed = Armed(folder, start)
+    mutants.note_syncs(folder / "synced")
+    mutants.MUTANTS[start.mutant]()
+    try:
+        _run(folder, start, armed)
+    except Exception as error:
+        (folder / "error").write_text(f"{type(error).__name__}: {error}")
+        raise
+
+
+def _run(folder: Path, start: Start, armed: Armed) -> None:
     store = SQLiteSink(folder / "results.sqlite3")
-    with LocalContext(master, "victim") as context:
+    with LocalContext(start.master, "victim") as context:
         ssc = StreamingContext(context, 1.0, clock=ManualClock(START_MS), shards=2, everyInterval=True)
-        ssc.checkpoint(folder / "checkpoints")
-        ssc.recordBatches(BatchLedger(store, "victim"))
+        ledger = BatchLedger(store, "victim")
+        ssc.checkpoint(folder / "checkpoints", takeover=start.takeover, mustExist=ledger.has_batches())
+        ssc.recordBatches(ledger)
         source = LogSource(folder / "log", [TOPIC])
         numbers = create_direct_stream(
             ssc, source, name=TOPIC, decoder=int, reset="earliest", max_rate_per_partition=RATE
         )
         build(ssc, numbers, store)
-        kinds: Any = failpoints._KINDS
-        if point and after == 0:
-            kinds[point] = "crash"
         ssc.start(thread=False)
-        while (done := _committed(ssc)) < BATCHES:
-            if point and done >= after:
-                kinds[point] = "crash"
+        while (done := _committed(ssc)) < start.until:
+            armed.is_armed |= bool(start.point) and done >= start.after
             ssc.runBatch()
         ssc.stop()
 
@@ -157,98 +211,3 @@ def rows(folder: Path, table: str) -> list[tuple[Any, ...]]:
         names = [row[1] for row in connection.execute(f"PRAGMA table_info({table})")]
         shown = ", ".join(name for name in names if not name.startswith("_"))
         return sorted(connection.execute(f"SELECT {shown} FROM {table} WHERE _deleted = 0"))  # noqa: S608 - our own names
-
-
-# What must be there.
-
-
-def numbers_of(batch: int) -> list[int]:
-    """The numbers of a batch, from 1."""
-    offsets = range((batch - 1) * RATE, batch * RATE) if batch > 0 else range(0)
-    values = [value_of(partition, n) for partition in range(PARTITIONS) for n in offsets]
-    return [int(value) for value in values if value != b"poison"]
-
-
-def sums(batches: range) -> Counter[str]:
-    """The sum of each key over some batches."""
-    found: Counter[str] = Counter()
-    for batch in batches:
-        for key, number in map(key_of, numbers_of(batch)):
-            found[key] += number
-    return found
-
-
-def time_of(batch: int) -> int:
-    """The time of a batch."""
-    return START_MS + batch * 1_000
-
-
-def sessions() -> tuple[list[tuple[Any, ...]], list[tuple[Any, ...]]]:
-    """The rows of ended and of open sessions."""
-    states = {key: (1, n) for key, (n, _) in INITIAL.items()}
-    ended: list[tuple[Any, ...]] = []
-    still_open: list[tuple[Any, ...]] = []
-    for batch in range(1, BATCHES + 1):
-        at = time_of(batch)
-        for number in numbers_of(batch):
-            key = session_of(number)
-            states[key] = batch, number + (states[key][1] if key in states else 0)
-        idle = [key for key, (touched, _) in states.items() if touched < batch - 1]
-        ended += [(at, key, states.pop(key)[1], at) for key in idle]
-        still_open += [(at, key, n, at) for key, (_, n) in states.items()]
-    return sorted(ended), sorted(still_open)
-
-
-def expected() -> dict[str, list[tuple[Any, ...]]]:
-    """Every table but the ledger's attempts, by hand."""
-    slides = range(2, BATCHES + 1, 2)
-    totals = {batch: sums(range(1, batch + 1)) for batch in range(1, BATCHES + 1)}
-    ended, still_open = sessions()
-    return {
-        "sessions": ended,
-        "open_sessions": still_open,
-        "totals": sorted((key, n, time_of(BATCHES)) for key, n in totals[BATCHES].items()),
-        "windows": sorted(
-            (time_of(end), key, n, time_of(end))
-            for end in slides
-            for key, n in sums(range(end - 2, end + 1)).items()
-        ),
-        "history": sorted(
-            (
-                time_of(end),
-                key,
-                str([totals[at][key] for at in (end - 1, end) if key in totals[at]]),
-                time_of(end),
-            )
-            for end in slides
-            for key in totals[end]
-        ),
-        "counts": [
-            (time_of(end), sum(len(numbers_of(n)) for n in range(end - 2, end + 1)), time_of(end))
-            for end in slides
-        ],
-        "dead_letters": sorted(
-            (TOPIC, partition, n, time_of(n // RATE + 1))
-            for partition in range(PARTITIONS)
-            for n in range(RATE * BATCHES)
-            if value_of(partition, n) == b"poison"
-        ),
-        "ledger": [
-            (time_of(n), [[TOPIC, partition, (n - 1) * RATE, n * RATE] for partition in range(PARTITIONS)])
-            for n in range(1, BATCHES + 1)
-        ],
-    }
-
-
-def found(folder: Path) -> dict[str, list[tuple[Any, ...]]]:
-    """The same of the tables."""
-    letters = [
-        (topic, partition, n, batch) for topic, partition, n, _, _, batch in rows(folder, "dead_letters")
-    ]
-    ledger = [(batch, json.loads(ranges)) for _, _, _, _, ranges, batch in rows(folder, "ledger")]
-    tables = ("totals", "windows", "history", "counts", "sessions", "open_sessions")
-    return {
-        **{table: rows(folder, table) for table in tables},
-        "dead_letters": letters,
-        "ledger": sorted(ledger),
-    }

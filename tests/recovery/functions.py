@@ -1,0 +1,59 @@
+"""Functions that harm the process in which they run; a module of few imports, which an executor loads at once."""
+
+import ctypes
+import re
+import resource
+from pathlib import Path
+
+import psutil
+
+LIMIT_BYTES = 256 << 20
+"""What a leaking task may take above what its process has."""
+
+
+def total(values: list[int], state: int | None) -> int:
+    """Adds up."""
+    return sum(values) + (state or 0)
+
+
+def hang(pair: tuple[str, int]) -> tuple[str, int]:
+    """Compute for ever on 2."""
+    while pair[1] == 2:
+        pass
+    return pair
+
+
+def hold(pair: tuple[str, int]) -> tuple[str, int]:
+    """Hold the interpreter on 2 for hours, in one call of C code."""
+    if pair[1] == 2:
+        re.match(r"(a|a)*$", "a" * 64 + "b")
+    return pair
+
+
+class Leaking:
+    """Takes memory without end on 2, as long as a file is there; its process has a limit, above which the kernel ends it."""
+
+    def __init__(self, folder: Path, times: int) -> None:
+        self._folder = folder
+        for number in range(times):
+            (folder / f"leak-{number}").touch()
+
+    def deaths(self) -> int:
+        """How often it has leaked."""
+        return len(list(self._folder.glob("leaked-*")))
+
+    def __call__(self, pair: tuple[str, int]) -> tuple[str, int]:
+        """Leak, if it is time."""
+        left = sorted(self._folder.glob("leak-*"))
+        if pair[1] == 2 and left:
+            left[0].rename(left[0].with_name(left[0].name.replace("leak", "leaked")))
+            limit = psutil.Process().memory_info().vms + LIMIT_BYTES
+            resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+            allocate = ctypes.CDLL(None).malloc
+            allocate.restype = ctypes.c_void_p
+            kept = []
+            while True:
+                # As a C library does that does not look: the null pointer that comes at the limit is written to.
+                kept.append(allocate(ctypes.c_size_t(8 << 20)))
+                ctypes.memset(kept[-1] or 0, 1, 8 << 20)
+        return pair

@@ -1,0 +1,299 @@
+"""What a user's function does to a batch: it raises, hangs, leaks, exits, and the policy decides what becomes of it."""
+
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from engine import LocalContext, ManualClock, Retry, StreamingContext, StreamingListener
+from engine.dstream.dstream import DStream
+from engine.errors import ConfigurationError, ExecutorLostError, TaskTimeoutError, UserFunctionError
+from engine.monitoring.metrics import PrometheusListener
+from engine.scheduler import events
+from tests.engine.app import START_MS, App
+from tests.engine.children import runs
+from tests.recovery.functions import Leaking, hang, hold, total
+
+TOTALS = [[("a", 1)], [("a", 3)], [("a", 6)]]
+LIMIT_SECONDS = 1.0
+BATCHES = [[("a", n)] for n in (1, 2, 3)]
+
+
+@pytest.fixture(scope="module", params=["local", "local[2]"])
+def context(request: pytest.FixtureRequest) -> Iterator[LocalContext]:
+    """Tasks in this process, and over two others."""
+    with LocalContext(request.param, "test") as made:
+        yield made
+
+
+class Told(StreamingListener):
+    """Notes how outputs and batches went."""
+
+    def __init__(self) -> None:
+        self.outputs: list[tuple[str | None, bool]] = []
+        """Of each run of an output why it failed, and whether it was retried."""
+        self.failed: list[BaseException] = []
+        self.attempts: list[int] = []
+        """Of the committed batches."""
+
+    def onOutputOperationCompleted(
+        self, outputOperationCompleted: events.StreamingListenerOutputOperationCompleted
+    ) -> None:
+        """Note it."""
+        output = outputOperationCompleted.output
+        self.outputs.append((output.failureReason, output.isRetried))
+
+    def onBatchFailed(self, batchFailed: events.StreamingListenerBatchFailed) -> None:
+        """Note it."""
+        self.failed.append(batchFailed.error)
+
+    def onBatchCompleted(self, batchCompleted: events.StreamingListenerBatchCompleted) -> None:
+        """Note it."""
+        self.attempts.append(batchCompleted.batchInfo.batch.attempt)
+
+
+class Failing:
+    """An output that fails so many times, and then keeps what it sees."""
+
+    def __init__(self, failures: int) -> None:
+        self.left = failures
+        self.seen: list[list[Any]] = []
+
+    def __call__(self, rdd: Any) -> None:
+        """Fail, or keep the elements."""
+        elements = sorted(rdd.collect())
+        if self.left:
+            self.left -= 1
+            raise ConnectionError("the service is away")
+        self.seen.append(elements)
+
+
+def with_output(told: StreamingListener, output: Callable[[Any], object], policy: Any) -> Any:
+    """A job with state before the output, and another output behind it."""
+
+    def job(ssc: StreamingContext, stream: DStream[Any], app: App) -> None:
+        ssc.addStreamingListener(told)
+        totals = stream.updateStateByKey(total, name="totals")
+        totals.foreachRDD(output, name="fragile", onFailure=policy)
+        app.collect(totals, "totals")
+
+    return job
+
+
+@pytest.mark.fault(46, "an output raises twice, and its policy is Retry(3)")
+def test_output_runs_again_in_place(context: LocalContext, tmp_path: Path) -> None:
+    """An output that fails less often than its policy retries gets the same elements again, in the same attempt of its batch."""
+    told, output = Told(), Failing(2)
+    with App(context, tmp_path, with_output(told, output, Retry(3, backoff=0)), BATCHES) as app:
+        app.run(3)
+
+    assert output.left == 0
+    assert output.seen == app.out["totals"] == TOTALS
+    assert [is_retried for reason, is_retried in told.outputs if reason] == [True, True]
+    assert told.attempts == [0, 0, 0]
+    assert told.failed == []
+
+
+@pytest.mark.fault(46, "an output raises more often than Retry(2) allows")
+def test_output_stops_when_its_retries_are_used_up(context: LocalContext, tmp_path: Path) -> None:
+    """An output that fails once more than its policy retries stops the stream, and the next start runs its batch."""
+    told, output = Told(), Failing(3)
+    metrics = PrometheusListener()
+    with App(context, tmp_path, with_output(told, output, Retry(2, backoff=0)), BATCHES) as app:
+        app.ssc.addStreamingListener(metrics)
+        with pytest.raises(UserFunctionError, match=r"output 'fragile', batch \d+: .*the service is away"):
+            app.run()
+        assert output.left == 0
+        app.crash().run(2)
+
+    assert [is_retried for reason, is_retried in told.outputs if reason] == [True, True, False]
+    labels = {"job": "", "output": "fragile"}
+    assert metrics.value("engine_output_failures_total", **labels, outcome="retried") == 2
+    assert metrics.value("engine_output_failures_total", **labels, outcome="stopped") == 1
+    assert output.seen == app.out["totals"] == TOTALS
+    assert told.attempts == [1, 0, 0]
+
+
+def test_output_stops_at_once_without_a_policy(context: LocalContext, tmp_path: Path) -> None:
+    """An output without a policy is not tried again."""
+    told, output = Told(), Failing(1)
+    with (
+        App(context, tmp_path, with_output(told, output, "stop"), BATCHES) as app,
+        pytest.raises(UserFunctionError, match="the service is away"),
+    ):
+        app.run()
+
+    assert [is_retried for reason, is_retried in told.outputs if reason] == [False]
+
+
+@pytest.mark.parametrize(
+    "policy",
+    ["go on", None, 3, lambda: Retry(-1), lambda: Retry(2, backoff=-1), lambda: Retry(1.5)],  # type: ignore[arg-type]  # what is refused
+)
+def test_unknown_policies_are_refused(policy: Any) -> None:
+    """A policy that is none, and a Retry of numbers that cannot be, are refused by value."""
+    with LocalContext("local", "test") as context:
+        stream = StreamingContext(context, 1.0).queueStream([])
+        with pytest.raises(ConfigurationError, match=r"onFailure is|of Retry is"):
+            stream.foreachRDD(print, onFailure=policy() if callable(policy) else policy)
+
+
+# Tasks.
+
+
+def job_of(told: StreamingListener, function: Callable[[Any], Any]) -> Any:
+    """A job with state of what the function gives."""
+
+    def job(ssc: StreamingContext, stream: DStream[Any], app: App) -> None:
+        ssc.addStreamingListener(told)
+        app.collect(stream.map(function).updateStateByKey(total, name="totals"), "totals")
+
+    return job
+
+
+@pytest.mark.slow
+@pytest.mark.fault(46, "a function never returns, in Python and in C; taskTimeout is set")
+@pytest.mark.parametrize("function", [hang, hold])
+def test_function_that_hangs_is_ended_and_named(
+    tmp_path: Path, function: Callable[[tuple[str, int]], tuple[str, int]]
+) -> None:
+    """A task over its time costs its executor the life and the stream its run, the function is named, and a new start goes on."""
+    told = Told()
+    with LocalContext("local[1]", "test", taskTimeout=LIMIT_SECONDS) as context:
+        (before,) = context.executor_pids
+        with App(context, tmp_path, job_of(told, function), BATCHES) as app:
+            app.run()
+            began = time.monotonic()
+            with pytest.raises(
+                TaskTimeoutError, match=rf"taskTimeout.* line \d+ in {function.__name__}; it was killed"
+            ):
+                app.run()
+            took = time.monotonic() - began
+            assert not runs(before)
+            assert context.executor_pids != [before]
+        with App(context, tmp_path, job_of(told, tuple), BATCHES) as app:
+            app.run()
+
+    assert LIMIT_SECONDS <= took < 10 * LIMIT_SECONDS
+    assert [type(error) for error in told.failed] == [TaskTimeoutError]
+    assert app.out["totals"] == TOTALS[1:]
+
+
+@pytest.mark.slow
+def test_tasks_within_their_time_are_left_alone(tmp_path: Path) -> None:
+    """A context with a limit gives what one without gives, and its first stage may wait for the executors to be up."""
+    with LocalContext("local[2]", "test", taskTimeout=5) as context:
+        before = context.executor_pids
+        with App(context, tmp_path, job_of(Told(), tuple), BATCHES) as app:
+            app.run(3)
+        assert context.executor_pids == before
+
+    assert app.out["totals"] == TOTALS
+
+
+@pytest.mark.parametrize(("master", "seconds"), [("local", 1), ("local[2]", 0), ("local[2]", "soon")])
+def test_limits_that_cannot_be_kept_are_refused(master: str, seconds: Any) -> None:
+    """A limit that is none, and one for tasks in the driver's own process, are refused by name."""
+    with pytest.raises(ConfigurationError, match=f"taskTimeout is {seconds!r}"):
+        LocalContext(master, "test", taskTimeout=seconds)
+
+
+@pytest.mark.slow
+@pytest.mark.fault(46, "a function takes memory until its worker dies of the limit, twice")
+@pytest.mark.fault(48, "RLIMIT_AS ends a worker that leaks in the middle of a task")
+def test_leak_costs_its_worker_and_no_element(tmp_path: Path) -> None:
+    """A worker that dies of a leak is replaced and its batch runs again, also the second time, and nothing is counted twice."""
+    told = Told()
+    leaking = Leaking(tmp_path, 2)
+    with (
+        LocalContext("local[1]", "test") as context,
+        App(context, tmp_path / "checkpoints", job_of(told, leaking), BATCHES) as app,
+    ):
+        before = context.executor_pids
+        app.run(3)
+        assert context.executor_pids != before
+
+    assert leaking.deaths() == 2
+    assert [type(error) for error in told.failed] == [ExecutorLostError] * 2
+    assert told.attempts == [0, 2, 0]
+    assert app.out["totals"] == TOTALS
+
+
+@pytest.mark.slow
+@pytest.mark.fault(46, "a function ends its worker in every attempt: a leak, os._exit")
+@pytest.mark.parametrize("how", ["leak", "exit"])
+def test_batch_that_kills_every_worker_stops(tmp_path: Path, how: str) -> None:
+    """A batch whose function ends its worker in four attempts stops the stream with that number, and the next start goes on."""
+    told = Told()
+    leaking = Leaking(tmp_path, 9)
+
+    def end(pair: tuple[str, int]) -> tuple[str, int]:
+        if pair[1] == 2:
+            (leaking(pair) if how == "leak" else os._exit(7))
+        return pair
+
+    with LocalContext("local[1]", "test") as context:
+        with App(context, tmp_path / "checkpoints", job_of(told, end), BATCHES) as app:
+            app.run()
+            with pytest.raises(ExecutorLostError, match="lost an executor in each of 4 attempts"):
+                app.run()
+        assert len(told.failed) == 4
+        with App(context, tmp_path / "checkpoints", job_of(told, tuple), BATCHES) as app:
+            app.run()
+
+    assert app.out["totals"] == TOTALS[1:]
+
+
+@pytest.mark.fault(46, "a function calls sys.exit in a task")
+def test_exit_in_a_task_is_an_error_of_its_function(context: LocalContext, tmp_path: Path) -> None:
+    """A function that calls sys.exit fails its batch with its own line, its worker stays, and the next start goes on."""
+    told = Told()
+    before = context.executor_pids
+
+    def leave(pair: tuple[str, int]) -> tuple[str, int]:
+        if pair[1] == 2:
+            sys.exit("enough")
+        return pair
+
+    with App(context, tmp_path, job_of(told, leave), BATCHES) as app:
+        app.run()
+        with pytest.raises(UserFunctionError, match="SystemExit: enough") as caught:
+            app.run()
+    with App(context, tmp_path, job_of(told, tuple), BATCHES) as app:
+        app.run()
+
+    assert 'sys.exit("enough")' in caught.value.user_traceback
+    assert context.executor_pids == before
+    assert app.out["totals"] == TOTALS[1:]
+
+
+def test_pauses_of_a_retry_follow_the_clock() -> None:
+    """Between the runs of a failed output lie its policy's pauses, twice as long each time, and no batch begins in them."""
+
+    class Waits(ManualClock):
+        """Notes how long it is asked to wait, and goes on at once."""
+
+        def wait(self, event: Any, seconds: float) -> bool:
+            """Note it."""
+            waits.append(seconds)
+            return bool(event.is_set())
+
+    waits: list[float] = []
+    clock = Waits(START_MS)
+    ssc = StreamingContext(LocalContext("local", "test"), 1.0, clock=clock)
+    output = Failing(4)
+    ssc.queueStream([[1], [2]]).foreachRDD(output, onFailure=Retry(4, backoff=0.5, longest=1.5))
+    ssc.start(thread=False)
+    try:
+        clock.advance(1_000)
+        ssc.runBatch()
+    finally:
+        ssc.stop()
+
+    assert output.left == 0
+    assert waits == [0.5, 1.0, 1.5, 1.5]
+    assert output.seen == [[1]]

@@ -1,0 +1,115 @@
+"""A backfill of the pipeline on the embedded stack: other tables from the ledger's batches, which verify finds exact."""
+
+import sqlite3
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+from engine.errors import ConfigurationError
+from engine.sources.log import LogWriter
+from services.pipeline.backfill import read_backfill
+from services.pipeline.main import build, context_of
+from services.producer.events import ad_event, page_event
+from services.settings import Settings
+from services.sqlite.migrate import migrate
+from services.topics import AD_EVENTS, PAGE_VIEWS, create_topics
+from tests.engine.children import wait_until
+from tools.checkpoint.__main__ import command
+from tools.verify import verify
+
+TABLES = ("campaign_windows", "trending_pages", "page_totals")
+EVENTS = 200
+
+
+def stack(folder: Path) -> Settings:
+    """An embedded stack with its tables, in batches of a tenth of a second."""
+    made = Settings(
+        stack="embedded",
+        data_dir=folder,
+        master="local",
+        batch_seconds=0.1,
+        ad_partitions=1,
+        page_partitions=1,
+    )
+    folder.mkdir()
+    migrate(made.results_path)
+    return made
+
+
+def rows(settings: Settings, table: str) -> list[tuple[Any, ...]]:
+    """A table."""
+    with sqlite3.connect(settings.results_path) as opened:
+        found = opened.execute(f"SELECT * FROM {table} WHERE _deleted = 0").fetchall()  # noqa: S608 - names of this module
+    opened.close()
+    return sorted(found)
+
+
+def produce(settings: Settings, begin: int) -> None:
+    """A piece of both topics."""
+    for topic, event in ((AD_EVENTS, ad_event), (PAGE_VIEWS, page_event)):
+        with LogWriter(settings.log_dir, topic, 0) as writer:
+            writer.append([(seq, *event(1, 0, seq, seq)) for seq in range(begin, begin + EVENTS)])
+
+
+def taken(settings: Settings) -> int:
+    """How many page views the ledger has."""
+    return sum(views for _, views, *_ in rows(settings, "page_totals"))
+
+
+@pytest.mark.slow
+def test_backfill_gives_equal_tables_that_verify_finds_exact(tmp_path: Path) -> None:
+    """All tables, those by batch time too, come out as they were, and verify finds every row exact."""
+    first, again = stack(tmp_path / "first"), stack(tmp_path / "again")
+    create_topics(first)
+    with context_of(first) as context:
+        ssc = build(first, context)
+        ssc.start()
+        for piece in range(8):
+            produce(first, piece * EVENTS)
+            wait_until(lambda piece=piece: taken(first) == (piece + 1) * EVENTS, "the piece is counted")  # type: ignore[misc]  # mypy takes no default of a lambda
+        wait_until(lambda: bool(rows(first, "trending_pages")), "a window has ended")
+        ssc.stop(stopSparkContext=False)
+    environment = {"STACK": "embedded", "DATA_DIR": str(first.data_dir)}
+    target = tmp_path / "batches"
+    told = CliRunner().invoke(command, ["ledger", str(target)], env=environment)
+    assert told.exit_code == 0, told.output
+    again.log_dir.symlink_to(first.log_dir)
+    with context_of(again) as context:
+        ssc = build(again, context, backfill=target)
+        ssc.start()
+        last = rows(first, "ledger")[-1][2]
+        wait_until(lambda: any(row[2] > last for row in rows(again, "ledger")), "a batch after them")
+        ssc.stop(stopSparkContext=False)
+
+    for table in TABLES:
+        # Windows that end behind the backfill are of batches of its own.
+        found = [row for row in rows(again, table) if table != "trending_pages" or row[0] <= last]
+        assert found == rows(first, table)
+    verdict = verify(again, wait_seconds=5)
+    assert (verdict.missing, verdict.over, verdict.wrong) == (0, 0, 0), verdict.line
+
+
+@pytest.mark.parametrize(
+    "text", ["", "{", '{"time":2,"zero":0,"ranges":[]}\n{"time":3,"zero":1,"ranges":[]}']
+)
+def test_file_that_is_no_backfill_is_refused(tmp_path: Path, text: str) -> None:
+    """A file that is empty, damaged or of two applications is refused with what is wrong and how to make one."""
+    path = tmp_path / "batches"
+    path.write_text(text)
+
+    with pytest.raises(
+        ConfigurationError, match=r"the backfill .* (write it with scripts|give all of one application)"
+    ):
+        read_backfill(path)
+
+
+def test_ledger_of_nothing_is_refused(tmp_path: Path) -> None:
+    """The batches of an application that never ran are refused by its name."""
+    settings = stack(tmp_path / "stack")
+    environment = {"STACK": "embedded", "DATA_DIR": str(settings.data_dir), "APP": "nobody"}
+    told = CliRunner().invoke(command, ["ledger", str(tmp_path / "batches")], env=environment)
+
+    assert told.exit_code == 2
+    assert "has no batch of APP=nobody" in told.output

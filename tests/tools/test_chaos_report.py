@@ -1,0 +1,104 @@
+"""What is kept of drills and what is made of it: runs of several calls in one table, a summary of all faults, a soak's judgement."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tools.chaos.history import OF_A_SOAK, History, Key, Past, newest_series, past_of
+from tools.chaos.report import as_json, summary
+from tools.chaos.scene import Outcome
+from tools.chaos.soak import Soaked
+from tools.verify import Verdict
+
+KEY = Key("embedded", "engine-kill", 1, 10.0)
+
+
+def outcome(run: int, seconds: float = 1.0, **more: object) -> Outcome:
+    """A run in which every phase took so long."""
+    made = Outcome(run, *[seconds] * 5, verdict=Verdict())
+    for name, value in more.items():
+        setattr(made, name, value)
+    return made
+
+
+def keep(folder: Path, key: Key, *runs: int) -> None:
+    """Have runs in the history."""
+    history = History(folder, key)
+    for run in runs:
+        history.begin(run)
+        history.end(outcome(run))
+    history.close()
+
+
+def test_runs_of_several_calls_are_one_series(tmp_path: Path) -> None:
+    """Runs of one stack, fault, seed and hold are found again whole; those of another seed, hold, series or soak are not among them."""
+    keep(tmp_path, KEY, 1, 2)
+    keep(tmp_path, Key("embedded", "engine-kill", 2, 10.0), 1)
+    keep(tmp_path, Key("embedded", "engine-kill", 1, 60.0), 1)
+    keep(tmp_path, Key("processes", "engine-kill", 1, 10.0), 1)
+    keep(tmp_path, Key("embedded", "engine-kill", 1, 10.0, OF_A_SOAK), 7)
+    keep(tmp_path, KEY, 3)
+
+    assert newest_series(tmp_path, KEY) == 0
+    assert past_of(tmp_path, KEY) == [Past.of(outcome(run)) for run in (1, 2, 3)]
+
+    keep(tmp_path, Key("embedded", "engine-kill", 1, 10.0, 1), 1)
+    assert newest_series(tmp_path, KEY) == 1
+    assert len(past_of(tmp_path, KEY)) == 3
+
+
+def test_torn_line_of_the_history_is_stepped_over(tmp_path: Path) -> None:
+    """A line that a crash has torn, and one of an older version, hide none of the others."""
+    keep(tmp_path, KEY, 1)
+    with (tmp_path / "drills" / "history.jsonl").open("a") as file:
+        file.write('{"fault": "engine-kill", "seed": 1}\n{"fault": "eng\n')
+    keep(tmp_path, KEY, 2)
+
+    assert [run.run for run in past_of(tmp_path, KEY)] == [1, 2]
+
+
+def test_summary_has_median_and_worst_of_every_fault_in_eighty_columns() -> None:
+    """Each fault has two lines and its count of exact runs; what was not as it must be is told, and verify's line is the last."""
+    runs = {
+        "cassandra-restart": [Past.of(outcome(run, 100.0 * run)) for run in (1, 2, 3)],
+        "engine-kill": [Past.of(outcome(1, doubts=["it lived on"]))],
+    }
+    lines = list(summary(runs))
+
+    assert max(map(len, lines)) <= 80
+    assert [line.split() for line in lines[1:4]] == [
+        ["cassandra-restart", "3/3", "median", *["200.00"] * 5],
+        ["worst", *["300.00"] * 5],
+        ["engine-kill", "0/1", "median", *["1.00"] * 5],
+    ]
+    assert lines[-2] == "engine-kill run 1: the fault did not have its effect: it lived on"
+    assert lines[-1] == Verdict().line
+    report = json.loads(json.dumps(as_json(runs, seed=1)))
+    assert (report["seed"], report["is_exact"]) == (1, False)
+    assert report["faults"][0]["worst"] == dict.fromkeys(report["faults"][0]["worst"], 300.0)
+
+
+def soaked(sizes: list[int]) -> Soaked:
+    """A soak with these sizes of the engine, a second apart."""
+    found = Soaked("embedded", 1, seconds=60.0)
+    found.memory = [(float(second), size << 20) for second, size in enumerate(sizes)]
+    found.add("engine-kill", outcome(1))
+    return found
+
+
+def test_soak_is_judged_by_its_proofs_and_by_its_memory() -> None:
+    """Memory that wavers is flat; memory that grows to the double, a doubt, or no fault at all spoils a soak, and its report says so."""
+    flat, grown = soaked([200, 210, 190, 205, 200, 215]), soaked([200, 240, 280, 320, 360, 400])
+    assert flat.is_good
+    assert not grown.is_flat
+    assert not grown.is_good
+    assert grown.slope == pytest.approx(40 * 60 * (1 << 20))
+    assert any(line.startswith("memory        NOT FLAT: first third 220 MiB") for line in grown.lines())
+    assert not Soaked("embedded", 1).is_good
+    flat.add("poison", outcome(2, doubts=["none came"]))
+    assert not flat.is_good
+    lines = list(flat.lines())
+    assert "faults        2 of 2 kinds" in lines
+    assert lines[-1] == Verdict().line
+    assert flat.as_json()["memory"]["is_flat"]

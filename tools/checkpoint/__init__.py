@@ -1,0 +1,1 @@
+"""Checkpoint folders, shown and copied: `scripts/checkpoint`."""

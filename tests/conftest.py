@@ -10,7 +10,7 @@ from hypothesis import settings
 settings.register_profile("repository", deadline=None, max_examples=60)
 settings.load_profile("repository")
 
-pytest_plugins = ["tests.servers"]
+pytest_plugins = ["tests.not_run", "tests.servers"]
 
 FIGURES = pytest.StashKey[list[str]]()
 """Lines for the closing section of the run."""

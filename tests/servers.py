@@ -20,12 +20,12 @@ import pytest
 from services.cassandra.migrate import migrate
 from services.settings import Settings, load_settings
 from services.topics import Topic, create_kafka_topics
+from tests.not_run import is_held_back, keep_back
 from tools.stack import jars
 from tools.stack.api import SERVERS, Stack
 from tools.stack.programs import State
 
 _STACK = pytest.StashKey[Stack]()
-_UNABLE = pytest.StashKey[list[str]]()
 _PORTS = range(25_000, 32_000)
 """Below the ports of outgoing connections: a client that tries again while its server is down must not get the server's port."""
 
@@ -135,16 +135,19 @@ def fresh_topic(kafka_server: KafkaServer) -> Callable[[int], str]:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Keep the tests that cannot run from failing, and remember them for the closing section."""
     missing = jars.missing_programs(load_settings().jars_dir)
-    unable = [item for item in items if missing and item.get_closest_marker("servers")]
-    for item in unable:
-        item.add_marker(pytest.mark.skip(reason=f"needs {' and '.join(missing)}"))
-    config.stash[_UNABLE] = [item.nodeid for item in unable]
+    if missing:
+        unable = [item for item in items if item.get_closest_marker("servers")]
+        remedy = f"{' and '.join(missing)} not found; install {jars.packages(missing)}"
+        keep_back(config, unable, "real servers", remedy)
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
     """Fetch the servers' jars before the first test, whose time limit would else hold for the download."""
-    wanted = any(item.get_closest_marker("servers") for item in session.items)
-    if wanted and not session.config.stash.get(_UNABLE, []) and not session.config.option.collectonly:
+    wanted = any(
+        item.get_closest_marker("servers") and not is_held_back(session.config, item)
+        for item in session.items
+    )
+    if wanted and not session.config.option.collectonly:
         for server in SERVERS:
             jars.fetch(load_settings().jars_dir, server, print)
 
@@ -161,20 +164,6 @@ def pytest_runtest_teardown(item: pytest.Item) -> None:
     down = [status.name for status in servers if status.pid is None]
     if down:
         stack.up(down)
-
-
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    """Say what could not run, and what to install."""
-    unable = config.stash.get(_UNABLE, [])
-    if unable:
-        missing = jars.missing_programs(load_settings().jars_dir)
-        terminalreporter.section("not run", red=True)
-        for name in unable:
-            terminalreporter.line(name)
-        terminalreporter.line(
-            f"{len(unable)} tests need real servers and did not run: {' and '.join(missing)} not found; "
-            f"install {jars.packages(missing)}"
-        )
 
 
 def _free_ports(count: int) -> list[int]:

@@ -19,8 +19,6 @@ def test_tests_that_cannot_run_are_named_with_the_missing_package(tmp_path: Path
             "-m",
             "pytest",
             "-p",
-            "tests.servers",
-            "-p",
             "no:cacheprovider",
             "tests/services/test_topics.py",
         ],

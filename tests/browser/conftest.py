@@ -11,8 +11,7 @@ import pytest
 from playwright.sync_api import Browser, Playwright, sync_playwright
 
 from tests.browser.look import ARGUMENTS, Look
-
-_UNABLE = pytest.StashKey[list[str]]()
+from tests.not_run import keep_back
 
 Open = Callable[..., Look]
 """Opens an address in a page of its own; more arguments are those of a browser context."""
@@ -30,22 +29,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Keep the tests that cannot run from failing, and remember them for the closing section."""
-    unable = [item for item in items if item.get_closest_marker("browser") and chromium() is None]
-    for item in unable:
-        item.add_marker(pytest.mark.skip(reason="needs chromium"))
-    config.stash[_UNABLE] = [item.nodeid for item in unable]
-
-
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    """Say what could not run, and what to install."""
-    unable = config.stash.get(_UNABLE, [])
-    if unable:
-        terminalreporter.section("not run", red=True)
-        for name in unable:
-            terminalreporter.line(name)
-        terminalreporter.line(
-            f"{len(unable)} tests need a browser and did not run: chromium not found; install Debian's package chromium"
-        )
+    if chromium() is None:
+        unable = [item for item in items if item.get_closest_marker("browser")]
+        keep_back(config, unable, "a browser", "chromium not found; install Debian's package chromium")
 
 
 @pytest.fixture(scope="module")

@@ -16,9 +16,9 @@ import pytest
 from services.settings import REPOSITORY
 from tests.compose.model import read_stack
 from tests.compose.world import ComposeWorld
+from tests.not_run import keep_back
 
 _LEFT_OUT = pytest.StashKey[int]()
-_UNABLE = pytest.StashKey[list[str]]()
 _PORTS = range(20_000, 25_000)
 """Below the ports of outgoing connections and of the other tests."""
 _PULL_SECONDS = 900
@@ -43,14 +43,11 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     is_asked = "compose" in str(config.option.markexpr)
     items.sort(key=_place)
     config.stash[_LEFT_OUT] = 0 if is_asked else len(marked)
-    config.stash[_UNABLE] = []
     if not is_asked and marked:
         items[:] = [item for item in items if item not in marked]
         config.hook.pytest_deselected(items=marked)
     elif marked and not config.option.collectonly and (reason := unable()):
-        config.stash[_UNABLE] = [reason, *(item.nodeid for item in marked)]
-        for item in marked:
-            item.add_marker(pytest.mark.skip(reason=reason))
+        keep_back(config, marked, "the stack in containers", reason)
 
 
 def _place(item: pytest.Item) -> int:
@@ -59,12 +56,9 @@ def _place(item: pytest.Item) -> int:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    """Say what was left out or could not run, and what it needs."""
+    """Say what was left out."""
     if left_out := config.stash.get(_LEFT_OUT, 0):
         terminalreporter.line(f"{left_out} tests of the stack in containers are left to `make test-compose`")
-    if lost := config.stash.get(_UNABLE, []):
-        terminalreporter.section("not run", red=True)
-        terminalreporter.line(f"{len(lost) - 1} tests of the stack in containers did not run: {lost[0]}")
 
 
 @functools.cache

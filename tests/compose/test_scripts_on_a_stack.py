@@ -189,7 +189,7 @@ def test_chaos_on_containers_makes_its_python_wherever_they_are_noted(
             "make test-compose passed: 19 passed in 301.12s (0:05:01);",
         ),
         (
-            "2 tests of the stack in containers did not run: docker has no compose plugin\n== 2 skipped in 1.2s ==",
+            "2 tests need the stack in containers and did not run: docker has no compose plugin\n== 2 skipped in 1.2s ==",
             0,
             "make test-compose did not run: docker has no compose plugin;",
         ),

@@ -12,41 +12,22 @@ from pathlib import Path
 import pytest
 
 from services.settings import Settings, load_settings
+from tests.not_run import keep_back
 from tests.services.prometheus.live_world import BATCH_SECONDS, SmallVolume, Watched
 from tests.tools.stack_world import free_ports
 from tools.stack import jars
 from tools.stack.api import Stack
 from tools.stack.monitors import PACKAGE
 
-_UNABLE = pytest.StashKey[list[str]]()
 _PROGRAMS = {"promtool": "promtool", "monitored": "prometheus"}
 """By fixture the program that it needs."""
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Keep the tests that cannot run from failing, and remember them for the closing section."""
-    unable = []
-    for item in items:
-        missing = [
-            program for fixture, program in _PROGRAMS.items() if fixture in getattr(item, "fixturenames", ())
-        ]
-        missing = [program for program in missing if shutil.which(program) is None]
-        if missing:
-            item.add_marker(pytest.mark.skip(reason=f"needs {missing[0]}"))
-            unable.append(item.nodeid)
-    config.stash[_UNABLE] = unable
-
-
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    """Say what could not run, and what to install."""
-    unable = config.stash.get(_UNABLE, [])
-    if unable:
-        terminalreporter.section("not run", red=True)
-        for name in unable:
-            terminalreporter.line(name)
-        terminalreporter.line(
-            f"{len(unable)} tests need promtool or prometheus and did not run: not found on PATH; install {PACKAGE}"
-        )
+    lacking = {fixture for fixture, program in _PROGRAMS.items() if shutil.which(program) is None}
+    unable = [item for item in items if lacking & set(getattr(item, "fixturenames", ()))]
+    keep_back(config, unable, "promtool or prometheus", f"not found on PATH; install {PACKAGE}")
 
 
 @pytest.fixture(scope="session")

@@ -22,7 +22,7 @@ THIRD_PARTY = {
     "py4j": r"engine\.spark\..*",
     "pyspark": r"engine\.spark\..*|tools\.(api\.inventory|bench\.rdd|bench\.restart_spark|parity\.pyspark_side)",
     "rich": r"tools\..*",
-    "sqlite3": r"engine\.sinks\.sqlite|services\.sqlite\..*|tools\.verify\..*",
+    "sqlite3": r"engine\.sinks\.sqlite|services\.sqlite\..*|tools\.(chaos|verify)\..*",
     "subprocess": r"engine\.rdd\.(executor|pipe)|tools\..*",
     "xxhash": r"engine\.checkpoint\.files|engine\.rdd\.partitioner|engine\.sources\.log_format|services\.producer\.events|tools\.verify\..*",
 }

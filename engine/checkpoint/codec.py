@@ -69,7 +69,7 @@ class StateCodec:
         layout: Any = GenericAlias(tuple, (pairs, GenericAlias(list, (key,))))
         self._decoder = msgspec.msgpack.Decoder(layout, ext_hook=_untag, dec_hook=built)
         self._state_decoder = msgspec.msgpack.Decoder(state, ext_hook=_untag, dec_hook=built)
-        self._migrations: Mapping[Any, Callable[[Any], Any]] = {}
+        self._migrations: tuple[tuple[Any, Callable[[Any], Any]], ...] = ()
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _made, (type(self), (self.operator, self._key_type, self._state_type), self._migrations)
@@ -82,7 +82,7 @@ class StateCodec:
     @property
     def former(self) -> frozenset[str]:
         """The older types of a state that this codec brings to its own, as text."""
-        return frozenset(map(described, self._migrations))
+        return frozenset(described(old) for old, _ in self._migrations)
 
     def migrate(self, migrations: Mapping[Any, Callable[[Any], Any]]) -> None:
         """Bring states of these older types to the declared one while they are decoded.
@@ -91,7 +91,7 @@ class StateCodec:
             ConfigurationError: an older type is none that the checkpoint can keep.
         """
         refuse_unkept(self.operator, *migrations)
-        self._migrations = dict(migrations)
+        self._migrations = tuple(migrations.items())
 
     def _kept_type(self, state_type: Any) -> Any:
         """The type of what a shard keeps for a key, of a state's type."""
@@ -163,7 +163,7 @@ class StateCodec:
         return "" if written == self.types[1] else written
 
     def _migration(self, written: str) -> tuple[Any, Callable[[Any], Any]]:
-        for old, function in self._migrations.items():
+        for old, function in self._migrations:
             if described(old) == written:
                 return old, function
         raise StateVersionError(
@@ -256,7 +256,7 @@ class TimedCodec(StateCodec):
 
 
 def _made(
-    kind: type[StateCodec], given: tuple[Any, ...], migrations: Mapping[Any, Callable[[Any], Any]]
+    kind: type[StateCodec], given: tuple[Any, ...], migrations: tuple[tuple[Any, Callable[[Any], Any]], ...]
 ) -> StateCodec:
     """A codec that came from another process."""
     codec = kind(*given)

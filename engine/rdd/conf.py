@@ -28,7 +28,8 @@ class SparkConf:
     """Settings for `LocalContext(conf=...)` by their keys; every setter gives the object itself, so that calls chain.
 
     Read are spark.master, spark.app.name, spark.home, spark.executorEnv.*, spark.local.dir, spark.python.worker.memory and
-    spark.submit.pyFiles. Any other key is kept and has no effect; docs/api.md says what stands in its place.
+    spark.submit.pyFiles; by a StreamingContext spark.streaming.backpressure.enabled, spark.streaming.backpressure.initialRate and
+    spark.streaming.backpressure.pid.*. Any other key is kept and has no effect; docs/api.md says what stands in its place.
 
     Args:
         loadDefaults: begin with the properties that `setSystemProperty` was given.

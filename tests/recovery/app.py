@@ -194,13 +194,14 @@ def _run(folder: Path, start: Start, armed: Armed) -> None:
         )
         build(ssc, numbers, store)
         ssc.start(thread=False)
-        while (done := _committed(ssc)) < start.until:
+        while (done := committed(ssc)) < start.until:
             armed.is_armed |= bool(start.point) and done >= start.after
             ssc.runBatch()
         ssc.stop()
 
 
-def _committed(ssc: StreamingContext) -> int:
+def committed(ssc: StreamingContext) -> int:
+    """How many batches are committed."""
     commit = ssc._checkpoint.last_commit
     return (commit.batch.time - START_MS) // 1_000 if commit else 0
 

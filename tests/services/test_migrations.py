@@ -121,7 +121,7 @@ def test_sqlite_tables_have_the_agreed_columns_and_keys(tmp_path: Path) -> None:
 def test_second_run_applies_nothing(tmp_path: Path) -> None:
     """A store that is up to date stays as it is."""
     path = tmp_path / "results.sqlite3"
-    assert [step.version for step in sqlite_schema.migrate(path)] == [1, 2, 3]
+    assert [step.version for step in sqlite_schema.migrate(path)] == [1, 2, 3, 4]
     assert sqlite_schema.migrate(path) == []
 
 
@@ -216,6 +216,7 @@ def test_sqlite_runs_at_once_are_harmless(tmp_path: Path) -> None:
             (1,),
             (2,),
             (3,),
+            (4,),
         ]
 
 
@@ -274,10 +275,10 @@ def test_cassandra_tables_have_the_agreed_columns_and_keys(keyspace: str, sessio
 @pytest.mark.servers
 @pytest.mark.slow
 def test_cassandra_partition_keys_are_the_agreed_ones(keyspace: str, session: Any) -> None:
-    """dead_letters and ledger are partitioned by their first two columns, the others by their first."""
+    """dead_letters, replays and ledger are partitioned by their first two columns, the others by their first."""
     rows = session.execute("SELECT * FROM system_schema.columns WHERE keyspace_name = %s", [keyspace])
     keys = {(row.table_name, row.column_name) for row in rows if row.kind == "partition_key"}
-    two = {(table, column) for table in ("dead_letters", "ledger") for column in KEYS[table][:2]}
+    two = {(table, column) for table in ("dead_letters", "replays", "ledger") for column in KEYS[table][:2]}
     one = {(table, KEYS[table][0]) for table in ("campaign_windows", "trending_pages", "page_totals")}
     assert keys == two | one | {("schema_migrations", "version")}
 
@@ -319,4 +320,4 @@ def test_cassandra_runs_at_once_are_harmless(cassandra_server: CassandraServer, 
     settings = Settings(cassandra_port=cassandra_server.port, keyspace="at_once")
     assert run_at_once("services.cassandra.migrate", settings, 3) == [0, 0, 0]
     rows = session.execute("SELECT version, name FROM at_once.schema_migrations")
-    assert sorted(row.version for row in rows) == [1, 2, 3]
+    assert sorted(row.version for row in rows) == [1, 2, 3, 4]

@@ -114,7 +114,7 @@ def test_log_that_grows_while_it_is_verified_is_read_on(
 
     class Growing(SqliteStore):
         def rows(self, table: ResultTable) -> Iterator[tuple[Values, Fact]]:
-            if len(world.ledger) == 1:
+            if len(world.ledger) == 1 and table.name != "replays":
                 grow(20)
                 grow(1)
             return super().rows(table)

@@ -130,6 +130,6 @@ def test_windows_that_nothing_can_change_are_let_go() -> None:
     """The truth keeps the counts of windows that are not late yet, however many there were."""
     truth = Truth()
     for number in range(1_000):
-        batch = LedgerBatch(1_000 * (number + 1), 0, (Range(ADS, 0, number, number + 1),))
+        batch = LedgerBatch(10_000 * (number + 1), 0, (Range(ADS, 0, number, number + 1),))
         truth.apply(batch, lambda item: [(item.start, b"", decode(ad(10_000 * item.start)))])
     assert sorted(truth._windows) == [10_000 * number for number in range(992, 1_000)]

@@ -99,7 +99,6 @@ def _sent_again(store: Store) -> Collection[tuple[object, ...]]:
 
 
 def open_store(settings: Settings) -> Store:
-    """The results store that the settings name, to read."""
     """The results store of a stack, to read.
 
     Raises:

@@ -1,4 +1,4 @@
-"""The victim of tests/engine/victim.py on a Spark cluster: `python -m tests.engine.spark.driver FOLDER MASTER POINT AFTER`.
+"""The application of tests/recovery/app.py on a Spark cluster: `python -m tests.engine.spark.driver FOLDER MASTER POINT AFTER`.
 
 It prints a line for each committed batch. In the batch after the one that HOLD_AFTER in the folder names, tasks of an output wait
 until a file `go-on` is there: whoever kills something then kills it in the middle of a batch.
@@ -19,8 +19,9 @@ from engine.sinks.output import BatchLedger
 from engine.sinks.sqlite import SQLiteSink
 from engine.sources.direct import create_direct_stream
 from engine.sources.log import LogSource
-from tests.engine import victim
 from tests.engine.app import START_MS
+from tests.recovery import app
+from tests.recovery.truth import time_of
 
 SHARDS = 2
 
@@ -34,7 +35,7 @@ class Hold:
     def __call__(self, index: int, elements: Iterator[Any]) -> Iterator[Any]:
         """The elements, after the wait."""
         wanted = self._folder / "hold"
-        if wanted.exists() and int(batch_time()) == victim.time_of(int(wanted.read_text())):
+        if wanted.exists() and int(batch_time()) == time_of(int(wanted.read_text())):
             (self._folder / f"held-{index}.tmp").write_text(str(os.getpid()))
             (self._folder / f"held-{index}.tmp").rename(self._folder / f"held-{index}")
             while not (self._folder / "go-on").exists():
@@ -51,20 +52,20 @@ def run(folder: Path, master: str, point: str, after: int) -> None:
     ssc.recordBatches(BatchLedger(store, "victim"))
     numbers = create_direct_stream(
         ssc,
-        LogSource(folder / "log", [victim.TOPIC]),
-        name=victim.TOPIC,
+        LogSource(folder / "log", [app.TOPIC]),
+        name=app.TOPIC,
         decoder=int,
         reset="earliest",
-        max_rate_per_partition=victim.RATE,
+        max_rate_per_partition=app.RATE,
     )
     held = numbers.transform(lambda rdd: rdd.mapPartitionsWithIndex(Hold(folder)))
     held.foreachRDD(lambda rdd: rdd.count(), name="holds")
-    victim.build(ssc, numbers, store)
+    app.build(ssc, numbers, store)
     kinds: Any = failpoints._KINDS
     if point and after == 0:
         kinds[point] = "crash"
     ssc.start(thread=False)
-    while (done := victim._committed(ssc)) < victim.BATCHES:
+    while (done := app.committed(ssc)) < app.BATCHES:
         print(f"committed {done}", flush=True)  # noqa: T201 - to the test
         if point and done >= after:
             kinds[point] = "crash"

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.engine import victim
 from tests.engine.children import ROOT, wait_until
+from tests.recovery.app import prepare
+from tests.recovery.truth import differences
 from tools.stack.spark import SparkCluster
 
 pytestmark = [pytest.mark.spark, pytest.mark.slow, pytest.mark.timeout(600)]
@@ -20,7 +21,7 @@ Drive = Callable[..., subprocess.Popen[str]]
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """A log and empty tables."""
-    victim.prepare(tmp_path)
+    prepare(tmp_path)
     return tmp_path
 
 
@@ -101,4 +102,4 @@ def test_kills_of_drivers_and_of_a_worker_leave_the_tables_exact(
 
     assert lines[0] == "committed 5"
     assert lines[-1] == "done"
-    assert victim.found(folder) == victim.expected()
+    assert differences(folder) == []

@@ -7,6 +7,7 @@ Owns: Meta, read_meta.
 Never: the journal.
 """
 
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,8 @@ from engine.batch import Time
 from engine.checkpoint.files import write_durably
 from engine.checkpoint.records import FORMAT_VERSION, KNOWN_FORMATS, OLDEST_FORMAT
 from engine.errors import CheckpointError, StateVersionError
+
+log = logging.getLogger(__name__)
 
 
 class Meta(msgspec.Struct, kw_only=True):
@@ -49,6 +52,12 @@ def read_meta(folder: Path, mine: Meta, zero: Time) -> Meta:
     if not path.exists():
         if (folder / "journal").exists():
             raise CheckpointError(f"{path} is missing beside a journal; restore it from a copy")
+        others = sorted(other.parent.name for other in folder.parent.glob("*/meta.json"))
+        if others:
+            log.warning(
+                "application %r begins anew in %s, beside %s: state belongs to the application's name",
+                *(mine.app, folder.parent, ", ".join(others)),
+            )
         made = msgspec.structs.replace(mine, zero_ms=int(zero))
         write_durably(path, msgspec.json.format(msgspec.json.encode(made)))
         return made

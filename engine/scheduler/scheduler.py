@@ -155,7 +155,7 @@ class JobScheduler:
             raise
         pending = self._checkpoint.pending()
         if pending is not None:
-            log.info("batch %d was begun and not committed; it runs again", pending.time)
+            log.info("the batch of %s was begun and not committed; it runs again", pending.time.as_datetime())
             self._generator.took(pending.time)
             self.run_batch(pending, pending.attempt + 1)
 
@@ -199,22 +199,22 @@ class JobScheduler:
 
     def _warn_of_windows_between(self, last: Time, time: Time) -> None:
         """Say which windows ended at times that this batch takes over; once while the engine is behind."""
-        if time <= last.plus(self._graph.batch_duration):
+        zero = self._graph.zero_time
+        if time <= last.plus(self._graph.batch_duration) or last == zero:
             self._is_behind = False
             return
         if self._is_behind:
             return
         self._is_behind = True
-        zero = self._graph.zero_time
         for output in self._graph.outputs:
             if output.slide == self._graph.batch_duration:
                 continue
             passed = (time - 1 - zero) // output.slide - (last - zero) // output.slide
             if passed:
                 log.warning(
-                    "behind: batch %d takes over the times since %d; output %r has no window of %d of them; "
+                    "behind: the batch of %s takes over the times since %s; output %r has no window of %d of them; "
                     "with everyInterval=True each time has its own batch",
-                    *(time, last, output.name, passed),
+                    *(time.as_datetime(), last.as_datetime(), output.name, passed),
                 )
 
     def _set_planning(self, *, begins: bool) -> bool:

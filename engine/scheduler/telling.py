@@ -4,6 +4,7 @@ Owns: Teller.
 Never: an effect on the batch.
 """
 
+import logging
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
@@ -19,6 +20,8 @@ from engine.scheduler import events
 from engine.scheduler.accounting import ExecutorWatch, Lags, Stages
 from engine.scheduler.listener import StreamingListenerBus
 from engine.spelling import Moment
+
+log = logging.getLogger(__name__)
 
 _OF_CHECKPOINT = frozenset({"begin", "commit", "restore"})
 
@@ -83,6 +86,8 @@ class Teller:
             committed=committed,
             fallbacks=self._checkpoint.fallbacks,
         )
+        if committed:
+            log.info("epoch %d goes on after the batch of %s", started.epoch, committed.time.as_datetime())
         self._bus.post("onStreamingStarted", started)
 
     def executors(self) -> None:
@@ -186,6 +191,7 @@ class Teller:
         if read:
             seconds = self.stages.seconds["restore"]
             fallbacks = sum(passed_over for _, _, passed_over in shards.values())
+            log.info("%d keys of state were restored in %.2f s", sum(read), seconds)
             told = events.StreamingListenerStateRestored(seconds, sum(read), len(read), fallbacks)
             self._bus.post("onStateRestored", told)
 

@@ -142,7 +142,7 @@ def test_clean_takes_the_volumes_of_a_stack_that_has_ended(place: Path) -> None:
     code, said = run(place, "make", "clean")
     assert code == 0
     assert "down --remove-orphans --volumes project=mine\n" in said
-    assert "the volumes of the stack in containers that was up last are gone\n" in said
+    assert "the stack in containers that was up last has left nothing: its volumes are gone\n" in said
     assert not (place / ".stack").exists()
 
 

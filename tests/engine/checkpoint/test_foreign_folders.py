@@ -25,6 +25,19 @@ def test_another_applications_folder_is_refused(tmp_path: Path) -> None:
         Checkpoint(tmp_path, "other", INTERVAL, SHARDS).open(Time(0))
 
 
+def test_another_name_begins_anew_and_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """An application of another name has no state in a folder that holds others, and the log names them."""
+    Volume(tmp_path).open().close()
+    assert caplog.messages == []
+    renamed = Checkpoint(tmp_path, "renamed", INTERVAL, SHARDS)
+    renamed.open(Time(0))
+    renamed.close()
+
+    assert caplog.messages == [
+        f"application 'renamed' begins anew in {tmp_path}, beside app: state belongs to the application's name"
+    ]
+
+
 @pytest.mark.parametrize(
     ("batch", "shards", "words"),
     [

@@ -39,3 +39,17 @@ def test_windows_that_are_passed_over_are_told_once(
     lines = [line for line in caplog.messages if "takes over" in line]
     assert len(lines) == said
     assert all("output 'pairs' has no window of 2 of them" in line for line in lines)
+
+
+def test_first_batch_takes_over_nothing(
+    context: LocalContext, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A start that takes long is no lag: before the first batch of an application no window could have had a result."""
+    with (
+        caplog.at_level(logging.WARNING, "engine"),
+        App(context, tmp_path, job, [[1]] * 3) as app,
+    ):
+        app.clock.advance(3_000)
+        app.run()
+
+    assert [line for line in caplog.messages if "takes over" in line] == []

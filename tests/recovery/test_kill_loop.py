@@ -49,30 +49,30 @@ def assert_exact(tally: Tally, plan: Plan, least_kills: int) -> None:
     assert verdict.ledger.behind == 0
 
 
-@pytest.mark.fault(12, "220 kills in all phases of a batch, on the embedded stack")
+@pytest.mark.fault(12, "88 kills in all phases of a batch, on the embedded stack")
 @pytest.mark.timeout(1_200)
-def test_two_hundred_kills_on_the_embedded_stack_leave_every_row_exact(
+def test_eighty_kills_on_the_embedded_stack_leave_every_row_exact(
     tmp_path: Path, figures: Callable[[str], None]
 ) -> None:
-    """200 kills, at least 10 in each phase, and 20 more in the middle of a recovery change no row."""
-    plan = Plan(kills=200, echoes=20)
+    """80 kills, at least 4 in each phase, and 8 more in the middle of a recovery change no row."""
+    plan = Plan(kills=80, echoes=8)
     tally = KillLoop(embedded(tmp_path / "data"), plan, tmp_path / "logs").run()
     for line in table(Piece.of(tally)):
         figures(f"embedded: {line}")
-    assert_exact(tally, plan, least_kills=10)
+    assert_exact(tally, plan, least_kills=4)
     assert tally.echoes.total() == plan.echoes
 
 
-@pytest.mark.fault(12, "22 kills beside a real Kafka and a real Cassandra")
+@pytest.mark.fault(12, "14 kills beside a real Kafka and a real Cassandra")
 @pytest.mark.servers
 @pytest.mark.timeout(600)
-def test_twenty_kills_on_the_real_stack_leave_every_row_exact(
+def test_twelve_kills_on_the_real_stack_leave_every_row_exact(
     kafka_server: KafkaServer,
     cassandra_server: CassandraServer,
     tmp_path: Path,
     figures: Callable[[str], None],
 ) -> None:
-    """20 kills beside a real Kafka and a real Cassandra, at least one in each phase, change no row."""
+    """12 kills beside a real Kafka and a real Cassandra, at least one in each phase, change no row."""
     own = {
         "app": "kill-loop",
         "keyspace": cassandra_server.keyspace(),
@@ -81,7 +81,7 @@ def test_twenty_kills_on_the_real_stack_leave_every_row_exact(
     }
     settings = kafka_server.stack.settings.model_copy(update=own)
     create_topics(settings)
-    plan = Plan(kills=20, echoes=2)
+    plan = Plan(kills=12, echoes=2)
     tally = KillLoop(settings, plan, tmp_path / "logs").run()
     for line in table(Piece.of(tally)):
         figures(f"processes: {line}")

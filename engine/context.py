@@ -354,11 +354,11 @@ class StreamingContext(DriverOnly, InputStreams, Preparations):
         interval, app = self.graph.batch_duration, self.sparkContext.appName
         if self._folder is not None:
             self._checkpoint = Checkpoint(self._folder, app, interval, self.graph.shards)
-        given = self.graph.given
+        graph, given = self.graph, self.graph.given
         zero = Time(self._clock.wall_ms()).floor(interval) if given is None else given.zero
-        self.graph.zero_time = self._checkpoint.open(
-            zero, takeover=self._takeover, must_exist=self._must_exist
-        )
+        graph.zero_time = self._checkpoint.open(zero, takeover=self._takeover, must_exist=self._must_exist)
+        if given is not None:
+            given.refuse_other_zero(graph.zero_time)
         if self._folder is None:
             self._blocks = Blocks(None, self._clock)
         else:

@@ -159,7 +159,7 @@ class Preparations:
             batches: time and by input the ranges, of every batch since its first.
 
         Raises:
-            ConfigurationError: a time comes twice, or is not later than the zero time.
+            ConfigurationError: a time comes twice, is not later than the zero time, or no batch time of this application.
             LifecycleError: the context was started.
 
         Example:
@@ -168,7 +168,8 @@ class Preparations:
             [[1]]
         """
         self._refuse_after_start("the batches of a backfill", "backfill")
-        self.graph.given = GivenBatches(Time(zeroTime), ((Time(time), ranges) for time, ranges in batches))
+        given = ((Time(time), ranges) for time, ranges in batches)
+        self.graph.given = GivenBatches(Time(zeroTime), given, self.graph.batch_duration)
 
     def remember(self, duration: float) -> None:
         """Keep the ranges of batches for at least so many seconds, and the blocks and files' names that they stand for.

@@ -60,6 +60,14 @@ need_python() {
   [ -x .venv/bin/python ] || refuse "there is no .venv yet; make venv makes it (Python 3.11 or later, a few minutes)"
 }
 
+# is_help ARGUMENT...: whether help is asked for, wherever it stands.
+is_help() {
+  for argument; do
+    case $argument in -h | --help) return 0 ;; esac
+  done
+  return 1
+}
+
 NO_STACK='no stack is up; start one with make up (containers), make up STACK=processes or make up STACK=embedded'
 
 # refuse TEXT: what was asked for cannot be done as it is.

@@ -114,7 +114,7 @@ LAYERS: tuple[tuple[str, str], ...] = (
     ),
     (
         "tools: verdict, programs, jars",
-        "tools.verify.verdict tools.verify.facts tools.verify.metrics tools.stack.programs tools.stack.jars tools.stack.spark",
+        "tools.verify.verdict tools.verify.facts tools.verify.metrics tools.stack.programs tools.stack.jars tools.stack.spark tools.stack.revision",
     ),
     (
         "tools: one server, one process, one batch",

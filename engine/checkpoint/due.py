@@ -76,11 +76,13 @@ class Room:
             return []
         sizes = {(kept.operator, kept.shard): kept.size for kept in snapshots}
         found = os.statvfs(self._folder)
-        free, needed, fitting = found.f_bavail * found.f_frsize, 0, []
+        free, needed, taken, fitting = found.f_bavail * found.f_frsize, 0, 0, []
         for place in due:
             # What changes a key's state counts twice: a snapshot is never larger than this.
-            needed += sizes.get(place, 0) + grown.get(place, (0,))[0]
-            if needed < free:
+            size = sizes.get(place, 0) + grown.get(place, (0,))[0]
+            needed += size
+            if taken + size < free:
+                taken += size
                 fitting.append(place)
         is_short = len(fitting) < len(due)
         if is_short and not self._is_short:

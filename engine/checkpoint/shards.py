@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from engine.checkpoint.codec import StateCodec
-from engine.checkpoint.files import checksum, make_folder, read_back, write_durably
+from engine.checkpoint.files import checksum, make_folder, read_back, sync_folder, write_durably
 from engine.checkpoint.records import Catalog
 from engine.errors import CorruptLogError, StateVersionError
 from engine.failpoints import fail_point
@@ -62,11 +62,12 @@ class RestorePlan(NamedTuple):
     complete: bool
     """Whether the deltas reach back to the very first batch, so that no snapshot is needed."""
     types: tuple[tuple[int, str], ...] = ()
-    """(version, type of a state since then), oldest first; empty when all are of the declared type."""
+    """(version, type of a state since then), oldest first, whose type is also that of what is older; empty when all are of the declared."""
 
     def written_as(self, version: int) -> str:
         """The type of a state in what was written at a version; empty for the declared one."""
-        return next((kind for since, kind in reversed(self.types) if since <= version), "")
+        oldest = self.types[0][1] if self.types else ""
+        return next((kind for since, kind in reversed(self.types) if since <= version), oldest)
 
     def reaches_back_to(self, version: int) -> bool:
         """Whether the deltas hold everything that was committed after this version, itself a committed one."""
@@ -322,6 +323,8 @@ class Shard:
         fail_point("in_snapshot")
         parts = _SNAPSHOT.pack(_SNAPSHOT_MAGIC, checksum(body)), body
         write_durably(path, *parts)
+        # Another process may have made the folder and died BEFORE its name was durable.
+        sync_folder(path.parent.parent)
         # An older generation goes once this one is recorded: BEFORE that the volume has shown that it has it.
         read_back(path, *parts)
         return len(self.values), len(body)

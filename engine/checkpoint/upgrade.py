@@ -54,9 +54,19 @@ class StateChanges:
                     f"renameState({old!r}, {new!r}): the checkpoint holds state of both; drop one of them with dropState, "
                     "by a job that has only the other"
                 )
+            others = [other for other in renamed if other != old and renamed[other] == new]
+            if others:
+                raise ConfigurationError(
+                    f"renameState gives {old!r} and {others[0]!r} one name, {new!r}, and the checkpoint holds state of both; "
+                    "give up one of them with dropState"
+                )
         return Upgrade(renamed, sorted(self.dropped & set(known)))
 
     def _refuse_misfits(self, mine: Mapping[str, str]) -> None:
+        for name in sorted(self.dropped & set(self.renamed)):
+            raise ConfigurationError(
+                f"renameState and dropState both name {name!r}; take one of the calls away"
+            )
         for verb, gone in (("renameState", list(self.renamed)), ("dropState", sorted(self.dropped))):
             for name in set(gone) & set(mine):
                 raise ConfigurationError(

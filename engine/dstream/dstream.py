@@ -78,7 +78,8 @@ class DStream(PairOperations[T], WindowOperations[T], StatefulOperations[T], Out
             f: the function.
             preservesPartitioning: whether equal keys stay together.
             onError: "stop" fails the batch when `f` raises; "dead-letter" puts the record aside, with its offset, its bytes and what was
-                raised, and the others go on. That is for streams between a direct stream and the first operator other than map,
+                raised, and the others go on. It is put aside whole, in this stream: none of its elements goes on here, and other
+                streams of the input may count it. That is for streams between a direct stream and the first operator other than map,
                 flatMap, filter, mapValues and flatMapValues, and costs them a generator for each such operator.
 
         Raises:

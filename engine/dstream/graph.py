@@ -150,7 +150,8 @@ class DStreamGraph:
         """Prove before the start that the graph can run.
 
         Raises:
-            ConfigurationError: there is no output, or state without a checkpoint folder, or blocks without one on a cluster.
+            ConfigurationError: there is no output, or state without a checkpoint folder, or blocks without one on a cluster, or
+                given batches are of other inputs.
         """
         if not self.outputs:
             raise ConfigurationError(
@@ -162,6 +163,8 @@ class DStreamGraph:
                 "The checkpoint directory has not been set. Please set it by StreamingContext.checkpoint(). "
                 f"{in_need[0]!r} keeps state"
             )
+        if self.given is not None:
+            self.given.refuse_other_inputs(stream.name for stream in self.inputs)
         logged = [stream.name for stream in self.inputs if stream.tasks_read_folder]
         if logged and not has_checkpoint and not self.context.master.startswith("local"):
             raise ConfigurationError(
@@ -257,7 +260,7 @@ class DStreamGraph:
         """
         given = self.given.ranges(time) if self.given else None
         ranges = {
-            stream.name: stream.plan(time) if given is None else tuple(given.get(stream.name, ()))
+            stream.name: stream.plan(time) if given is None else stream.accept(given.get(stream.name, ()))
             for stream in self.inputs
         }
         watermarks = dict(self._watermarks)

@@ -278,6 +278,10 @@ class InputDStream(Node):
     def plan(self, time: Time) -> tuple[OffsetRange, ...]:
         """The ranges of the next batch, one for every partition of the input; cheap, reads no record."""
 
+    def accept(self, ranges: Sequence[OffsetRange]) -> tuple[OffsetRange, ...]:
+        """The ranges of a batch that is given and not planned; those that do not go on where the input is are refused."""
+        return tuple(ranges)
+
     @abstractmethod
     def range_rdd(self, batch: Batch, ranges: Sequence[OffsetRange]) -> RDD[Any]:
         """The records of the ranges, one partition each."""

@@ -1,6 +1,6 @@
 """The operators between an input and a stream that puts records aside, as tasks run them.
 
-Owns: Step, stepped.
+Owns: Step, stepped, whole_records.
 Never: where a record lies; the source that reads it knows.
 """
 
@@ -42,6 +42,40 @@ def stepped(steps: Sequence[Step], elements: Iterator[Any], put_aside: PutAside)
         else:
             elements = chain_of(tuple(step.kind for step in own), [step.function for step in own], elements)
     return elements
+
+
+_SEVERAL = frozenset({"flatMap", "flatMapValues"})
+"""Kinds that may make several elements of one."""
+
+
+def whole_records(steps: Sequence[Step], records: Iterator[Any], put_aside: PutAside) -> Iterator[Any]:
+    """The elements of the records that are not put aside: of one that is, none, also when only one of its elements failed.
+
+    Example:
+        >>> steps = [Step("flatMap", str.split, ""), Step("map", int, "numbers")]
+        >>> list(whole_records(steps, iter(["1 x 3", "4"]), lambda name, error: print(name, type(error).__name__)))
+        numbers ValueError
+        [4]
+    """
+    last = max((at for at, step in enumerate(steps) if step.aside), default=0)
+    if not any(step.kind in _SEVERAL for step in steps[:last]):
+        return stepped(steps, records, put_aside)
+    return _one_by_one(steps, records, put_aside)
+
+
+def _one_by_one(steps: Sequence[Step], records: Iterator[Any], put_aside: PutAside) -> Iterator[Any]:
+    failures = 0
+
+    def note(name: str, error: Exception) -> None:
+        nonlocal failures
+        failures += 1
+        put_aside(name, error)
+
+    for record in records:
+        before = failures
+        made = list(stepped(steps, iter((record,)), note))
+        if failures == before:
+            yield from made
 
 
 def _map(step: Step, elements: Iterator[Any], put_aside: PutAside) -> Iterator[Any]:

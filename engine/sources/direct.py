@@ -18,7 +18,7 @@ from engine.batch import Batch, Duration, OffsetRange, Time, TopicPartition
 from engine.context import StreamingContext
 from engine.dstream.dstream import DStream
 from engine.dstream.nodes import BatchScope, DeadLetter, InputDStream, Observed
-from engine.dstream.steps import Step, stepped
+from engine.dstream.steps import Step, whole_records
 from engine.errors import ConfigurationError, OffsetOutOfRangeError, UserFunctionError
 from engine.failpoints import fail_point
 from engine.rdd.api import RDD
@@ -91,7 +91,7 @@ class ReadRanges:
         cursor = Cursor() if self._steps else None
         # Every range is taken at once: Spark ends a worker of which a `take` left a part of its input.
         records = chain.from_iterable(chain.from_iterable([self._slices(read, cursor) for read in reads]))
-        return records if cursor is None else stepped(self._steps, records, cursor.put_aside)
+        return records if cursor is None else whole_records(self._steps, records, cursor.put_aside)
 
     def _slices(self, read: RangeRead, cursor: Cursor | None) -> Iterator[Iterable[Any]]:
         # A decoder of whole records sees those without a value too, and makes no dead letter.
@@ -289,6 +289,33 @@ class DirectInputDStream(InputDStream):
         self._is_fresh = False
         fail_point("plan")
         return ranges
+
+    def accept(self, ranges: Sequence[OffsetRange]) -> tuple[OffsetRange, ...]:
+        """The ranges that another application planned; they go on where this one is.
+
+        Raises:
+            ConfigurationError: one begins elsewhere.
+            SourceError: a topic was deleted and made again.
+        """
+        topics = {part.topic for part in ranges}
+        if not topics <= self._topics.keys():
+            # BEFORE the begin record, which tells what the topics are.
+            self._prove(topics)
+        for part in ranges:
+            position = self._positions.get(part.topicPartition(), part.fromOffset)
+            if part.fromOffset != position and not self._explains(position, part):
+                raise ConfigurationError(
+                    f"backfill: {part.topic}[{part.partition}] of input {self.name!r} is at offset {position}, and the next batch "
+                    f"given begins at {part.fromOffset}; give every batch of one application since its first, to a fresh one"
+                )
+        return tuple(ranges)
+
+    def _explains(self, position: int, part: OffsetRange) -> bool:
+        """Whether what is between a position and a range is gone from the log, and may be passed over."""
+        if self.fails_on_loss or part.fromOffset < position:
+            return False
+        bounds = self._source.bounds().get(part.topicPartition())
+        return bounds is not None and part.fromOffset <= bounds[0]
 
     def _plan_partition(
         self, place: TopicPartition, begin: int, bounds: tuple[int, int], most: int | None

@@ -6,6 +6,7 @@ Owns: read_backfill.
 Never: a store; another application's ledger may be in a place that this one does not know.
 """
 
+from collections.abc import Collection
 from pathlib import Path
 
 import msgspec
@@ -25,8 +26,8 @@ Given = tuple[int, dict[str, list[OffsetRange]]]
 """Time of a batch, and by topic, whose name is that of its input, the ranges."""
 
 
-def read_backfill(path: Path) -> tuple[int, list[Given]]:
-    """The zero time, and every batch.
+def read_backfill(path: Path, without: Collection[str] = ()) -> tuple[int, list[Given]]:
+    """The zero time, and every batch, without the ranges of these topics.
 
     Raises:
         ConfigurationError: the file cannot be read, is empty, or is of several applications.
@@ -46,6 +47,7 @@ def read_backfill(path: Path) -> tuple[int, list[Given]]:
     for line in lines:
         ranges: dict[str, list[OffsetRange]] = {}
         for topic, partition, begin, until in line.ranges:
-            ranges.setdefault(topic, []).append(OffsetRange(topic, partition, begin, until))
+            if topic not in without:
+                ranges.setdefault(topic, []).append(OffsetRange(topic, partition, begin, until))
         batches.append((line.time, ranges))
     return zeros.pop(), batches

@@ -124,6 +124,11 @@ def context_of(settings: Settings) -> Any:
         return LocalContext(settings.master, settings.app)
 
 
+def _topics_of_others(settings: Settings) -> set[str]:
+    """The topics that only jobs read that are not in the settings."""
+    return {topic for topic, *_ in JOBS.values()} - {JOBS[name][0] for name in settings.jobs}
+
+
 def build(
     settings: Settings, context: Any, *, takeover: bool = False, backfill: Path | None = None
 ) -> StreamingContext:
@@ -140,7 +145,7 @@ def build(
     """
     ssc = StreamingContext(context, settings.batch_seconds)
     if backfill is not None:
-        ssc.backfill(*read_backfill(backfill))
+        ssc.backfill(*read_backfill(backfill, _topics_of_others(settings)))
     store = store_of(settings)
     ledger = BatchLedger(store, settings.app)
     ledger.check()

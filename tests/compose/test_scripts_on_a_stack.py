@@ -23,6 +23,18 @@ def test_verify_runs_inside_the_stack_that_is_up(place: Path) -> None:
     assert "docker" not in run(place, "scripts/verify", STACK="processes")[1]
 
 
+def test_replay_runs_under_one_name(place: Path) -> None:
+    """In a stack in containers replay runs in a container whose name only one can have, and hands on its options."""
+    (place / ".stack").mkdir()
+    (place / ".stack/compose").write_text('{"profile": "light", "project": "mine"}\n')
+
+    code, said = run(place, "scripts/replay", "--topic", "x", "--help")
+
+    assert code == 0
+    assert "run --rm --name mine-replay --no-deps" in said
+    assert "python verify -m tools.replay --topic x --help" in said
+
+
 def test_verify_takes_the_settings_of_what_runs(place: Path) -> None:
     """What to verify comes from the engine's and the producer's containers, whatever the caller's shell or .env have."""
     (place / ".stack").mkdir()

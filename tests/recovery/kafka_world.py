@@ -28,6 +28,8 @@ class Noted(StreamingListener):
         self.batches: list[Batch] = []
         self.letters: list[DeadLetter] = []
         self.infos: list[BatchInfo] = []
+        self.behind: list[int] = []
+        """Of each batch how many records waited when it was planned."""
 
     def put_aside(self, batch: Batch, letters: list[DeadLetter]) -> None:
         """Keep the letters."""
@@ -36,6 +38,10 @@ class Noted(StreamingListener):
     def record(self, batch: Batch, zero_time: Time) -> None:
         """Keep the batch."""
         self.batches.append(batch)
+
+    def onBatchSubmitted(self, batchSubmitted: Any) -> None:
+        """Keep how far behind it was."""
+        self.behind.append(sum(lag.records for lag in batchSubmitted.lags.values()))
 
     def onBatchCompleted(self, batchCompleted: Any) -> None:
         """Keep how it went."""

@@ -1,6 +1,7 @@
 """Backfills: a fresh application that runs the batches of another one's ledger gives the same tables, times included."""
 
-from collections.abc import Iterator, Mapping, Sequence
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from operator import add, sub
 from pathlib import Path
 from typing import Any
@@ -11,9 +12,9 @@ from engine import LocalContext, ManualClock, StreamingContext
 from engine.batch import Batch, OffsetRange, Time
 from engine.dstream.nodes import DeadLetter
 from engine.dstream.run import batch_time
-from engine.errors import ConfigurationError, UserFunctionError
+from engine.errors import ConfigurationError, SourceError, UserFunctionError
 from engine.sources.decoders import json_decoder
-from engine.sources.direct import create_direct_stream
+from engine.sources.direct import DirectInputDStream, create_direct_stream
 from engine.sources.log import LogSource, LogWriter, create_topic
 from tests.engine.app import START_MS
 
@@ -159,4 +160,143 @@ def test_batches_of_two_applications_are_refused(context: LocalContext, tmp_path
     for times in ([1_000, 1_000], [-1]):
         with pytest.raises(ConfigurationError, match="give each batch of one application once"):
             pipeline.ssc.backfill(0, [(time, nothing) for time in times])
+    pipeline.stop()
+
+
+@pytest.mark.parametrize(("zero", "time"), [(0, 1_500), (500, 1_500), (0, 10)])
+def test_times_between_two_batches_are_refused(
+    context: LocalContext, tmp_path: Path, zero: int, time: int
+) -> None:
+    """A time at which no stream would be due is refused, with the interval, and no batch is passed over in silence."""
+    pipeline = Pipeline(context, tmp_path, "app", ManualClock(START_MS))
+    with pytest.raises(
+        ConfigurationError, match=rf"got time {zero or time}, .* interval is 1000 ms; .*batchDuration"
+    ):
+        pipeline.ssc.backfill(zero, [(2_000, {}), (time, {})])
+    pipeline.stop()
+
+
+def test_batches_since_another_zero_time_are_refused(context: LocalContext, tmp_path: Path) -> None:
+    """An application that began by itself refuses batches since another zero time, and goes on without them."""
+    first = original(context, tmp_path)
+    clock = ManualClock(START_MS + 3_600_500)
+    own = Pipeline(context, tmp_path, "own", clock)
+    own.ssc.start(thread=False)
+    own.ssc.runBatch()
+    own.stop()
+    mixed = Pipeline(context, tmp_path, "own", clock)
+    mixed.ssc.backfill(int(first.ledger.zero), first.ledger.batches.items())
+    with pytest.raises(ConfigurationError, match=rf"zero time {START_MS}, .* since {int(own.ledger.zero)}; "):
+        mixed.ssc.start(thread=False)
+    produce(tmp_path, range(500, 510))
+    clock.advance(1_000)
+    alone = Pipeline(context, tmp_path, "own", clock)
+    alone.ssc.start(thread=False)
+    alone.ssc.runBatch()
+    alone.stop()
+
+    assert not mixed.ledger.batches
+    assert sum(alone.tables["totals"].values()) == sum(first.tables["totals"].values()) + 10  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("own", [1, 0], ids=["overlap", "gap"])
+def test_ranges_that_do_not_go_on_are_refused(context: LocalContext, tmp_path: Path, own: int) -> None:
+    """Ranges that overlap with what an application read by itself, or leave a gap behind it, are refused with both offsets."""
+    first = original(context, tmp_path)
+    clock = ManualClock(START_MS)
+    if own:
+        planned = Pipeline(context, tmp_path, "app", clock)
+        planned.ssc.start(thread=False)
+        clock.advance(1_000)
+        planned.ssc.runBatch()
+        planned.stop()
+    listed = sorted(first.ledger.batches.items())
+    mixed = Pipeline(context, tmp_path, "app", clock)
+    mixed.ssc.backfill(int(first.ledger.zero), listed if own else [listed[0], *listed[2:]])
+    mixed.ssc.start(thread=False)
+    if not own:
+        mixed.ssc.runBatch()
+    at = {part.untilOffset for part in (planned.ledger if own else mixed.ledger).batches[listed[0][0]][TOPIC]}
+    wrong = {part.fromOffset for part in listed[1 if own else 2][1][TOPIC]}
+    assert max(wrong) < min(at) if own else max(at) < min(wrong)
+    with pytest.raises(
+        ConfigurationError, match=r"is at offset (\d+), and .* begins at (\d+); give"
+    ) as refused:
+        mixed.ssc.runBatch()
+    mixed.stop()
+
+    assert any(f"offset {a}, " in str(refused.value) for a in at)
+    assert len(mixed.ledger.batches) == 1 - own
+
+
+@pytest.mark.parametrize(
+    ("renamed", "words"),
+    [
+        (
+            lambda ranges: {"nombers": ranges},
+            "input 'nombers', which this job does not have .there: 'numbers'.",
+        ),
+        (lambda _ranges: {}, "input 'numbers', which no batch of the backfill has .there: none."),
+    ],
+)
+def test_batches_of_other_inputs_are_refused(
+    context: LocalContext, tmp_path: Path, renamed: Callable[[Any], Any], words: str
+) -> None:
+    """Inputs that only the batches have, or only the job, are refused by name at the start, where all would run empty."""
+    pipeline = Pipeline(context, tmp_path, "app", ManualClock(START_MS))
+    pipeline.ssc.backfill(0, [(1_000, renamed([OffsetRange(TOPIC, 0, 0, 1)]))])
+    with pytest.raises(ConfigurationError, match=words):
+        pipeline.ssc.start(thread=False)
+    pipeline.stop()
+
+    assert not (tmp_path / "app").exists()
+
+
+@pytest.mark.fault(31, "the topic is made again between two starts of a backfill, with as many records")
+def test_topic_made_again_during_a_backfill_is_refused(context: LocalContext, tmp_path: Path) -> None:
+    """A backfill whose topic is another one at its next start, before any batch was planned, runs no batch of it."""
+    first = original(context, tmp_path)
+    again = Pipeline(context, tmp_path, "again", ManualClock(START_MS))
+    again.ssc.backfill(int(first.ledger.zero), first.ledger.batches.items())
+    again.ssc.start(thread=False)
+    again.ssc.runBatch()
+    again.stop()
+    shutil.rmtree(tmp_path / "log" / TOPIC)
+    create_topic(tmp_path / "log", TOPIC, 2)
+    produce(tmp_path, range(1_000, 1_400))
+    last = Pipeline(context, tmp_path, "again", ManualClock(START_MS))
+    last.ssc.backfill(int(first.ledger.zero), first.ledger.batches.items())
+    last.ssc.start(thread=False)
+    with pytest.raises(SourceError, match="'numbers' was deleted and made again"):
+        last.ssc.runBatch()
+    last.stop()
+
+    assert (len(again.ledger.batches), len(last.ledger.batches)) == (1, 0)
+
+
+def test_gap_that_the_log_explains_is_passed_over(context: LocalContext, tmp_path: Path) -> None:
+    """Where loss is allowed, ranges may begin behind what is gone from the log; other gaps and overlaps are refused there too."""
+    create_topic(tmp_path / "log", TOPIC, 1)
+    with LogWriter(tmp_path / "log", TOPIC, 0, segment_bytes=1) as writer:
+        for count in (6, 3):
+            writer.append([(START_MS, None, b"1")] * count)
+    pipeline = Pipeline(context, tmp_path, "app", ManualClock(START_MS))
+    (stream,) = pipeline.ssc.graph.inputs
+    assert isinstance(stream, DirectInputDStream)
+    stream.resume([OffsetRange(TOPIC, 0, 0, 4)])
+
+    def refuses(begin: int, *, fails_on_loss: bool) -> bool:
+        stream.fails_on_loss = fails_on_loss
+        given = (OffsetRange(TOPIC, 0, begin, 9),)
+        try:
+            return stream.accept(given) != given
+        except ConfigurationError as error:
+            return f"is at offset 4, and the next batch given begins at {begin};" in str(error)
+
+    assert refuses(6, fails_on_loss=False)
+    min((tmp_path / "log" / TOPIC / "0").iterdir()).unlink()
+    assert stream._source.bounds() == {(TOPIC, 0): (6, 9)}
+    told = [refuses(begin, fails_on_loss=False) for begin in (3, 4, 5, 6, 7)]
+    assert told == [True, False, False, False, True]
+    assert refuses(6, fails_on_loss=True)
     pipeline.stop()

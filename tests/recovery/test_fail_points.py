@@ -23,9 +23,9 @@ LATER = BATCHES[BATCHES.index("before_snapshot") :]
 """Points between batches, which not every batch comes to."""
 
 
-@pytest.mark.fault(1, "fail point plan")
+@pytest.mark.fault(1, "fail point plan: the ranges are chosen, no record is read")
 @pytest.mark.fault(2, "fail point after_begin")
-@pytest.mark.fault(3, "fail points before_state, run, reply, after_state")
+@pytest.mark.fault(3, "fail points before_state, run (a range is read to its end), reply, after_state")
 @pytest.mark.fault(4, "fail point in_sink, of the second of several tables and partitions")
 @pytest.mark.fault(5, "fail points after_ledger and before_commit")
 @pytest.mark.fault(6, "fail point before_rename")

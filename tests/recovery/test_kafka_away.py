@@ -13,6 +13,7 @@ import pytest
 
 from engine import LocalContext, StreamingContext
 from engine.batch import TopicPartition
+from engine.errors import StreamingError
 from engine.monitoring import StreamingPage
 from engine.sources.kafka import KafkaUtils, PreferConsistent, Subscribe
 from services.settings import REPOSITORY
@@ -49,7 +50,8 @@ class TestRestart:
 
     @pytest.mark.parametrize("seconds", [1, 10])
     @pytest.mark.fault(
-        28, "SIGKILL of the broker between a plan and its end, started again 1 s and 10 s later"
+        28,
+        "SIGKILL of the broker between two batches, started again 1 s and 10 s later; 60 s is a drill, HOLD=60",
     )
     def test_restart_of_the_broker_costs_nothing(
         self,
@@ -59,7 +61,7 @@ class TestRestart:
         caplog: pytest.LogCaptureFixture,
         seconds: int,
     ) -> None:
-        """Batches wait as long as the broker is away and then go on: every record counts once, the ranges tile the log, the lag is 0."""
+        """Batches wait as long as the broker is away and then go on: every record counts once, the ranges tile the log, the lag is told."""
         noted = Noted()
         caplog.set_level(logging.WARNING)
         writer.write(numbered(0, 3_000))
@@ -78,6 +80,8 @@ class TestRestart:
 
         assert waited >= seconds
         assert [line for line in caplog.messages if kafka_server.bootstrap in line and "waiting" in line]
+        # The batch that waited tells what the first one, by its cap, had left in the log.
+        assert noted.behind[:2] == [3_000, 500]
         assert tiles(noted.ranges())
         assert ends == {TopicPartition(writer.topic, 0): 4_000}
         assert noted.ranges()[-1][1] == 4_000
@@ -178,3 +182,32 @@ class TestNetwork:
 
         assert 2 <= took < 20
         assert tiles(noted.ranges())
+
+    @pytest.mark.fault(42, "a proxy before Kafka breaks connections at random, at one read in ten")
+    def test_lossy_way_to_kafka_costs_no_record(
+        self, kafka_server: KafkaServer, writer: TopicWriter, proxy: ProxyProcess, tmp_path: Path
+    ) -> None:
+        """Over a way on which connections break again and again batches go on, and every record counts once."""
+        noted = Noted()
+        writer.write(numbered(0, 500))
+        count = 500
+        with job_over(kafka_server, writer.topic, tmp_path, noted, bootstrap=proxy.address) as job:
+            job.run()
+            proxy.tell("reset 0.1")
+            while not has_broken(proxy, 3):
+                writer.write(numbered(count, count + 500))
+                count += 500
+                job.run()
+            proxy.tell("reset 0")
+            job.run_until(texts(0, count))
+
+        assert tiles(noted.ranges())
+
+
+def has_broken(proxy: ProxyProcess, connections: int) -> bool:
+    """Whether the proxy has broken so many connections."""
+    try:
+        proxy.tell(f"resets {connections}")
+    except StreamingError:
+        return False
+    return True

@@ -1,7 +1,9 @@
 """SIGKILL under backlog in every phase of a batch: each restart commits a new batch, and every row stays exact."""
 
+import tempfile
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -13,6 +15,7 @@ from services.sqlite.migrate import migrate
 from services.topics import create_topics
 from tests.servers import CassandraServer, KafkaServer
 from tests.tools.stack_world import free_port, python
+from tools.killloop import __main__ as command
 from tools.killloop.kept import Kept, Piece
 from tools.killloop.loop import LOOP_SETTINGS, KillLoop, Plan, Tally
 from tools.killloop.phases import PHASES, REQUIRED, Aim, Trace, phase_of
@@ -49,7 +52,9 @@ def assert_exact(tally: Tally, plan: Plan, least_kills: int) -> None:
     assert verdict.ledger.behind == 0
 
 
-@pytest.mark.fault(12, "88 kills in all phases of a batch, on the embedded stack")
+@pytest.mark.fault(
+    12, "88 kills in all phases of a batch, on the embedded stack; the 1,000 are `make kill-loop`"
+)
 @pytest.mark.timeout(1_200)
 def test_eighty_kills_on_the_embedded_stack_leave_every_row_exact(
     tmp_path: Path, figures: Callable[[str], None]
@@ -63,7 +68,7 @@ def test_eighty_kills_on_the_embedded_stack_leave_every_row_exact(
     assert tally.echoes.total() == plan.echoes
 
 
-@pytest.mark.fault(12, "14 kills beside a real Kafka and a real Cassandra")
+@pytest.mark.fault(12, "14 kills beside a real Kafka and a real Cassandra; the 100 are `make kill-loop`")
 @pytest.mark.servers
 @pytest.mark.timeout(600)
 def test_twelve_kills_on_the_real_stack_leave_every_row_exact(
@@ -102,6 +107,24 @@ def test_engine_that_has_caught_up_is_no_proof(tmp_path: Path) -> None:
         KillLoop(embedded(tmp_path / "data"), plan, tmp_path / "logs").run()
 
 
+def test_failed_restart_is_not_forgotten(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A piece whose engine did not come back is kept with its reason and its data, and every later call ends with 1."""
+    monkeypatch.setattr(command, "Plan", partial(Plan, command=python("raise SystemExit(3)")))
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    wanted = command.Wanted("embedded", 5, None, None, 1, tmp_path / "kept", anew=False, keep=False)
+    with pytest.raises(StreamingError, match="ended by itself with exit code 3"):
+        command.run(wanted)
+    capsys.readouterr()
+
+    assert command.run(wanted) == 1
+
+    *_, failed = capsys.readouterr().out.splitlines()
+    assert "ended by itself with exit code 3" in failed
+    assert Path(failed.rpartition(" ")[2]).is_dir()
+
+
 def test_every_fail_point_has_one_phase() -> None:
     """The phases divide the engine's fail points among them, and a process that reached none is in its start."""
     points = [point for points in PHASES.values() for point in points]
@@ -125,8 +148,8 @@ def test_trace_gives_the_last_point_reached(tmp_path: Path) -> None:
 
 
 def test_pieces_of_a_loop_are_kept_and_added_up(tmp_path: Path) -> None:
-    """What two pieces have done is found again by the next call, and stands in one table; one that was not exact spoils the whole."""
-    kept = Kept(tmp_path, "embedded", 1)
+    """What pieces of the same engine have done is found again and stands in one table; one that was not exact spoils the whole."""
+    kept = Kept(tmp_path, "embedded", 1, "this engine")
     assert kept.pieces() == []
     one = Piece(
         Counter(run=2, sink=1), Counter(begin=1), 2, 1, [0.5, 1.5], 700, 10, 1_000, 0, 60.0, "exact", True
@@ -135,7 +158,8 @@ def test_pieces_of_a_loop_are_kept_and_added_up(tmp_path: Path) -> None:
     kept.add(one)
     kept.add(other)
 
-    assert Kept(tmp_path, "embedded", 1).pieces() == [one, other]
+    assert Kept(tmp_path, "embedded", 1, "this engine").pieces() == [one, other]
+    assert Kept(tmp_path, "embedded", 1, "another engine").pieces() == []
     whole = Piece.together([one, other])
     assert (whole.total, whole.least_backlog, whole.mismatches, whole.is_exact) == (4, 700, 3, False)
     lines = list(table(whole))

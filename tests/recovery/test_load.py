@@ -26,6 +26,8 @@ from tests.recovery.backlog import START_MS, settings_of
 RATE = 120
 """Events a second over both partitions."""
 BURST = 10
+SLACK_MB = 20
+"""What one batch of all may take more than one of 40,000. As bytes objects it would be 65 MB, half of it in each worker."""
 
 
 def event(at_ms: int) -> bytes:
@@ -84,8 +86,8 @@ def test_an_hour_that_waits_takes_bounded_memory(tmp_path: Path, figures: Callab
             connection.commit()
         _forget(settings_of(folder, 1).checkpoint_dir)
     capped, whole = told[20_000], told[10_000_000]
-    assert whole["driver_mb"] < capped["driver_mb"] + 150
-    assert max(whole["workers_mb"]) < max(capped["workers_mb"]) + 150
+    assert whole["driver_mb"] < capped["driver_mb"] + SLACK_MB
+    assert max(whole["workers_mb"]) < max(capped["workers_mb"]) + SLACK_MB
 
 
 def _times() -> list[int]:
@@ -119,7 +121,7 @@ def seconds_of(work: Callable[[], object]) -> float:
 @pytest.mark.fault(45, "nine tenths of the events with one key, in batches of two sizes")
 @pytest.mark.slow
 def test_hot_key_costs_in_proportion(tmp_path: Path) -> None:
-    """Four times as many records, nine tenths of them with one key, take less than eight times the work."""
+    """Four times as many records, nine tenths of them with one key, take less than six times the work."""
     spent: dict[int, float] = {}
     for size in (25_000, 100_000):
         records = [("hot" if n % 10 else n, 1) for n in range(size)]
@@ -133,7 +135,7 @@ def test_hot_key_costs_in_proportion(tmp_path: Path) -> None:
             spent[size] = seconds_of(app.run)
             assert app.out["hot"] == [[("hot", size * 9 // 10 * n)] for n in (1, 2, 3)]
 
-    assert spent[100_000] < 8 * spent[25_000]
+    assert spent[100_000] < 6 * spent[25_000]
 
 
 def open_for_a_batch(at: Time, key: int, value: int | None, state: State[int]) -> None:
@@ -142,10 +144,10 @@ def open_for_a_batch(at: Time, key: int, value: int | None, state: State[int]) -
         state.update(value or 0)
 
 
-@pytest.mark.fault(45, "20,000 keys a second that never come again, each gone by its timeout")
+@pytest.mark.fault(45, "ten batches of 20,000 new keys, 200,000 in all, each gone by its timeout")
 @pytest.mark.slow
 def test_new_keys_leave_by_their_timeout(tmp_path: Path) -> None:
-    """Of 20,000 new keys a second only those of the timeout are in the state, and a batch late costs what an early one did."""
+    """Of 20,000 new keys a batch only those of the timeout are in the state, and a batch late costs what an early one did."""
     keys, held, spent = 20_000, [], []
     batches = [[(n + keys * batch, 1) for n in range(keys)] for batch in range(10)]
 
@@ -171,7 +173,7 @@ def test_new_keys_leave_by_their_timeout(tmp_path: Path) -> None:
 # Memory.
 
 
-@pytest.mark.fault(48, "SIGKILL of a worker that has taken memory, as the kernel sends it")
+@pytest.mark.fault(48, "a worker that has taken 64 MB sends itself the SIGKILL that the kernel would send")
 @pytest.mark.slow
 def test_worker_killed_for_memory_costs_no_record(tmp_path: Path) -> None:
     """A worker that is killed when it has taken 64 MB is replaced, and the batch runs again with the same counts."""

@@ -24,13 +24,13 @@ from hypothesis import strategies as st
 from hypothesis.stateful import (
     RuleBasedStateMachine,
     initialize,
-    precondition,
     rule,
     run_state_machine_as_test,
 )
 
 from engine import LocalContext, ManualClock, StreamingContext, failpoints
 from engine.dstream.run import batch_time
+from engine.errors import CheckpointError
 from engine.sinks.api import Table
 from engine.sinks.output import BatchLedger, TableOutput
 from engine.sinks.sqlite import SQLiteSink
@@ -120,9 +120,9 @@ class Recovery(RuleBasedStateMachine):
         self.log: list[list[bytes]] = [[] for _ in range(PARTITIONS)]
         self.clock = ManualClock(START_MS)
         self.lives = 0
-        self.master, self.version = "local", 1
-        self.since = 0
-        """The newest batch of the ledger before the first of the later version."""
+        self.master = "local"
+        self.changes: list[int] = []
+        """The newest batch of the ledger at each change between the two versions of the application."""
         self.ssc: StreamingContext | None = None
         self.hook.point = ""
         create_topic(self.root / "log", TOPIC, PARTITIONS)
@@ -136,21 +136,31 @@ class Recovery(RuleBasedStateMachine):
         """The checkpoints of this life."""
         return self.root / f"life-{self.lives}"
 
-    @initialize(records=RECORDS, early=st.sampled_from(("tear", "rescale", "upgrade")))
+    def is_later(self, batch: int) -> bool:
+        """Whether the later version runs a batch: it does after one change, three, and so on."""
+        return sum(batch > change for change in self.changes) % 2 == 1
+
+    @initialize(records=RECORDS, early=st.sampled_from(("tear", "rescale", "upgrade", "corrupt")))
     def begin(self, records: list[tuple[int, str, int]], early: str) -> None:
         """The first start, and one of what is rare, so that no run of the test is without it."""
         self._start()
         self.produce(records)
-        {"tear": lambda: self.tear(20), "rescale": self.rescale, "upgrade": self.upgrade}[early]()
+        {
+            "tear": lambda: self.tear(20),
+            "rescale": self.rescale,
+            "upgrade": self.change_version,
+            "corrupt": lambda: self.corrupt(".snap", 0, 600, 0),
+        }[early]()
 
     def _start(self) -> None:
         store = SQLiteSink(self.root / "results.sqlite3")
         self.ssc = ssc = StreamingContext(self.contexts[self.master], 1.0, clock=self.clock, shards=SHARDS)
+        is_later = len(self.changes) % 2 == 1
         ssc.checkpoint(self.folder)
         ssc.recordBatches(BatchLedger(store, "model"))
         source = LogSource(self.root / "log", [TOPIC])
         pairs = create_direct_stream(ssc, source, name=TOPIC, decoder=pair_of, reset="earliest")
-        if self.version > 1:
+        if is_later:
             pairs = pairs.filter(lambda pair: pair[0] in KEYS)
         totals = pairs.updateStateByKey(total, name="totals").mapValues(lambda state: state[0])
         totals.foreachRDD(TableOutput(store, TOTALS, 2), name="totals table")
@@ -160,7 +170,7 @@ class Recovery(RuleBasedStateMachine):
         windows.map(lambda pair: (int(batch_time()), *pair)).foreachRDD(
             TableOutput(store, WINDOWS, 2), name="windows table"
         )
-        if self.version > 1:
+        if is_later:
             sizes = pairs.count().map(lambda n: (int(batch_time()), n))
             sizes.foreachRDD(TableOutput(store, SIZES, 1), name="sizes table")
         ssc.start(thread=False)
@@ -271,20 +281,43 @@ class Recovery(RuleBasedStateMachine):
         self._start()
         self.catch_up()
 
-    @precondition(lambda self: self.version == 1)
     @rule()
-    def upgrade(self) -> None:
-        """A later version has a filter and an output more."""
+    def change_version(self) -> None:
+        """It goes on as a later version, with a filter and an output more, or goes back to the earlier one."""
         self._abandon()
-        self.catch_up_of_ledger()
-        self.version = 2
-        self.effects["upgraded"] += 1
+        self.changes.append(max((batch for batch, _ in self._ledger()), default=0))
+        self.effects["upgraded" if len(self.changes) % 2 else "gone back"] += 1
         self._start()
         self.catch_up()
 
-    def catch_up_of_ledger(self) -> None:
-        """Note which batches the earlier version ran."""
-        self.since = max((batch for batch, _ in self._ledger()), default=0)
+    @rule(
+        suffix=st.sampled_from((".log", ".snap")),
+        file=st.integers(0, 50),
+        at=st.integers(0, 5_000),
+        bit=st.integers(0, 7),
+    )
+    def corrupt(self, suffix: str, file: int, at: int, bit: int) -> None:
+        """A bit is turned in a segment or a snapshot: it is exact all the same, or refused until the bit is turned back."""
+        for _ in range(4):  # so that shards have outgrown their deltas
+            self.produce([(0, key, 1) for key in KEYS])
+            self.run(1)
+        self._abandon()
+        files = sorted(self.folder.rglob(f"*{suffix}")) or sorted(self.folder.rglob("*.log"))
+        path = files[file % len(files)]
+        whole = path.read_bytes()
+        changed = bytearray(whole)
+        changed[at % len(whole)] ^= 1 << bit
+        path.write_bytes(changed)
+        self.effects[f"turned a bit in {path.suffix}"] += 1
+        try:
+            self._start()
+        except CheckpointError as error:
+            assert str(path.name) in str(error)  # noqa: PT017 - whether it is refused at all decides
+            self.effects["refused for a bit"] += 1
+            self._abandon()
+            (self.folder / path.relative_to(self.root / f"life-{self.lives - 1}")).write_bytes(whole)
+            self._start()
+        self.catch_up()
 
     def catch_up(self) -> None:
         """One more batch is committed after every restart, and every table is that of the model."""
@@ -304,7 +337,7 @@ class Recovery(RuleBasedStateMachine):
             yield batch, [(partition, begin, until) for _, partition, begin, until in json.loads(ranges)]
 
     def compare(self) -> None:
-        """The ledger's ranges tile the log, and the tables are what a dict gives for these ranges."""
+        """After a batch the ledger's ranges tile the whole log, and the tables are what a dict gives for these ranges."""
         ends = [0] * PARTITIONS
         totals: Counter[str] = Counter()
         parts: dict[int, Counter[str]] = {}
@@ -328,13 +361,12 @@ class Recovery(RuleBasedStateMachine):
             totals += parts[batch]
             inside = [part for at, part in parts.items() if at > batch - 1_000 * LENGTH]
             windows += [(batch, key, n) for key, n in sum(inside, Counter()).items()]
-            sizes += [(batch, size)] * (self.version > 1 and batch > self.since)
-        assert ends == [len(values) for values in self.log] or self.ssc is not None
+            sizes += [(batch, size)] * self.is_later(batch)
+        assert ends == [len(values) for values in self.log]
         assert self._rows("totals", "key, n") == sorted(totals.items())
         assert self._rows("windows", "at, key, n") == sorted(windows)
         assert self._rows("dead_letters", "partition, record_offset") == sorted(dead)
-        if self.version > 1:
-            assert [row for row in self._rows("sizes", "at, n") if row[0] > self.since] == sorted(sizes)
+        assert self._rows("sizes", "at, n") == sorted(sizes)
 
     def teardown(self) -> None:
         """Run what is left, compare for the last time, and leave nothing behind."""
@@ -353,7 +385,7 @@ class Recovery(RuleBasedStateMachine):
 def test_any_history_of_faults_leaves_the_tables_of_a_dict(
     monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
 ) -> None:
-    """Whatever is produced, torn, rescaled and upgraded, and wherever it fails, the tables equal a dict over the log after each restart."""
+    """Whatever is produced, torn, corrupted, rescaled and upgraded, and wherever it fails, the tables equal a dict over the log after each restart."""
     hook, effects = Hook(), Counter[str]()
     monkeypatch.setattr(failpoints, "_KINDS", hook)
     with LocalContext("local", "model") as one, LocalContext("local[2]", "model") as two:
@@ -374,8 +406,17 @@ def test_any_history_of_faults_leaves_the_tables_of_a_dict(
         )
     hits = sum(number for what, number in effects.items() if what.startswith("crash"))
     assert hits > EXAMPLES
-    assert EXAMPLES < 25 or {"torn", "upgraded", "rescaled to local[2]"} <= set(effects)
+    rare = {
+        "torn",
+        "upgraded",
+        "gone back",
+        "rescaled to local[2]",
+        "turned a bit in .snap",
+    }
+    assert EXAMPLES < 25 or rare <= set(effects)
     request.getfixturevalue("figures")(
         f"recovery model: {EXAMPLES} histories, {hits} crashes at {len([w for w in effects if w[:5] == 'crash'])} points, "
-        f"{effects['torn']} torn ends, {effects['upgraded']} upgrades"
+        f"{effects['torn']} torn ends, {effects['upgraded']} upgrades, {effects['gone back']} back, bits: "
+        f"{effects['turned a bit in .log']} in segments, {effects['turned a bit in .snap']} in snapshots, "
+        f"{effects['refused for a bit']} refused"
     )

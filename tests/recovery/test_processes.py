@@ -36,7 +36,7 @@ def workers(folder: Path) -> list[int]:
     return [child.pid for child in psutil.Process(driver).children()]
 
 
-@pytest.mark.fault(13, "SIGKILL of one of two executors while it reads its range")
+@pytest.mark.fault(13, "SIGKILL of one of two executors that has read its range, before it answers")
 def test_a_worker_that_dies_in_a_batch_costs_one_more_run_of_it(victims: Victims, tmp_path: Path) -> None:
     """Its shards are restored and its batch runs once more, with the others before and behind it run once, and exact tables."""
     app.prepare(tmp_path)

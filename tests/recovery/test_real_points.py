@@ -16,7 +16,16 @@ from tools.progress import Progress
 
 pytestmark = pytest.mark.slow
 
-POINTS = ("before_sink", "in_sink", "after_sink", "before_commit", "after_commit", "before_hint")
+POINTS = (
+    "before_sink",
+    "in_sink",
+    "after_sink",
+    "before_ledger",
+    "after_ledger",
+    "before_commit",
+    "after_commit",
+    "before_hint",
+)
 END_SECONDS = 60.0
 RECORDS = 4_000
 """In each partition at the start: many batches, whatever the machine."""
@@ -44,7 +53,7 @@ def fail_at_each_point(settings: Settings, folder: Path) -> None:
 
 
 @pytest.mark.fault(4, "fail point in_sink, with a real Kafka and a real Cassandra")
-@pytest.mark.fault(5, "fail point before_commit, with a real Kafka and a real Cassandra")
+@pytest.mark.fault(5, "fail points before_ledger to before_commit, with a real Kafka and a real Cassandra")
 @pytest.mark.fault(8, "fail point before_hint, with a real Kafka")
 @pytest.mark.servers
 @pytest.mark.timeout(600)
@@ -54,7 +63,7 @@ def test_faults_around_sinks_and_commit_leave_every_real_row_exact(
     tmp_path: Path,
     figures: Callable[[str], None],
 ) -> None:
-    """Twelve lives end at six points, by SIGKILL and by an error, one is held up at each; then a kill, and every row is exact."""
+    """Sixteen lives end at eight points, by SIGKILL and by an error, one is held up at each; then a kill, and every row is exact."""
     own = {
         "app": "fail-points",
         "keyspace": cassandra_server.keyspace(),

@@ -156,7 +156,10 @@ def job_of(told: StreamingListener, function: Callable[[Any], Any]) -> Any:
 
 
 @pytest.mark.slow
-@pytest.mark.fault(46, "a function never returns, in Python and in C; taskTimeout is set")
+@pytest.mark.fault(
+    46,
+    "a function never returns, in Python and in C, with taskTimeout: function and line named, not the record",
+)
 @pytest.mark.parametrize("function", [hang, hold])
 def test_function_that_hangs_is_ended_and_named(
     tmp_path: Path, function: Callable[[tuple[str, int]], tuple[str, int]]
@@ -204,7 +207,9 @@ def test_limits_that_cannot_be_kept_are_refused(master: str, seconds: Any) -> No
 
 @pytest.mark.slow
 @pytest.mark.fault(46, "a function takes memory until its worker dies of the limit, twice")
-@pytest.mark.fault(48, "RLIMIT_AS ends a worker that leaks in the middle of a task")
+@pytest.mark.fault(
+    48, "a worker that leaks to its RLIMIT_AS in a task, ended by SIGSEGV in place of the kernel's SIGKILL"
+)
 def test_leak_costs_its_worker_and_no_element(tmp_path: Path) -> None:
     """A worker that dies of a leak is replaced and its batch runs again, also the second time, and nothing is counted twice."""
     told = Told()

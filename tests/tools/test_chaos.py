@@ -225,7 +225,9 @@ def test_drill_on_an_engine_that_does_not_work_fails(stack: Stack, monkeypatch: 
     with pytest.raises(StreamingError, match="has not caught up within 2 s"):
         Drill(stack, "engine-kill", 1, quiet).run(1)
     stack.resume("engine")
-    assert [run["verdict"] for run in drills_of(stack)] == ["unknown"]
+    assert [(run["verdict"], run["remarks"]) for run in drills_of(stack)] == [
+        ("failed", ["the engine has not caught up within 2 s"])
+    ]
 
 
 @pytest.mark.slow
@@ -305,6 +307,7 @@ def test_drills_are_told_while_they_run_and_afterwards(tmp_path: Path) -> None:
         "verdict": "exact",
         "stack": "processes",
         "hold": 10.0,
+        "code": "",
         "series": 0,
         "doubts": [],
         "remarks": [],

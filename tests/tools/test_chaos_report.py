@@ -5,10 +5,12 @@ from pathlib import Path
 
 import pytest
 
+from tools.chaos.drill import least_hold
 from tools.chaos.history import OF_A_SOAK, History, Key, Past, newest_series, past_of
 from tools.chaos.report import as_json, summary
 from tools.chaos.scene import Outcome
-from tools.chaos.soak import Soaked
+from tools.chaos.soak import HOLDS, Sample, Soaked
+from tools.chaos.spoilt import burst
 from tools.verify import Verdict
 
 KEY = Key("embedded", "engine-kill", 1, 10.0)
@@ -32,12 +34,13 @@ def keep(folder: Path, key: Key, *runs: int) -> None:
 
 
 def test_runs_of_several_calls_are_one_series(tmp_path: Path) -> None:
-    """Runs of one stack, fault, seed and hold are found again whole; those of another seed, hold, series or soak are not among them."""
+    """Runs of one stack, fault, seed and hold are found again whole; those of another seed, hold, series, soak or engine are not among them."""
     keep(tmp_path, KEY, 1, 2)
     keep(tmp_path, Key("embedded", "engine-kill", 2, 10.0), 1)
     keep(tmp_path, Key("embedded", "engine-kill", 1, 60.0), 1)
     keep(tmp_path, Key("processes", "engine-kill", 1, 10.0), 1)
     keep(tmp_path, Key("embedded", "engine-kill", 1, 10.0, OF_A_SOAK), 7)
+    keep(tmp_path, Key("embedded", "engine-kill", 1, 10.0, code="of another engine"), 8)
     keep(tmp_path, KEY, 3)
 
     assert newest_series(tmp_path, KEY) == 0
@@ -82,7 +85,7 @@ def test_summary_has_median_and_worst_of_every_fault_in_eighty_columns() -> None
 def soaked(sizes: list[int]) -> Soaked:
     """A soak with these sizes of the engine, a second apart."""
     found = Soaked("embedded", 1, seconds=60.0)
-    found.memory = [(float(second), size << 20) for second, size in enumerate(sizes)]
+    found.memory = [Sample(float(second), 7, size << 20) for second, size in enumerate(sizes)]
     found.add("engine-kill", outcome(1))
     return found
 
@@ -102,3 +105,40 @@ def test_soak_is_judged_by_its_proofs_and_by_its_memory() -> None:
     assert "faults        2 of 2 kinds" in lines
     assert lines[-1] == Verdict().line
     assert flat.as_json()["memory"]["is_flat"]
+
+
+def test_memory_is_judged_within_one_life() -> None:
+    """A leak shows in the engine's longest life, whatever shorter lives measured; a life that is too short, or none, is not flat."""
+    lives = soaked([400, 100, 400, 100, *range(200, 500, 50)])
+    lives.memory = [
+        sample._replace(pid=max(0, place - 3)) if place < 4 else sample
+        for place, sample in enumerate(lives.memory)
+    ]
+    assert [sample.size_bytes >> 20 for sample in lives.life] == [200, 250, 300, 350, 400, 450]
+    assert not lives.is_flat
+    assert lives.slope == pytest.approx(50 * 60 * (1 << 20))
+
+    short = soaked([200] * 6)
+    assert short.is_flat
+    short.least_life = 6.0
+    assert not short.is_good
+    assert any(line.startswith("memory        NO LIFE LONG ENOUGH") for line in short.lines())
+    assert not soaked([]).is_good
+
+
+def test_run_that_ended_before_its_proof_has_failed() -> None:
+    """A run that an error cut off has a word of its own and tells the error, also where a doubt came first."""
+    failed = Past.of(outcome(7, failure="the engine did not come back", doubts=["it lived on"], verdict=None))
+
+    assert failed.verdict == "failed"
+    lines = list(summary({"engine-kill": [failed]}))
+    assert "engine-kill run 7: the engine did not come back" in lines
+    assert not as_json({"engine-kill": [failed]})["is_exact"]
+
+
+def test_no_hold_is_too_short_to_see_anything() -> None:
+    """Every hold of a soak leaves time in which commits stay away, and a producer at its usual pace never passes for a burst."""
+    assert min(HOLDS) >= least_hold(batch_seconds=1.0)
+    for hold in (5.0, 10.0, 45.0):
+        due, window = burst(hold + 0.1, hold)
+        assert 0 < window <= due / 2

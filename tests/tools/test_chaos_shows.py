@@ -40,7 +40,8 @@ def test_short_soak_is_exact(tmp_path: Path, figures: Callable[[str], None]) -> 
     assert report["seconds"] >= 12
     assert report["events"] > 0
     assert all(run["line"] for fault in report["faults"] for run in fault["runs"])
-    assert min(size for _, size in report["memory"]["samples"]) > 20 << 20
+    assert min(size for _, _, size in report["memory"]["samples"]) > 20 << 20
+    assert report["memory"]["life_seconds"] >= 4
 
 
 @pytest.mark.parametrize("name", DEMOS)

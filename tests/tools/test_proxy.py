@@ -16,6 +16,7 @@ from services.settings import REPOSITORY
 from tests.tools.stack_world import listening
 from tools.stack.proxy import Frames, Proxy, Swap, address
 
+_ORDERS = "say delay SECONDS, rate BYTES, reset SHARE, resets NUMBER, cut or join"
 Through = Callable[[Proxy, asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
 
@@ -114,6 +115,26 @@ def test_cut_holds_bytes_and_connections_until_the_join() -> None:
     through(use)
 
 
+def test_reset_breaks_connections_until_it_is_taken_back() -> None:
+    """With a share of 1 the next read breaks its connection and is lost, and with 0 a new connection carries all."""
+
+    async def use(proxy: Proxy, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"a")
+        assert await reader.readexactly(1) == b"A"
+        assert proxy.obey("reset 1") == "ok"
+        writer.write(b"b")
+        assert await reader.read() == b""
+        assert (proxy.obey("resets 1"), proxy.resets) == ("ok", 1)
+        assert proxy.obey("reset 0") == "ok"
+        assert proxy._server is not None
+        late_reader, late_writer = await asyncio.open_connection(*proxy._server.sockets[0].getsockname()[:2])
+        late_writer.write(b"c")
+        assert await late_reader.readexactly(1) == b"C"
+        late_writer.close()
+
+    through(use)
+
+
 def test_end_of_a_side_is_passed_on() -> None:
     """A server that closes is seen to close, after its last byte."""
 
@@ -149,9 +170,12 @@ def test_swap_keeps_the_length() -> None:
     [
         ("delay 0.5", "ok"),
         ("rate 1000", "ok"),
+        ("reset 0.1", "ok"),
+        ("reset 2", f"'reset 2' is not an order; {_ORDERS}"),
+        ("resets 1", "0 connections were broken"),
         ("delay soon", "'soon' is not a number"),
-        ("delay -1", "'delay -1' is not an order; say delay SECONDS, rate BYTES, cut or join"),
-        ("stop", "'stop' is not an order; say delay SECONDS, rate BYTES, cut or join"),
+        ("delay -1", f"'delay -1' is not an order; {_ORDERS}"),
+        ("stop", f"'stop' is not an order; {_ORDERS}"),
     ],
 )
 def test_orders_are_answered(order: str, answer: str) -> None:

@@ -1,7 +1,9 @@
 """Dead letters go back to their topics once, mended, and verify stays exact."""
 
 import json
+import os
 import sqlite3
+import subprocess
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -21,7 +23,7 @@ from services.sqlite.migrate import migrate
 from services.topics import AD_EVENTS, PAGE_VIEWS, create_topics
 from tests.engine.app import START_MS
 from tests.servers import KafkaServer
-from tools.replay.__main__ import command
+from tools.replay.__main__ import _alone, command
 from tools.replay.letters import REPLAYS, Letter, Mark, Outcome, Replayer
 from tools.replay.topics import KafkaTopics, LogTopics
 from tools.verify import Verdict, verify
@@ -146,6 +148,20 @@ def test_event_that_is_sent_again_is_no_producers(
         producer.close()
 
 
+@pytest.mark.slow
+def test_false_mark_hides_no_duplicate(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A producer's duplicate is told also where a row says that a letter lies, as the record has not the letter's key."""
+    append(settings, PAGE_VIEWS, page_event(SEED, 0, 3, START_MS + 3))
+    with closing(sqlite3.connect(settings.results_path)) as store, store:
+        store.execute("INSERT INTO replays VALUES (?, 0, 5, 0, ?, 0, 0, 0)", (PAGE_VIEWS, EVENTS + 3))
+
+    run_batches(settings, monkeypatch)
+
+    producers = verify(settings, wait_seconds=0).producers
+    assert producers is not None
+    assert (producers.events, producers.duplicates) == (2 * EVENTS + 1, 1)
+
+
 class SQLiteSinkOf:
     """The results store, closed at the end of the block."""
 
@@ -204,6 +220,37 @@ def marks(settings: Settings) -> Any:
         return store.execute(f"SELECT {', '.join(REPLAYS.columns)} FROM replays").fetchall()  # noqa: S608 - names of ours
 
 
+def test_letter_that_comes_late_again_is_left(settings: Settings) -> None:
+    """What was late, was sent again as it was and was late again is not sent a third time, but with other bytes it is."""
+    first, again = (Letter(PAGE_VIEWS, 0, offset, "late", b"old") for offset in (3, EVENTS + 3))
+    end = LogTopics(settings.log_dir).end(PAGE_VIEWS, 0)
+    with SQLiteSinkOf(settings) as store:
+        replayer = Replayer(LogTopics(settings.log_dir), store, {}, lambda: START_MS)
+        told: list[Outcome] = []
+        replayer.replay([first], lambda letter: letter.value, told.append)
+        assert told[0].sent_at == end == again.offset
+        # Seen by the same replay and by the next one, which has the marks.
+        for marks_of in ({}, {first.key: Mark(end, end)}):
+            another = Replayer(LogTopics(settings.log_dir), store, marks_of, lambda: START_MS)
+            (another if marks_of else replayer).replay([again], lambda letter: letter.value, told.append)
+        assert LogTopics(settings.log_dir).end(PAGE_VIEWS, 0) == end + 1
+        replayer.replay([again], lambda _: b"mended", told.append)
+
+    assert [outcome.became for outcome in told] == ["sent", "left", "left", "sent"]
+
+
+def test_second_replay_is_refused(settings: Settings) -> None:
+    """While a replay goes on, another one on the same stack is refused in a sentence that names the lock."""
+    with _alone(settings):
+        second = replayed(settings)
+
+    assert second.exit_code == 2
+    assert second.stderr.startswith(
+        f"another replay is going on and holds {settings.data_dir / 'replay.lock'};"
+    )
+    assert replayed(settings).exit_code == 0
+
+
 def test_wrong_orders_are_refused(settings: Settings, tmp_path: Path) -> None:
     """A command to mend that does not exist, a partition that a producer holds, and a stack that is not there end with a sentence."""
     with closing(sqlite3.connect(settings.results_path)) as store, store:
@@ -244,6 +291,52 @@ def test_kafka_takes_letters_back(kafka_topics: KafkaTopics, fresh_topic: Any) -
     assert kafka_topics.find(topic, 1, 0, b"replay/a/0/2") == 1
     assert kafka_topics.find(topic, 1, 1, b"replay/a/0/1") is None
     assert kafka_topics.find(topic, 0, 0, b"replay/a/0/1") is None
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("replay", "-h"),
+        ("replay", "--topic", "x", "--help"),
+        ("checkpoint", "ledger", "-h"),
+        ("checkpoint", "-h"),
+    ],
+)
+def test_scripts_tell_their_help_without_a_stack(tmp_path: Path, arguments: tuple[str, ...]) -> None:
+    """Help is given wherever it is asked for, in eighty columns, also where no stack is up."""
+    done = script(tmp_path, *arguments)
+
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith(f"Usage: scripts/{arguments[0]}")
+    assert max(map(len, done.stdout.splitlines())) <= 80
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("arguments", [("replay",), ("checkpoint", "ledger", "target")])
+def test_scripts_mean_the_stack_that_is_up(tmp_path: Path, arguments: tuple[str, ...]) -> None:
+    """Without a stack both are refused; with an embedded one in DATA_DIR they ask its file and no server."""
+    refused = script(tmp_path, *arguments)
+    assert (refused.returncode, refused.stderr.startswith("no stack is up; ")) == (2, True)
+
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "supervisor.json").write_text("{}")
+    (tmp_path / "run" / "settings.json").write_text('{"STACK": "embedded"}')
+    found = script(tmp_path, *arguments)
+    assert found.returncode in {1, 2}
+    assert f"{tmp_path}/results" in found.stderr
+
+
+def script(data_dir: Path, name: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run a script of ours with this DATA_DIR and without any other setting."""
+    environment = {"PATH": os.environ["PATH"], "DATA_DIR": str(data_dir)}
+    return subprocess.run(
+        [REPOSITORY / "scripts" / name, *arguments],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
 
 
 def test_script_passes_its_arguments_on() -> None:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import socket
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +13,7 @@ from click.testing import CliRunner
 from engine.errors import ConfigurationError
 from services.settings import Settings
 from tests.tools.stack_world import STEADY, embedded, listening, now, pid_of
+from tools.progress import Progress
 from tools.stack.api import Stack
 from tools.stack.cli import main
 
@@ -57,7 +59,6 @@ def test_stack_without_monitoring_has_no_monitors(tmp_path: Path) -> None:
     assert Stack(embedded(tmp_path, monitoring=True)).names == ("producer", "engine", *MONITORS)
 
 
-@pytest.mark.fault(47, "SIGKILL of Prometheus beside an engine that runs")
 @pytest.mark.slow
 def test_monitors_start_beside_the_services_and_end_with_them(settings: Settings) -> None:
     """`up` returns when the monitors answer; one that is killed is started again; `down` ends them."""
@@ -75,6 +76,30 @@ def test_monitors_start_beside_the_services_and_end_with_them(settings: Settings
 
     stack.down()
     assert {status.pid for status in stack.status()} == {None}
+
+
+@pytest.mark.fault(
+    47, "SIGKILL of a stand-in for Prometheus beside a real embedded engine; it does not come back"
+)
+@pytest.mark.slow
+def test_engine_commits_while_prometheus_is_away(settings: Settings) -> None:
+    """An engine goes on committing, in the same process, when Prometheus is killed and every new start of it fails."""
+    verifier = (sys.executable, "-c", ANSWERING, f"at:{settings.verifier_metrics_port}")
+    stack = Stack(settings, commands={"verifier": verifier}, is_tied=True)
+    progress = Progress(settings)
+    stack.up()
+    progress.await_newer(0, 60.0)
+    engine, killed = pid_of(stack, "engine"), now()
+    (settings.data_dir.parent / "bin" / "prometheus").write_text("#!/bin/sh\nexit 1\n")
+    stack.kill("prometheus")
+    stack.wait_for("prometheus", "restart", after=killed)
+    away = progress.newest().time
+    progress.await_newer(progress.await_newer(away, 60.0).time, 60.0)
+
+    with socket.socket() as probe:
+        assert probe.connect_ex(("127.0.0.1", settings.prometheus_port)) != 0
+    assert pid_of(stack, "engine") == engine
+    progress.close()
 
 
 @pytest.mark.slow

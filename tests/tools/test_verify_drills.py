@@ -54,6 +54,7 @@ def test_a_drill_that_is_over_has_all_its_series(tmp_path: Path) -> None:
         "drills_total engine-kill inexact": 0,
         "drills_total engine-kill unknown": 0,
         "drills_total engine-kill no-effect": 0,
+        "drills_total engine-kill failed": 0,
         "drill_phase_seconds engine-kill detect": 0.25,
         "drill_phase_seconds engine-kill first_batch": 4,
         "drill_phase_seconds engine-kill caught_up": 9.75,

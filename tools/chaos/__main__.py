@@ -9,16 +9,17 @@ import json
 import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import click
+from click.core import ParameterSource
 from rich.console import Console
 
-from engine.errors import ConfigurationError
+from engine.errors import ConfigurationError, StreamingError
 from services.settings import Settings, exit_code
 from tools.chaos.choice import alone, drill_settings, is_up, stack_of
-from tools.chaos.drill import HOLD_SECONDS, Drill
+from tools.chaos.drill import HOLD_SECONDS, Drill, least_hold
 from tools.chaos.faults import FAULTS, faults_of
 from tools.chaos.history import Key, Past, newest_series, past_of
 from tools.chaos.report import Runs, as_json, summary, table
@@ -26,10 +27,12 @@ from tools.chaos.showing import DEMOS, show
 from tools.chaos.soak import Soak
 from tools.chaos.volume import bring_home
 from tools.stack.folder import write_json
+from tools.stack.revision import revision_of
 from tools.stack.verbs import Verbs
 
 INTERRUPTED = 130
 """Exit code after Ctrl-C, as shells have it."""
+_NOT_OF_A_SOAK = ("fault", "runs", "hold", "anew")
 ALL = "all"
 """In place of a fault: each that the stack can have, one after the other."""
 
@@ -93,7 +96,7 @@ class Whole(click.IntRange):
 @click.option(
     "--hold",
     envvar="HOLD",
-    type=click.FloatRange(min=1, max=600),
+    type=click.FloatRange(min=5, max=600),
     default=HOLD_SECONDS,
     show_envvar=True,
     help="Seconds that a fault lasts which the stack does not heal.",
@@ -114,7 +117,7 @@ class Whole(click.IntRange):
     type=click.Choice(list(DEMOS)),
     metavar="NAME",
     show_envvar=True,
-    help="Show what breaks without what; see below.",
+    help="Show what breaks when one thing is wrong; see below.",
 )
 def command(demo: str | None, **wanted: Any) -> None:
     """Break the running stack on purpose and prove that its tables are still exact.
@@ -131,7 +134,17 @@ def command(demo: str | None, **wanted: Any) -> None:
     """
     if demo:
         sys.exit(exit_code(lambda: show(demo, click.echo)))
-    sys.exit(exit_code(lambda: run(drill_settings(), Wanted(**wanted))))
+    source = click.get_current_context().get_parameter_source
+    given = [name for name in _NOT_OF_A_SOAK if source(name) is not ParameterSource.DEFAULT]
+
+    def main() -> int:
+        if wanted["minutes"] and given:
+            raise ConfigurationError(
+                f"MINUTES makes a soak, which picks its faults itself; leave out {' and '.join(given).upper()}, or MINUTES"
+            )
+        return run(drill_settings(), Wanted(**wanted))
+
+    sys.exit(exit_code(main))
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,6 +179,12 @@ def run(settings: Settings, wanted: Wanted) -> int:
     # What is broken is healed on SIGTERM as on Ctrl-C.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     with _told() as say:
+        least = least_hold(settings.batch_seconds)
+        if wanted.hold < least:
+            say(
+                f"HOLD={wanted.hold:g} shows nothing with batches of {settings.batch_seconds:g} s; it is {least:g}"
+            )
+            wanted = replace(wanted, hold=least)
         stack = stack_of(settings, say)
         if not wanted.brings_up and not is_up(stack):
             raise ConfigurationError(
@@ -194,13 +213,13 @@ def run(settings: Settings, wanted: Wanted) -> int:
 def _drilled(stack: Verbs, wanted: Wanted, faults: Sequence[str], say: Callable[[str], None]) -> int:
     """Make up what is missing of the runs of each fault, and print all of them."""
     settings, found, is_told = stack.settings, dict[str, list[Past]](), True
+    code = revision_of(settings)
     for number, fault in enumerate(faults, 1):
         where = f"{fault} ({number} of {len(faults)}): " if len(faults) > 1 else ""
-        key = Key(settings.stack, fault, wanted.seed, wanted.hold)
-        series = newest_series(settings.data_dir, key)
-        key = Key(settings.stack, fault, wanted.seed, wanted.hold, series + wanted.anew)
+        key = Key(settings.stack, fault, wanted.seed, wanted.hold, code=code)
+        key = replace(key, series=newest_series(settings.data_dir, key) + wanted.anew)
         past = past_of(settings.data_dir, key)
-        found[fault] = done = [one for one in past if one.verdict != "unknown"]
+        found[fault] = done = _counted(past)
         missing = 1 if wanted.runs is None else max(0, wanted.runs - len(done))
         first = max((one.run for one in past), default=0) + 1
         if done and wanted.runs is not None:
@@ -208,11 +227,21 @@ def _drilled(stack: Verbs, wanted: Wanted, faults: Sequence[str], say: Callable[
         with contextlib.closing(
             Drill(stack, fault, wanted.seed, _saying(say, where), wanted.hold, series=key.series)
         ) as drill:
-            fresh = [Past.of(drill.run(run)) for run in range(first, first + missing)]
+            try:
+                fresh = [Past.of(drill.run(run)) for run in range(first, first + missing)]
+            except StreamingError:
+                found[fault] = _counted(past_of(settings.data_dir, key))
+                _print(stack, wanted, found)
+                raise
         is_told = is_told and all(one.verdict != "unknown" for one in fresh)
         done += fresh
     _print(stack, wanted, found)
     return 0 if is_told and all(one.verdict == "exact" for runs in found.values() for one in runs) else 1
+
+
+def _counted(runs: Sequence[Past]) -> list[Past]:
+    """Those with a result; where verify could not tell there is none, and the run is made again."""
+    return [one for one in runs if one.verdict != "unknown"]
 
 
 def _print(stack: Verbs, wanted: Wanted, found: Runs) -> None:
@@ -234,14 +263,18 @@ def _print(stack: Verbs, wanted: Wanted, found: Runs) -> None:
 
 def _soaked(stack: Verbs, wanted: Wanted, minutes: float, say: Callable[[str], None]) -> int:
     """Soak, and print what came of it."""
-    soaked = Soak(stack, wanted.seed, say).run(minutes)
-    report = soaked.as_json()
-    write_json(stack.settings.data_dir / "drills" / "soak.json", report)
-    if wanted.is_json:
-        click.echo(json.dumps(report, indent=2))
-    else:
-        for line in soaked.lines():
-            click.echo(line)
+    soak = Soak(stack, wanted.seed, say)
+    soaked = soak.soaked
+    try:
+        soak.run(minutes)
+    finally:  # what was seen until then is told also when the stack did not come back, and after Ctrl-C
+        report = soaked.as_json()
+        write_json(stack.settings.data_dir / "drills" / "soak.json", report)
+        if wanted.is_json:
+            click.echo(json.dumps(report, indent=2))
+        else:
+            for line in soaked.lines():
+                click.echo(line)
     return 0 if soaked.is_good else 1
 
 

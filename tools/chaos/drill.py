@@ -1,6 +1,6 @@
 """One drill: strike at a moment that the seed picks, have the effect proven, heal, wait until the engine has caught up, verify.
 
-Owns: Drill.
+Owns: Drill, least_hold.
 Never: a process that the stack did not start.
 """
 
@@ -11,9 +11,10 @@ from collections.abc import Callable
 from engine.errors import StreamingError
 from tools.chaos.faults import FAULTS
 from tools.chaos.history import History, Key
-from tools.chaos.scene import FIRST_BATCH_SECONDS, Outcome, Scene
+from tools.chaos.scene import FIRST_BATCH_SECONDS, FLIGHT_SECONDS, Outcome, Scene
 from tools.progress import LOOK_SECONDS, Progress
 from tools.stack.control import looks
+from tools.stack.revision import revision_of
 from tools.stack.verbs import Verbs
 from tools.verify import verify
 
@@ -24,6 +25,16 @@ _VERIFY_SECONDS = 30.0
 """A server that has just come back may refuse the first reader; so long it is tried again."""
 _COULD_NOT_TELL = 2
 """The verdict's code."""
+
+
+def least_hold(batch_seconds: float) -> float:
+    """Seconds that a fault must last, so that commits which stay away can be seen.
+
+    Example:
+        >>> least_hold(1.0)
+        5.0
+    """
+    return FLIGHT_SECONDS + 2 * batch_seconds + 1
 
 
 class Drill:
@@ -54,7 +65,7 @@ class Drill:
         self._say = say
         self._hold_seconds = hold_seconds
         self._progress = Progress(stack.settings)
-        key = Key(stack.settings.stack, fault, seed, hold_seconds, series)
+        key = Key(stack.settings.stack, fault, seed, hold_seconds, series, revision_of(stack.settings))
         self._history = History(stack.settings.data_dir, key)
 
     def run(self, number: int) -> Outcome:
@@ -67,7 +78,8 @@ class Drill:
         self._history.begin(number)
         try:
             self._strike(outcome)
-        except StreamingError:
+        except StreamingError as error:
+            outcome.failure = str(error)
             self._history.end(outcome)
             raise
         finally:

@@ -70,7 +70,7 @@ FAULTS: Mapping[str, Fault] = MappingProxyType(
                 "engine",
                 TerminateEngine,
                 "SIGTERM, then started again",
-                "exit code 0 and no batch half done; a new pid and a new epoch",
+                "exit code 0; on plain processes no batch half done; a new pid and a new epoch",
                 _ALL,
             ),
             Fault(
@@ -79,7 +79,7 @@ FAULTS: Mapping[str, Fault] = MappingProxyType(
                 KillRecovery,
                 "SIGKILL, again while it recovers",
                 "two deaths, the second one before the first new commit; a new epoch for each life",
-                _ALL,
+                _PLAIN,
             ),
             Fault(
                 "engine-zombie",
@@ -101,7 +101,7 @@ FAULTS: Mapping[str, Fault] = MappingProxyType(
                 "journal-torn",
                 "engine",
                 TearJournal,
-                "SIGKILL in the middle of an append",
+                "half a frame appended, then SIGKILL",
                 "the tear stays; the new epoch follows the torn segment",
                 _PLAIN,
             ),

@@ -2,9 +2,10 @@
 
     running.json    {"fault", "seed", "run", "started"}
     history.jsonl   {"fault", "seed", "run", "started", "ended", "detect", "restart", "restored", "first_batch", "caught_up", "verdict",
-                     "stack", "hold", "series", "doubts", "remarks", "line", "details"}
+                     "stack", "hold", "code", "series", "doubts", "remarks", "line", "details"}
 
-Times are seconds since the epoch, durations seconds, null for what did not happen; the verdict is exact, inexact, unknown or no-effect. A line is one write
+Times are seconds since the epoch, durations seconds, null for what did not happen; the verdict is exact, inexact, unknown (verify could not tell),
+no-effect or failed (the run ended before its proof). A line is one write
 of O_APPEND and ends with a newline; running.json is put in place in one step. The verifier's metrics are made of both, so nothing is ever removed:
 whoever begins anew begins another series, numbered from 0; the drills of a soak are series -1.
 
@@ -39,15 +40,13 @@ class Key:
     hold: float
     """Seconds that the fault lasts, where somebody else than the stack has to heal it."""
     series: int = 0
+    code: str = ""
+    """Of the engine and the settings of its batches: `tools.stack.revision`."""
 
     def fits(self, line: Mapping[str, Any]) -> bool:
         """Whether a line of the history is of this kind, whatever its series."""
-        return (line.get("stack"), line["fault"], line["seed"], line.get("hold")) == (
-            self.stack,
-            self.fault,
-            self.seed,
-            self.hold,
-        )
+        found = (line.get("stack"), line["fault"], line["seed"], line.get("hold"), line.get("code"))
+        return found == (self.stack, self.fault, self.seed, self.hold, self.code)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +56,7 @@ class Past:
     run: int
     phases: Mapping[str, float | None]
     verdict: str
-    """exact, inexact, unknown or no-effect."""
+    """exact, inexact, unknown, no-effect or failed."""
     doubts: tuple[str, ...] = ()
     remarks: tuple[str, ...] = ()
     line: str = ""
@@ -78,7 +77,7 @@ class Past:
             {phase: getattr(outcome, phase) for phase in PHASES},
             outcome.word,
             tuple(outcome.doubts),
-            tuple(outcome.remarks),
+            (*outcome.remarks, *([outcome.failure] if outcome.failure else ())),
             line or "",
             details or (),
         )
@@ -131,6 +130,7 @@ class History:
             "verdict": past.verdict,
             "stack": key.stack,
             "hold": key.hold,
+            "code": key.code,
             "series": key.series,
             "doubts": past.doubts,
             "remarks": past.remarks,

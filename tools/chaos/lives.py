@@ -183,8 +183,7 @@ class Zombie(Plain):
         resume(scene)
         if second is not None:
             scene.say("the second engine hands over")
-            second.terminate()
-            code = second.wait(_END_SECONDS)
+            code = _end(second)
             self._second = None
         if scene.pid("engine") and scene.progress.epoch() > self._epoch:  # fenced, and about to find out
             scene.stack.wait_for("engine", "death", after=self._held.time, timeout_seconds=DETECT_SECONDS)
@@ -237,6 +236,16 @@ class Zombie(Plain):
     def _hopeless(self) -> str:
         gone = self._second is None or self._second.poll() is not None
         return f"the second engine has ended; see {self._log}" if gone else ""
+
+
+def _end(process: subprocess.Popen[bytes]) -> int:
+    """End a process, by SIGKILL when SIGTERM does not; its exit code."""
+    process.terminate()
+    try:
+        return process.wait(_END_SECONDS)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        return process.wait()
 
 
 def _is_free(results: Path) -> bool:

@@ -15,6 +15,7 @@ _TOLD = {
     "inexact": "NOT EXACT",
     "unknown": "could not tell",
     "no-effect": "NO EFFECT",
+    "failed": "FAILED",
 }
 _COLUMNS = [phase.replace("_", " ") for phase in PHASES]
 

@@ -48,16 +48,20 @@ class Outcome:
     """What should have been seen of a fault that takes effect, and was not."""
     remarks: list[str] = field(default_factory=list)
     """What is worth a look and is no fault of the results."""
+    failure: str = ""
+    """Why the run ended before its proof: the stack did not come back, or was not at work."""
     verdict: Verdict | None = None
 
     @property
     def is_good(self) -> bool:
         """Whether the fault had its effect and every row is exact."""
-        return not self.doubts and self.verdict is not None and self.verdict.code == 0
+        return self.word == "exact"
 
     @property
     def word(self) -> str:
-        """The whole run in a word: exact, inexact, unknown or no-effect."""
+        """The whole run in a word: exact, inexact, unknown, no-effect or failed."""
+        if self.failure:
+            return "failed"
         if self.doubts:
             return "no-effect"
         return ("exact", "inexact", "unknown")[self.verdict.code if self.verdict else 2]

@@ -1,6 +1,9 @@
 """A soak: the stack at its load for a long time, with faults picked at random, a proof after each, and an eye on the engine's memory.
 
-Owns: Soak, Soaked, resident_bytes.
+Its last 2/5 have only faults that leave the engine and its workers alone: a leak shows in one long life, never over lives of a
+minute.
+
+Owns: Soak, Soaked, Sample, memory_of.
 Never: a fault of its own; they are those of the table.
 """
 
@@ -8,27 +11,45 @@ import random
 import statistics
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from itertools import groupby
+from typing import Any, NamedTuple
 
 import psutil
 
-from tools.chaos.drill import Drill
+from engine.errors import StreamingError
+from tools.chaos.drill import Drill, least_hold
 from tools.chaos.faults import FAULTS, faults_of
 from tools.chaos.history import OF_A_SOAK, Past
 from tools.chaos.report import as_json, summary
 from tools.chaos.scene import Outcome
+from tools.progress import Progress
 from tools.stack.verbs import Verbs
 
-HOLDS = (2.0, 5.0, 10.0)
+HOLDS = (5.0, 10.0)
 """Seconds that a fault lasts which the stack does not heal; one of these, picked at random."""
+CALM = ("engine-pause", "poison", "producer-pause", "producer-kill")
+"""Faults after which engine and workers are the same processes as before."""
+CALM_SHARE, LIFE_SHARE = 0.4, 1 / 3
+"""Of the minutes: so much has calm faults only, and so long the life must be in which the memory is judged."""
 REST_SECONDS = 5.0
 """Between two faults the engine is left alone for so long, and its memory is measured."""
 GROWTH, SPARE_BYTES = 1.2, 32 << 20
 """The memory is flat when the last third has no more than so much of the first, and so much beside."""
 
 _SAMPLE_SECONDS = 1.0
+
+
+class Sample(NamedTuple):
+    """One look at the memory."""
+
+    seconds: float
+    """Since the begin."""
+    pid: int
+    """Of the engine."""
+    size_bytes: int
+    """Resident, of the engine with its workers."""
 
 
 @dataclass(slots=True)
@@ -40,10 +61,11 @@ class Soaked:
     seconds: float = 0.0
     runs: list[tuple[str, Past]] = field(default_factory=list)
     """Fault and what came of it, in order."""
-    memory: list[tuple[float, int]] = field(default_factory=list)
-    """Seconds since the begin, and resident bytes of the engine with its workers."""
+    least_life: float = 0.0
+    """Seconds; a shorter life of the engine says nothing of its memory."""
+    memory: list[Sample] = field(default_factory=list)
     records: int = 0
-    """In the committed batches, as the newest verdict counts them."""
+    """Committed since the begin."""
     mismatches: int = 0
     """Rows that were missing, over or wrong, over all verdicts."""
 
@@ -52,13 +74,17 @@ class Soaked:
         self.runs.append((fault, Past.of(outcome)))
         if verdict := outcome.verdict:
             self.mismatches += verdict.missing + verdict.over + verdict.wrong
-            if verdict.ledger:
-                self.records = verdict.ledger.records
+
+    @property
+    def life(self) -> list[Sample]:
+        """The samples of the engine's longest life."""
+        lives = [list(samples) for _, samples in groupby(self.memory, key=lambda sample: sample.pid)]
+        return max(lives, key=_length, default=[])
 
     @property
     def thirds(self) -> tuple[float, float]:
-        """Median bytes of the first and of the last third of the samples."""
-        sizes = [size for _, size in self.memory]
+        """Median bytes of the first and of the last third of the longest life."""
+        sizes = [sample.size_bytes for sample in self.life]
         length = max(1, len(sizes) // 3)
         return (
             (statistics.median(sizes[:length]), statistics.median(sizes[-length:])) if sizes else (0.0, 0.0)
@@ -66,17 +92,22 @@ class Soaked:
 
     @property
     def slope(self) -> float:
-        """Bytes a minute, by least squares over all samples."""
-        if len(self.memory) < 2:
+        """Bytes a minute, by least squares over the longest life."""
+        if len(self.life) < 2:
             return 0.0
-        times, sizes = zip(*self.memory, strict=True)
+        times, _, sizes = zip(*self.life, strict=True)
         return statistics.linear_regression(times, sizes).slope * 60
 
     @property
     def is_flat(self) -> bool:
-        """Whether the engine does not need more and more memory."""
+        """Whether the engine does not need more and more memory, seen in a life that was long enough."""
         first, last = self.thirds
-        return last <= GROWTH * first + SPARE_BYTES
+        return self.is_life_long_enough and last <= GROWTH * first + SPARE_BYTES
+
+    @property
+    def is_life_long_enough(self) -> bool:
+        """Whether there is a life in which a leak would show."""
+        return len(self.life) > 2 and _length(self.life) >= self.least_life
 
     @property
     def is_good(self) -> bool:
@@ -92,7 +123,7 @@ class Soaked:
         """The report, in at most 80 columns but for the names of what went wrong."""
         kinds = Counter(fault for fault, _ in self.runs)
         first, last = (size / (1 << 20) for size in self.thirds)
-        word = "flat" if self.is_flat else "NOT FLAT"
+        word = "flat" if self.is_flat else "NOT FLAT" if self.is_life_long_enough else "NO LIFE LONG ENOUGH"
         *rows, closing = summary(self.by_fault()) if self.runs else ("no fault was made",)
         yield f"soak, seed {self.seed}, STACK={self.stack}; seconds since the fault"
         yield from rows
@@ -104,6 +135,7 @@ class Soaked:
             f"memory        {word}: first third {first:.0f} MiB, last third {last:.0f} MiB, "
             f"{self.slope / (1 << 20):+.2f} MiB/min"
         )
+        yield f"              in a life of {_length(self.life) / 60:.1f} min"
         yield closing
 
     def as_json(self) -> dict[str, Any]:
@@ -121,9 +153,15 @@ class Soaked:
                 "first_third": first,
                 "last_third": last,
                 "bytes_per_minute": self.slope,
+                "life_seconds": _length(self.life),
                 "samples": self.memory,
             },
         )
+
+
+def _length(samples: Sequence[Sample]) -> float:
+    """Seconds from the first to the last."""
+    return samples[-1].seconds - samples[0].seconds if samples else 0.0
 
 
 class Soak:
@@ -143,6 +181,9 @@ class Soak:
         self._seed = seed
         self._say = say
         self._rest_seconds = rest_seconds
+        self._pick = random.Random(seed)
+        self.soaked = Soaked(stack.settings.stack, seed)
+        """What was seen so far, also when the soak is cut off."""
 
     def run(self, minutes: float) -> Soaked:
         """Faults one after the other; the one that goes on when the time is over is the last.
@@ -150,47 +191,61 @@ class Soak:
         Raises:
             StreamingError: the stack did not come back.
         """
-        pick = random.Random(self._seed)
-        faults = faults_of(self._stack.settings.stack)
-        soaked, began = Soaked(self._stack.settings.stack, self._seed), time.monotonic()
-        self._rest(soaked, began)
-        while time.monotonic() - began < minutes * 60:
-            fault, hold, number = pick.choice(faults), pick.choice(HOLDS), len(soaked.runs) + 1
-            drill = Drill(
-                self._stack,
-                fault,
-                self._seed,
-                self._saying(fault),
-                hold,
-                series=OF_A_SOAK,
-            )
+        soaked, began, seconds = self.soaked, time.monotonic(), minutes * 60
+        soaked.least_life = seconds * LIFE_SHARE
+        progress = Progress(self._stack.settings)
+        taken = _taken(progress)
+        try:
+            self._rest(began)
+            self._faults(began, began + (1 - CALM_SHARE) * seconds, faults_of(self._stack.settings.stack))
+            # From here on, however long the last fault before it took.
+            self._faults(began, max(began + seconds, time.monotonic() + CALM_SHARE * seconds), CALM)
+        finally:
+            soaked.records = _taken(progress) - taken
+            progress.close()
+            soaked.seconds = time.monotonic() - began
+        return soaked
+
+    def _faults(self, began: float, until: float, faults: Sequence[str]) -> None:
+        """Some of these faults, until so late."""
+        least = least_hold(self._stack.settings.batch_seconds)
+        while time.monotonic() < until:
+            fault, hold = self._pick.choice(faults), max(self._pick.choice(HOLDS), least)
+            number = len(self.soaked.runs) + 1
+            drill = Drill(self._stack, fault, self._seed, self._saying(fault), hold, series=OF_A_SOAK)
             try:
-                soaked.add(fault, drill.run(number))
+                self.soaked.add(fault, drill.run(number))
+            except StreamingError as error:
+                self.soaked.add(fault, Outcome(number, failure=str(error)))
+                raise
             finally:
                 drill.close()
-            self._rest(soaked, began)
-        soaked.seconds = time.monotonic() - began
-        return soaked
+            self._rest(began)
 
     def _saying(self, fault: str) -> Callable[[str], None]:
         return lambda text: self._say(f"{fault}: {text}")
 
-    def _rest(self, soaked: Soaked, began: float) -> None:
+    def _rest(self, began: float) -> None:
         """Let the engine work, and measure its memory."""
         until = time.monotonic() + self._rest_seconds
         while time.monotonic() < until:
-            size = resident_bytes(self._stack)
+            pid, size = memory_of(self._stack)
             if size:
-                soaked.memory.append((time.monotonic() - began, size))
+                self.soaked.memory.append(Sample(time.monotonic() - began, pid, size))
             time.sleep(min(_SAMPLE_SECONDS, self._rest_seconds))
 
 
-def resident_bytes(stack: Verbs) -> int:
-    """Resident memory of the engine and all that it has started; 0 when it does not run."""
-    pid = {standing.name: standing.pid for standing in stack.status()}["engine"]
+def _taken(progress: Progress) -> int:
+    """Records that are in committed batches."""
+    return sum(progress.newest().ends.values())
+
+
+def memory_of(stack: Verbs) -> tuple[int, int]:
+    """The engine's pid, and the resident bytes of it and all that it has started; 0 when it does not run."""
+    pid = {standing.name: standing.pid for standing in stack.status()}["engine"] or 0
     try:
         engine = psutil.Process(pid) if pid else None
         family = [engine, *engine.children(recursive=True)] if engine else []
-        return sum(process.memory_info().rss for process in family)
+        return pid, sum(process.memory_info().rss for process in family)
     except psutil.NoSuchProcess:
-        return 0
+        return pid, 0

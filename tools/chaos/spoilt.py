@@ -114,8 +114,9 @@ class PauseProducer(Plain):
         self.heal()
         outcome.restart = scene.since()
         doubt_other_pid(scene, outcome, held)
-        due = 0.8 * (outcome.restart - FLIGHT_SECONDS) * (settings.ad_rate + settings.page_rate)
-        self._await_burst(outcome, still, due)
+        rate = settings.ad_rate + settings.page_rate
+        due, window = burst(outcome.restart, seconds)
+        self._await_burst(outcome, still, due * rate, window)
         self._await_new(outcome, still)
 
     def heal(self) -> None:
@@ -126,9 +127,9 @@ class PauseProducer(Plain):
         """Wait until so long after the fault."""
         time.sleep(max(0.0, seconds - self.scene.since()))
 
-    def _await_burst(self, outcome: Outcome, still: dict[Place, int], due: float) -> None:
+    def _await_burst(self, outcome: Outcome, still: dict[Place, int], due: float, seconds: float) -> None:
         """See all that was due come in half the time in which it usually does."""
-        for _ in looks(max(0.5 * self.scene.hold_seconds, 2.0), LOOK_SECONDS):
+        for _ in looks(seconds, LOOK_SECONDS):
             if sum(self.scene.progress.ends().values()) - sum(still.values()) >= due:
                 return
         outcome.doubts.append(f"{due:.0f} records were due at once, and did not come so")
@@ -142,8 +143,23 @@ class PauseProducer(Plain):
         outcome.doubts.append("no new record was committed")
 
 
+def burst(paused: float, hold: float) -> tuple[float, float]:
+    """Seconds of the producer's schedule that must come at once after a pause, and the seconds in which they must.
+
+    Args:
+        paused: seconds from the fault to the end of the pause.
+        hold: seconds that were asked for.
+
+    Example:
+        >>> burst(10.0, 10.0)
+        (6.4, 3.2)
+    """
+    due = 0.8 * (paused - FLIGHT_SECONDS)
+    return due, 0.5 * min(due, hold)
+
+
 class TearJournal(Plain):
-    """The engine dies in the middle of an append: its journal ends with a part of a frame."""
+    """A part of a frame lies behind the journal of a held engine, which then dies: as after a death in the middle of an append."""
 
     def strike(self, outcome: Outcome) -> None:
         """Hold the engine, tear, kill, and see the next one begin behind the tear, which stays where it is."""

@@ -17,6 +17,7 @@ from services.settings import exit_code, load_settings
 from tools.checkpoint.copying import copy
 from tools.checkpoint.folder import Operator, Shown, look, shown_bytes, shown_time
 from tools.checkpoint.ledger import write_ledger
+from tools.stack.compose import project_of, settings_of
 
 WIDTH = 80
 """Columns that the lines keep to."""
@@ -24,7 +25,7 @@ _NEWEST = 5
 """Remembered batches that are listed."""
 
 
-@click.group()
+@click.group(context_settings={"max_content_width": 80, "help_option_names": ["-h", "--help"]})
 def command() -> None:
     """Show and copy the checkpoint folder of an application, running or not."""
 
@@ -140,7 +141,7 @@ def _copy(directory: Path, target: Path) -> None:
 def ledger(target: Path) -> None:
     """Write the batches of APP's ledger to the file TARGET, for a backfill.
 
-    STACK, DATA_DIR, CASSANDRA_HOSTS, CASSANDRA_PORT, KEYSPACE and APP say whose. A fresh application with other tables runs them again with
+    STACK, DATA_DIR, CASSANDRA_HOSTS, CASSANDRA_PORT, KEYSPACE and APP say whose; without STACK it is the stack that is up. A fresh application with other tables runs them again with
     `python -m services.pipeline.main --backfill TARGET`.
 
     Exit codes: 0 written, 2 refused.
@@ -150,6 +151,8 @@ def ledger(target: Path) -> None:
 
 def _ledger(target: Path) -> None:
     settings = load_settings()
+    if settings.stack == "compose":  # its containers tell their own, and the ports that this machine sees
+        settings = settings_of(project_of(settings), settings)
     click.echo(f"wrote {write_ledger(settings, target)} batches of {settings.app} to {target}")
 
 

@@ -11,7 +11,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ import click
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from engine.errors import StreamingError
 from services.settings import REPOSITORY, Settings, exit_code, load_settings
 from services.sqlite.migrate import migrate
 from services.topics import create_topics
@@ -26,6 +27,7 @@ from tools.killloop.kept import Kept, Piece
 from tools.killloop.loop import LOOP_SETTINGS, KillLoop, Plan, Tally
 from tools.killloop.report import table
 from tools.stack.api import SERVERS, Stack
+from tools.stack.revision import revision_of
 
 INTERRUPTED = 130
 """Exit code after Ctrl-C, as shells have it."""
@@ -106,7 +108,8 @@ class Wanted:
 
 def run(wanted: Wanted) -> int:
     """Run the pieces that are missing, and print the table of all."""
-    kept = Kept(REPOSITORY / wanted.folder, wanted.stack, wanted.seed)
+    settings = load_settings().model_copy(update=LOOP_SETTINGS[wanted.stack])
+    kept = Kept(REPOSITORY / wanted.folder, wanted.stack, wanted.seed, revision_of(settings))
     if wanted.anew:
         kept.forget()
     pieces, kills = kept.pieces(), wanted.kills or _KILLS[wanted.stack]
@@ -117,8 +120,8 @@ def run(wanted: Wanted) -> int:
             size = min(wanted.piece or _PIECE[wanted.stack], kills - done)
             echoes = size // 10 if wanted.echoes is None else wanted.echoes
             plan = Plan(size, wanted.seed + _SEEDS_APART * len(pieces), echoes)
-            pieces.append(_piece(wanted.stack, plan, keep=wanted.keep))
-            kept.add(pieces[-1])
+            _piece(wanted.stack, plan, kept, keep=wanted.keep)
+            pieces = kept.pieces()
     except KeyboardInterrupt:
         click.echo(f"interrupted; {Piece.together(pieces).total} kills are kept", err=True)
         return INTERRUPTED
@@ -129,8 +132,12 @@ def run(wanted: Wanted) -> int:
     return 0 if whole.is_exact else 1
 
 
-def _piece(stack: str, plan: Plan, *, keep: bool) -> Piece:
-    """A loop on a new stack."""
+def _piece(stack: str, plan: Plan, kept: Kept, *, keep: bool) -> None:
+    """A loop on a new stack; its line is kept, also when it ended before its proof.
+
+    Raises:
+        StreamingError: a restart did not commit, or the stack did not come up.
+    """
     folder = Path(tempfile.mkdtemp(prefix="killloop-"))
     more = {
         "stack": stack,
@@ -141,13 +148,20 @@ def _piece(stack: str, plan: Plan, *, keep: bool) -> Piece:
     settings = load_settings().model_copy(update=more)
     began = time.monotonic()
     with _stack(settings), _shown_progress(plan.kills) as progress:
-        tally = KillLoop(settings, plan, folder / "logs").run(progress)
-    piece = Piece.of(tally, time.monotonic() - began)
+        loop = KillLoop(settings, plan, folder / "logs")
+        try:
+            loop.run(progress)
+        except StreamingError as error:
+            piece = Piece.of(loop.tally, time.monotonic() - began)
+            kept.add(replace(piece, is_exact=False, line=f"{error}; its data is in {folder}"))
+            click.echo(f"data            {folder}")
+            raise
+    piece = Piece.of(loop.tally, time.monotonic() - began)
+    kept.add(piece)
     if piece.is_exact and not keep:
         shutil.rmtree(folder)
     else:
         click.echo(f"data            {folder}")
-    return piece
 
 
 @contextmanager

@@ -1,7 +1,8 @@
 """What kill loops have done, kept so that a long one can be made in pieces: a file for each stack and seed, a line for each piece.
 
-A piece is a loop on a new stack of its own, drained and verified at its end; one that was interrupted leaves no line. A line is one
-write of O_APPEND and ends with a newline.
+A piece is a loop on a new stack of its own, drained and verified at its end; one that ended before its proof has a line that says
+why, one that was interrupted has none. Only pieces of the same engine count: a line has the word for its code and settings. A line
+is one write of O_APPEND and ends with a newline.
 
 Owns: Piece, Kept.
 Never: a kill.
@@ -75,7 +76,7 @@ class Piece:
 
     @classmethod
     def together(cls, pieces: Iterable["Piece"]) -> "Piece":
-        """The sums of several; what verify said is the last one's.
+        """The sums of several; what verify said is the last one's, or the first one's that is not exact.
 
         Example:
             >>> Piece.together([Piece(Counter(run=2), mismatches=0), Piece(Counter(run=1, sink=4))]).total
@@ -87,8 +88,8 @@ class Piece:
             whole.echoes += piece.echoes
             whole.restarts += piece.restarts
             whole.least_backlog = min(whole.least_backlog, piece.least_backlog)
+            whole.line = piece.line if whole.is_exact else whole.line
             whole.is_exact = whole.is_exact and piece.is_exact
-            whole.line = piece.line
             for name in ("interrupted", "trees", "batches", "records", "mismatches", "seconds"):
                 setattr(whole, name, getattr(whole, name) + getattr(piece, name))
         return whole
@@ -96,6 +97,7 @@ class Piece:
     @classmethod
     def parsed(cls, line: dict[str, Any]) -> "Piece":
         """What a line says."""
+        line = {name: value for name, value in line.items() if name != "code"}
         return cls(**{**line, "kills": Counter(line["kills"]), "echoes": Counter(line["echoes"])})
 
 
@@ -106,9 +108,11 @@ class Kept:
         folder: of all such files; made when the first piece is kept.
         stack: embedded or processes.
         seed: of the loop.
+        code: of the engine and the settings of its batches; lines of another do not count.
     """
 
-    def __init__(self, folder: Path, stack: str, seed: int) -> None:
+    def __init__(self, folder: Path, stack: str, seed: int, code: str) -> None:
+        self._code = code
         self.path = folder / f"{stack}-{seed}.jsonl"
 
     def pieces(self) -> list[Piece]:
@@ -116,14 +120,15 @@ class Kept:
         if not self.path.exists():
             return []
         lines = self.path.read_text(encoding="utf-8").split("\n")[:-1]
-        return [Piece.parsed(json.loads(line)) for line in lines]
+        found = [json.loads(line) for line in lines]
+        return [Piece.parsed(line) for line in found if line.get("code") == self._code]
 
     def add(self, piece: Piece) -> None:
         """Keep one more."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
         try:
-            line = {part.name: getattr(piece, part.name) for part in fields(piece)}
+            line = {"code": self._code, **{part.name: getattr(piece, part.name) for part in fields(piece)}}
             os.write(descriptor, f"{json.dumps(line)}\n".encode())
         finally:
             os.close(descriptor)

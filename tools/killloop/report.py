@@ -29,6 +29,7 @@ def table(piece: Piece) -> Iterator[str]:
     if piece.batches:
         yield f"batches         {piece.batches:>6}, {piece.records} records"
     if piece.line:
-        yield f"mismatches      {piece.mismatches:>6}"
+        unproven = "" if piece.is_exact or piece.mismatches else ", and a piece without a proof"
+        yield f"mismatches      {piece.mismatches:>6}{unproven}"
     if piece.seconds:
         yield f"seconds         {piece.seconds:>6.0f}"

@@ -4,13 +4,14 @@ Owns: command.
 Never: a rule of what is sent.
 """
 
+import fcntl
 import os
 import shlex
 import subprocess
 import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import closing
+from contextlib import closing, contextmanager
 
 import click
 
@@ -25,7 +26,7 @@ from tools.verify.schema import REPLAYED_LETTERS, TABLES
 from tools.verify.verdict import CannotTellError
 
 
-@click.command(context_settings={"max_content_width": 100})
+@click.command(context_settings={"max_content_width": 80, "help_option_names": ["-h", "--help"]})
 @click.option("--topic", help="Only letters of this topic.")
 @click.option("--partition", type=click.IntRange(min=0), help="Only letters of this partition.")
 @click.option(
@@ -36,7 +37,8 @@ from tools.verify.verdict import CannotTellError
     "--mend",
     metavar="COMMAND",
     help="Gets each value on standard input and gives the one to send; a letter for which it fails or gives nothing is left. "
-    "TOPIC, PARTITION, OFFSET and REASON are in its environment. Without it the same bytes are sent.",
+    "TOPIC, PARTITION, OFFSET and REASON are in its environment. Without it the same bytes are sent. With a stack in containers it "
+    "runs in the image of verify, which has Python and sh, and none of this machine's files.",
 )
 @click.option("--dry-run", is_flag=True, help="Say what would be sent, and send nothing.")
 def command(
@@ -51,8 +53,8 @@ def command(
     """Send dead letters to the end of their own partitions again, mended or as they were.
 
     Each letter is sent once: what was sent is marked in the table `replays`, so a second replay sends none of it. The letters
-    stay where they are. STACK, DATA_DIR, KAFKA_BOOTSTRAP, CASSANDRA_HOSTS, CASSANDRA_PORT and KEYSPACE say where. With the embedded
-    log the producer must be stopped, as a partition has one writer. Run one replay at a time.
+    stay where they are. A letter that was sent again as it was and came late again is left: only other bytes can help it. STACK, DATA_DIR, KAFKA_BOOTSTRAP, CASSANDRA_HOSTS, CASSANDRA_PORT and KEYSPACE say where. With the embedded
+    log the producer must be stopped, as a partition has one writer. One replay runs at a time; a second one is refused.
 
     Exit codes: 0 done, 1 Kafka or the results store is away, 2 refused, with the reason in one sentence.
     """
@@ -67,6 +69,10 @@ def command(
 
     def run() -> int:
         settings = load_settings()
+        with _alone(settings):
+            return replay(settings)
+
+    def replay(settings: Settings) -> int:
         letters, marks = _read(settings)
         chosen = [letter for letter in letters if is_chosen(letter)]
         store = store_of(settings)
@@ -78,6 +84,30 @@ def command(
         return 0
 
     sys.exit(exit_code(run))
+
+
+@contextmanager
+def _alone(settings: Settings) -> Iterator[None]:
+    """Hold off every other replay with this DATA_DIR: two at once could both send a letter.
+
+    In a container there is nothing to lock that another one would see: there the container's name is the lock, see the script.
+
+    Raises:
+        ConfigurationError: one is going on.
+    """
+    if settings.stack == "compose":
+        yield
+        return
+    settings.data_dir.mkdir(parents=True, exist_ok=True)
+    path = settings.data_dir / "replay.lock"
+    with path.open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise ConfigurationError(
+                f"another replay is going on and holds {path}; wait until it has ended, or end it with Ctrl-C"
+            ) from None
+        yield
 
 
 def _closing_line(letters: int, became: Counter[str]) -> str:

@@ -7,6 +7,9 @@
 A letter with the first mark alone is in doubt: the next replay looks for its key from that end on, and sends it only when it is not
 there. One replay runs at a time.
 
+A letter that is itself a letter sent again, and came late again, is left when the same bytes would be sent: they would be late for
+ever, each time as another letter.
+
 Owns: Letter, Mark, Topics, Replayer, Outcome.
 Never: a client of a server; a letter's bytes changed but by the command that was asked for.
 """
@@ -25,6 +28,9 @@ REPLAYS = Table(
     key=("topic", "partition", "record_offset"),
     partition_key=("topic", "partition"),
 )
+
+LATE = "late"
+"""Begins the reason of a letter that came too late for its window."""
 
 Key = tuple[str, int, int]
 """Topic, partition, offset."""
@@ -88,7 +94,7 @@ class Outcome:
 
     letter: Letter
     became: str
-    """sent, found (an earlier replay had sent it), known (marked), left (nothing to send) or meant (a dry run)."""
+    """sent, found (an earlier replay had sent it), known (marked), left (nothing to send, or late again) or meant (a dry run)."""
     sent_at: int | None = None
 
     def __str__(self) -> str:
@@ -112,6 +118,8 @@ class Replayer:
         self._topics = topics
         self._store = store
         self._marks = marks
+        self._again = {(*key[:2], mark.sent_at) for key, mark in marks.items()}
+        """Where letters lie that were sent again."""
         self._now_ms = now_ms
 
     def replay(
@@ -145,7 +153,7 @@ class Replayer:
                     self._mark(letter, Mark(mark.sent_from, found))
                 return Outcome(letter, "found", found)
         value = mend(letter)
-        if not value:
+        if not value or (value == letter.value and self._is_late_again(letter)):
             return Outcome(letter, "left")
         if dry:
             return Outcome(letter, "meant")
@@ -156,8 +164,12 @@ class Replayer:
         self._mark(letter, Mark(mark.sent_from, sent_at))
         return Outcome(letter, "sent", sent_at)
 
+    def _is_late_again(self, letter: Letter) -> bool:
+        return letter.key in self._again and letter.reason.startswith(LATE)
+
     def _mark(self, letter: Letter, mark: Mark) -> None:
         now = self._now_ms()
+        self._again.add((*letter.key[:2], mark.sent_at))
         # The mark of where a record lies stands over the one before it, also within one millisecond.
         self._store.write(
             REPLAYS,

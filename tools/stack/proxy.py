@@ -1,25 +1,29 @@
-"""A TCP proxy that is slow, narrow or silent on order; `python proxy.py LISTEN_HOST:PORT TARGET_HOST:PORT [--kafka]`.
+"""A TCP proxy that is slow, narrow, silent or lossy on order; `python proxy.py LISTEN_HOST:PORT TARGET_HOST:PORT [--kafka]`.
 
 It says `listening HOST:PORT` and then takes orders on standard input, one a line, each answered by `ok` or a sentence:
 
     delay SECONDS   every byte that comes from now on arrives so much later, in each direction
     rate BYTES      at most so many bytes a second, in each direction of each connection; 0 for no limit
+    reset SHARE     each read from either side breaks its connection with this probability, both ways; 0 for never
+    resets NUMBER   `ok` when at least so many connections were broken so, else a sentence with how many
     cut             no byte passes and no connection is made; those that are open stay so
     join            what was held passes again
 
-It ends when standard input does. Bytes are neither lost nor reordered nor changed. The one exception is --kafka: a broker
+It ends when standard input does. Bytes are neither reordered nor changed, and lost only with their connection, by `reset`. The one
+exception is --kafka: a broker
 tells its clients where to find it, and behind a proxy that has to be the proxy. In the broker's answers, which are framed by
 their length, the target's address is replaced by the proxy's, whose name must have the same length.
 
 The file stands alone, on the standard library, because it also runs inside a container.
 
 Owns: Proxy, Frames, Swap.
-Never: an end of a connection that neither side has ended.
+Never: an end of a connection that neither side has ended, unless `reset` says so.
 """
 
 import argparse
 import asyncio
 import contextlib
+import random
 import struct
 import sys
 from collections.abc import Callable
@@ -29,6 +33,7 @@ _CHUNK_BYTES = 65_536
 _HELD_CHUNKS = 256
 """So many reads are on their way in one direction; the sender waits beyond that."""
 _LENGTH = struct.Struct(">i")
+_ORDERS = "delay SECONDS, rate BYTES, reset SHARE, resets NUMBER, cut or join"
 
 Address = tuple[str, int]
 
@@ -96,6 +101,10 @@ class Proxy:
     """Seconds that each byte takes longer."""
     rate: float = 0.0
     """Bytes per second in each direction of each connection; 0 for no limit."""
+    reset: float = 0.0
+    """How probable it is that a read breaks its connection, from 0 to 1."""
+    resets: int = 0
+    """Connections that were broken so."""
     _open: asyncio.Event = field(default_factory=asyncio.Event)
     _server: asyncio.Server | None = None
     _swap: Swap | None = None
@@ -159,6 +168,9 @@ class Proxy:
             data = b"-"
             while data:
                 data = await reader.read(_CHUNK_BYTES)
+                if data and random.random() < self.reset:
+                    self.resets += 1
+                    raise ConnectionResetError("reset on order")
                 await chunks.put((now(), data))
 
     async def _deliver(
@@ -193,12 +205,16 @@ class Proxy:
                 self.delay = number
             case "rate" if number >= 0:
                 self.rate = number
+            case "reset" if 0 <= number <= 1:
+                self.reset = number
+            case "resets":
+                return "ok" if self.resets >= number else f"{self.resets} connections were broken"
             case "cut":
                 self.cut()
             case "join":
                 self.join()
             case _:
-                return f"{line.strip()!r} is not an order; say delay SECONDS, rate BYTES, cut or join"
+                return f"{line.strip()!r} is not an order; say {_ORDERS}"
         return "ok"
 
 
@@ -236,7 +252,9 @@ def _as_told(told: Address) -> bytes:
 
 def main() -> None:
     """Read the arguments and serve."""
-    parser = argparse.ArgumentParser(description="A TCP proxy that is slow, narrow or silent on order.")
+    parser = argparse.ArgumentParser(
+        description="A TCP proxy that is slow, narrow, silent or lossy on order."
+    )
     parser.add_argument("listen", type=address)
     parser.add_argument("target", type=address)
     parser.add_argument(

@@ -23,7 +23,7 @@ from typing import Any
 
 PHASES = ("detect", "restart", "restored", "first_batch", "caught_up")
 """The durations of a drill, in the order in which they end."""
-VERDICTS = ("exact", "inexact", "unknown", "no-effect")
+VERDICTS = ("exact", "inexact", "unknown", "no-effect", "failed")
 """How a drill may end."""
 
 MOST_FAULTS = 100

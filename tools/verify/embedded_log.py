@@ -18,12 +18,15 @@ from tools.verify.verdict import CannotTellError
 _HEADER = struct.Struct("<4sIQQII")
 _UNHASHED_BYTES = 16
 _MSGPACK_LENGTHS = {0xC4: 1, 0xC5: 2, 0xC6: 4}
+_MSGPACK_NUMBERS = {0xCC: 1, 0xCD: 2, 0xCE: 4, 0xCF: 8, 0xD0: 1, 0xD1: 2, 0xD2: 4, 0xD3: 8}
 _MSGPACK_ARRAYS = {0xDC: 2, 0xDD: 4}
 
 
 class _Frame(NamedTuple):
     base: int
     values: list[bytes | None]
+    heads: bytes
+    """Timestamps and keys, packed."""
 
 
 class EmbeddedLog:
@@ -60,6 +63,11 @@ class EmbeddedLog:
         """The records of a range within the bounds, AFTER bounds() was asked for its topic."""
         return self._readers[item.topic, item.partition].read(item.start, item.until)
 
+    def keys(self, where: Partition, offsets: Collection[int]) -> dict[int, bytes | None]:
+        """The keys of the records at these offsets, those that are there, AFTER bounds() was asked for the topic."""
+        reader = self._readers.get(where)
+        return reader.keys(offsets) if reader and offsets else {}
+
     def close(self) -> None:
         """Nothing is held open."""
 
@@ -80,7 +88,7 @@ class _PartitionReader:
         if not segments:
             return 0, 0
         base, _, path = segments[-1]
-        ends = [until for until, _ in _frames_of(path, base, self._salt)]
+        ends = [until for until, _, _ in _frames_of(path, base, self._salt)]
         return segments[0][0], max(ends, default=base)
 
     def _walk(self, start: int) -> Iterator[_Frame]:
@@ -93,9 +101,9 @@ class _PartitionReader:
                 continue  # given up for the one with the larger number
             if next_base is not None and next_base <= start:
                 continue
-            for until, body in _frames_of(path, base, self._salt):
+            for until, body, heads in _frames_of(path, base, self._salt):
                 if until > start:
-                    yield _Frame(at, _unpack(body))
+                    yield _Frame(at, _unpack(body), heads)
                 at = until
                 if at == next_base:
                     break
@@ -103,6 +111,17 @@ class _PartitionReader:
                 raise CannotTellError(
                     f"{path} is damaged behind offset {at}; restore it, the log cannot be read"
                 )
+
+    def keys(self, offsets: Collection[int]) -> dict[int, bytes | None]:
+        found: dict[int, bytes | None] = {}
+        for frame in self._walk(min(offsets)):
+            end = frame.base + len(frame.values)
+            if meant := [offset for offset in offsets if frame.base <= offset < end]:
+                keys = _unpack(frame.heads, _after_numbers(frame.heads, 1))
+                found |= {offset: keys[offset - frame.base] for offset in meant}
+            if max(offsets) < end:
+                break
+        return found
 
     def read(self, start: int, until: int) -> Iterator[Stored]:
         if self._frame is None or self._frame.base > start:
@@ -116,14 +135,14 @@ class _PartitionReader:
                 raise CannotTellError(
                     f"{self._folder} is damaged behind offset {at}; restore it, the log cannot be read"
                 )
-            base, values = self._frame
+            base, values, _ = self._frame
             upto = min(until, base + len(values))
             yield from enumerate(values[at - base : upto - base], start=at)
             at = upto
 
 
-def _frames_of(path: Path, base: int, salt: int) -> Iterator[tuple[int, bytes]]:
-    """The offset behind each valid frame of a segment, and the bytes of the frame's values."""
+def _frames_of(path: Path, base: int, salt: int) -> Iterator[tuple[int, bytes, bytes]]:
+    """The offset behind each valid frame of a segment, the bytes of the frame's values, and those of its timestamps and keys."""
     with path.open("rb") as file:
         while len(head := file.read(_HEADER.size)) == _HEADER.size:
             magic, body_bytes, checksum, offset, records, value_bytes = _HEADER.unpack(head)
@@ -133,16 +152,29 @@ def _frames_of(path: Path, base: int, salt: int) -> Iterator[tuple[int, bytes]]:
             if xxhash.xxh3_64_intdigest(head[_UNHASHED_BYTES:] + body, salt) != checksum:
                 return
             base += records
-            yield base, body[:value_bytes]
+            yield base, body[:value_bytes], body[value_bytes:]
 
 
-def _unpack(data: bytes) -> list[bytes | None]:
-    """The elements of a msgpack array of bin and nil."""
-    kind, at = data[0], 1
-    count = kind & 0x0F
-    if kind in _MSGPACK_ARRAYS:
-        at += _MSGPACK_ARRAYS[kind]
-        count = int.from_bytes(data[1:at], "big")
+def _array(data: bytes, at: int) -> tuple[int, int]:
+    """How many elements the msgpack array has that begins there, and where its first one begins."""
+    kind, begin = data[at], at + 1
+    if kind not in _MSGPACK_ARRAYS:
+        return kind & 0x0F, begin
+    at = begin + _MSGPACK_ARRAYS[kind]
+    return int.from_bytes(data[begin:at], "big"), at
+
+
+def _after_numbers(data: bytes, at: int) -> int:
+    """Where the msgpack array of integers ends that begins there."""
+    count, at = _array(data, at)
+    for _ in range(count):
+        at += 1 + _MSGPACK_NUMBERS.get(data[at], 0)
+    return at
+
+
+def _unpack(data: bytes, at: int = 0) -> list[bytes | None]:
+    """The elements of the msgpack array of bin and nil that begins there."""
+    count, at = _array(data, at)
     values: list[bytes | None] = []
     for _ in range(count):
         kind, at = data[at], at + 1

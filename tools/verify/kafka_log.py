@@ -101,6 +101,37 @@ class KafkaLog:
         except KafkaError as error:
             raise self._away(error) from error
 
+    def keys(self, where: Partition, offsets: Collection[int]) -> dict[int, bytes | None]:
+        """The keys of the committed records at these offsets, those that are there.
+
+        Raises:
+            CannotTellError: Kafka is away.
+        """
+        partition, found = TopicPartition(*where), {}
+        try:
+            self._consumer.assign([partition])
+            end = self._consumer.end_offsets([partition])[partition]
+            for offset in sorted(offset for offset in offsets if offset < end):
+                self._consumer.seek(partition, offset)
+                record = self._next(partition, offset)
+                if record is not None and record.offset == offset:
+                    found[offset] = record.key
+        except KafkaError as error:
+            raise self._away(error) from error
+        return found
+
+    def _next(self, partition: TopicPartition, offset: int) -> Any:  # a record
+        """The first record at or behind the place that was sought; None when it gives none."""
+        deadline = time.monotonic() + STALL_SECONDS
+        while self._consumer.position(partition) <= offset:
+            if polled := self._consumer.poll(timeout_ms=POLL_MS).get(partition):
+                return polled[0]
+            if time.monotonic() > deadline:
+                raise CannotTellError(
+                    f"{partition.topic}[{partition.partition}] gives no record at offset {offset}; look at Kafka's log"
+                )
+        return None
+
     def close(self) -> None:
         """Close every consumer."""
         for consumer in (self._consumer, *(reader.consumer for reader in self._readers.values())):

@@ -25,6 +25,7 @@ Never: an import of the engine or of the jobs.
 """
 
 import time
+from collections import defaultdict
 from collections.abc import Collection
 from contextlib import closing
 
@@ -33,6 +34,8 @@ from tools.verify.cassandra_store import CassandraStore
 from tools.verify.embedded_log import EmbeddedLog
 from tools.verify.judge import Judge
 from tools.verify.kafka_log import KafkaLog
+from tools.verify.ledger import Partition
+from tools.verify.producers import FIELDS
 from tools.verify.replay import Log, Progress, Replay
 from tools.verify.schema import REPLAYED_LETTERS, TABLES, show_time
 from tools.verify.stores import SqliteStore, Store
@@ -71,7 +74,7 @@ def _verify(settings: Settings, store: Store, wait_seconds: float, progress: Pro
         )
     with closing(_open_log(settings)) as log:
         # BEFORE the log: a letter that is sent again while it is read counts among the producers' duplicates, in no table.
-        replay, judge = Replay(log, settings.seed, progress, _sent_again(store)), Judge()
+        replay, judge = Replay(log, settings.seed, progress, _sent_again(store, log)), Judge()
         replay.take(store.ledger(settings.app, replay.time), judge.learn)
         if not replay.batches:
             raise CannotTellError(
@@ -93,9 +96,21 @@ def _verify(settings: Settings, store: Store, wait_seconds: float, progress: Pro
     return Verdict(tuple(tables), ledger, sent, reason)
 
 
-def _sent_again(store: Store) -> Collection[tuple[object, ...]]:
-    """Topic, partition and offset of each record that is a dead letter sent again."""
-    return {(*key[:2], fact.values[1]) for key, fact in store.rows(REPLAYED_LETTERS)}
+def _sent_again(store: Store, log: Log) -> Collection[tuple[object, ...]]:
+    """Topic, partition and offset of each record that is a dead letter sent again, by its row AND by its own key."""
+    meant: defaultdict[Partition, dict[int, bytes]] = defaultdict(dict)
+    for key, fact in store.rows(REPLAYED_LETTERS):
+        topic, partition, sent_at = str(key[0]), key[1], fact.values[1]
+        if topic in FIELDS and isinstance(partition, int) and isinstance(sent_at, int):
+            meant[topic, partition][sent_at] = f"replay/{topic}/{partition}/{key[2]}".encode()
+    if meant:
+        log.bounds(sorted({topic for topic, _ in meant}))
+    return {
+        (*where, offset)
+        for where, keys in meant.items()
+        for offset, found in log.keys(where, keys).items()
+        if found == keys[offset]
+    }
 
 
 def open_store(settings: Settings) -> Store:

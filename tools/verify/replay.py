@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator
 from itertools import islice
 from typing import Protocol
 
-from tools.verify.ledger import Bounds, LedgerBatch, Range, Stored, Tiling
+from tools.verify.ledger import Bounds, LedgerBatch, Partition, Range, Stored, Tiling
 from tools.verify.producers import Producers
 from tools.verify.schema import show_time
 from tools.verify.truth import Changes, Record, Truth, decode
@@ -29,6 +29,9 @@ class Log(Protocol):
 
     def read(self, item: Range) -> Iterable[Stored]:
         """The records of a range that lies within the bounds, in offset order, AFTER bounds() was asked for its topic; what was asked first holds on."""
+
+    def keys(self, where: Partition, offsets: Collection[int]) -> dict[int, bytes | None]:
+        """The keys of the records at these offsets, those that are there, AFTER bounds() was asked for the topic."""
 
     def close(self) -> None:
         """Let go of the connections."""

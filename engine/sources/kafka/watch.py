@@ -117,7 +117,7 @@ class LogWatch:
             if fault is None and survey.is_complete:
                 return survey
             looks += fault is not None
-            if fault is not None and (looks >= _LOOKS or not self._ids):
+            if fault is not None and looks >= _LOOKS:
                 raise SourceError(fault)
             self._pause(fault or "its offsets")
 

@@ -115,7 +115,9 @@ def test_refusal_is_kept_with_its_request() -> None:
     assert flight.refusal == (parcels[5], parcels[5].error)
 
 
-@pytest.mark.fault(40, "of many requests on their way one fails for a while")
+@pytest.mark.fault(
+    40, "one of many requests fails for a while, on a stand-in for the line: fewer fly at a time"
+)
 def test_one_request_probes_after_trouble() -> None:
     """After trouble a single request is in flight, and each acknowledgement lets one more fly, up to the most."""
     window = Window(100, 1)

@@ -90,6 +90,17 @@ def world(context: LocalContext, tmp_path: Path) -> World:
     return made
 
 
+def test_record_of_several_elements_is_put_aside_whole(context: LocalContext, tmp_path: Path) -> None:
+    """When one of a record's elements fails, none of them goes on: who sends the record again counts each of them once."""
+    world, seen = World(context, tmp_path), []
+    world.write(0, b"1 2", b"3 x 4", b"5")
+
+    world.run(lambda s: s.flatMap(bytes.split).map(int, onError=ASIDE).foreachRDD(kept(seen)))
+
+    assert seen == [[1, 2, 5]]
+    assert world.ledger.places == [(0, 1)]
+
+
 @pytest.mark.fault(46, 'a function raises on two records, and its stream has onError="dead-letter"')
 @pytest.mark.parametrize(
     ("step", "expected"),
@@ -174,8 +185,8 @@ def test_places_hold_behind_other_operators(world: World) -> None:
 
     world.run(job)
 
-    # Of 4 the element that fails is left out alone; its record is the letter.
-    assert seen == [[-4, -2, -1, -1, 8]]
+    # Of 4 one element fails, so the other is left out too.
+    assert seen == [[-4, -2, -1, 8]]
     assert world.ledger.places == [(0, 2), (0, 3), (1, 1)]
 
 

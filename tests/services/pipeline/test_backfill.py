@@ -91,6 +91,27 @@ def test_backfill_gives_equal_tables_that_verify_finds_exact(tmp_path: Path) -> 
     assert (verdict.missing, verdict.over, verdict.wrong) == (0, 0, 0), verdict.line
 
 
+def test_backfill_of_fewer_jobs_leaves_out_topics_that_no_job_reads(tmp_path: Path) -> None:
+    """Topics of jobs that are not in the settings are left out; one that the pipeline does not know is refused by name."""
+    settings = stack(tmp_path / "stack").model_copy(update={"jobs": ("page_totals",)})
+    create_topics(settings)
+    produce(settings, 0)
+    path = tmp_path / "batches"
+    line = '{"time":1000,"zero":0,"ranges":[["%s",0,0,200],["page-views",0,0,200]]}\n'
+    with context_of(settings) as context:
+        path.write_text(line % "others")
+        with pytest.raises(ConfigurationError, match="input 'others', which this job does not have"):
+            build(settings, context, backfill=path).start(thread=False)
+        path.write_text(line % AD_EVENTS)
+        ssc = build(settings, context, backfill=path)
+        ssc.start(thread=False)
+        ssc.runBatch()
+        ssc.stop(stopSparkContext=False)
+
+    assert taken(settings) == EVENTS
+    assert [row[2] for row in rows(settings, "ledger")] == [1_000]
+
+
 @pytest.mark.parametrize(
     "text", ["", "{", '{"time":2,"zero":0,"ranges":[]}\n{"time":3,"zero":1,"ranges":[]}']
 )

@@ -399,13 +399,16 @@ def test_any_history_of_faults_leaves_the_tables_of_a_dict(
                 stateful_step_count=STEPS,
                 deadline=None,
                 # Without the search for a shorter history, which would last longer than the suite.
-                phases=(Phase.reuse, Phase.generate),
+                phases=(Phase.generate,),
+                # A seed repeats a run; histories of earlier ones would crowd out the new.
+                database=None,
                 print_blob=True,
                 suppress_health_check=list(HealthCheck),
             ),
         )
     hits = sum(number for what, number in effects.items() if what.startswith("crash"))
-    assert hits > EXAMPLES
+    # How often is chance; a run in which hardly anything failed would prove nothing.
+    assert hits > EXAMPLES // 5
     rare = {
         "torn",
         "upgraded",

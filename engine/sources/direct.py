@@ -341,7 +341,7 @@ class DirectInputDStream(InputDStream):
             return None
         return max(1, int(self.max_rate_per_partition * self.scope.batch_duration / 1_000))
 
-    def _least(self, place: TopicPartition) -> int:  # noqa: ARG002  as above
+    def _least(self, place: TopicPartition) -> int:  # noqa: ARG002  one for all here; Kafka's stream has a least of its own for each
         """How many records of a partition backpressure leaves to a batch."""
         return 1
 

@@ -169,7 +169,9 @@ class LogWriter:
         try:
             _write_all(self._fd, frame)
             os.fdatasync(self._fd)
-        except BaseException:
+        except (
+            BaseException
+        ):  # an interrupt too: how much of the frame is there is unknown, so nothing may follow it
             self._give_up_segment()
             raise
         self._size += len(frame)

@@ -176,7 +176,7 @@ def run(place: str, settings: Mapping[str, Any]) -> None:
     mutants.MUTANTS[start.mutant]()
     try:
         _run(folder, start, armed)
-    except Exception as error:
+    except Exception as error:  # whatever ended the start is the test's to read, and raised again
         (folder / "error").write_text(f"{type(error).__name__}: {error}")
         raise
 

@@ -483,7 +483,7 @@ class StreamingContext(DriverOnly, InputStreams, Preparations):
         Example:
             >>> from engine import LocalContext
             >>> ssc = StreamingContext(LocalContext("local"), 1)
-            >>> ssc.queueStream([[1]]).pprint()
+            >>> ssc.queueStream([]).foreachRDD(lambda rdd: None)
             >>> ssc.start()
             >>> ssc.awaitTerminationOrTimeout(0.01)
             False

@@ -20,7 +20,7 @@ import pytest
 from services.cassandra.migrate import migrate
 from services.settings import Settings, load_settings
 from services.topics import Topic, create_kafka_topics
-from tests.not_run import is_held_back, keep_back
+from tests.closing import is_held_back, keep_back
 from tools.stack import jars
 from tools.stack.api import SERVERS, Stack
 from tools.stack.programs import State

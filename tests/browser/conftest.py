@@ -11,7 +11,7 @@ import pytest
 from playwright.sync_api import Browser, Playwright, sync_playwright
 
 from tests.browser.look import ARGUMENTS, Look
-from tests.not_run import keep_back
+from tests.closing import keep_back
 
 Open = Callable[..., Look]
 """Opens an address in a page of its own; more arguments are those of a browser context."""

@@ -14,11 +14,10 @@ from collections.abc import Iterator
 import pytest
 
 from services.settings import REPOSITORY
+from tests.closing import keep_back, leave_to
 from tests.compose.model import read_stack
 from tests.compose.world import ComposeWorld
-from tests.not_run import keep_back
 
-_LEFT_OUT = pytest.StashKey[int]()
 _PORTS = range(20_000, 25_000)
 """Below the ports of outgoing connections and of the other tests."""
 _PULL_SECONDS = 900
@@ -42,8 +41,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     marked = [item for item in items if item.get_closest_marker("compose")]
     is_asked = "compose" in str(config.option.markexpr)
     items.sort(key=_place)
-    config.stash[_LEFT_OUT] = 0 if is_asked else len(marked)
     if not is_asked and marked:
+        leave_to(config, f"{len(marked)} tests of the stack in containers are left to `make test-compose`")
         items[:] = [item for item in items if item not in marked]
         config.hook.pytest_deselected(items=marked)
     elif marked and not config.option.collectonly and (reason := unable()):
@@ -53,12 +52,6 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 def _place(item: pytest.Item) -> int:
     """Where a test of containers stands among them; the others stay where they are, before these."""
     return 1 + _ORDER.index(item.path.stem) if item.get_closest_marker("compose") else 0
-
-
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    """Say what was left out."""
-    if left_out := config.stash.get(_LEFT_OUT, 0):
-        terminalreporter.line(f"{left_out} tests of the stack in containers are left to `make test-compose`")
 
 
 @functools.cache

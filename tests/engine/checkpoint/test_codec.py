@@ -137,7 +137,9 @@ def test_declared_types_come_back(key_type: Any, state_type: Any, pairs: list[tu
 
 
 @pytest.mark.parametrize(
-    "state", [{1, 2}, 1j, datetime(2026, 1, 1, tzinfo=UTC), Point(1), [[{1}]], ({1: object()},)], ids=repr
+    "state",
+    [{1, 2}, 1j, datetime(2026, 1, 1, tzinfo=UTC), Point(1), [[{1}]], ({1: object()},)],
+    ids=["set", "complex", "datetime", "class", "nested set", "nested object"],
 )
 def test_undeclared_types_are_refused(state: Any) -> None:
     """A state of another type is refused with operator, type and remedy, at any depth."""

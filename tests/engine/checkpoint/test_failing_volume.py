@@ -104,11 +104,11 @@ def test_restart_after_a_failed_fsync_of_a_commit_runs_the_batch_again(volume: V
 
 
 @pytest.mark.fault(26, "EIO of the fsync of a snapshot, and of its folder")
-@pytest.mark.parametrize(("name", "suffix"), [("fsync", "snap.tmp-" + str(os.getpid())), ("fsync", "/0000")])
+@pytest.mark.parametrize(("name", "suffix"), [("fsync", "snap.tmp-{pid}"), ("fsync", "/0000")])
 def test_failed_fsync_of_a_snapshot_leaves_the_deltas(volume: Volume, name: str, suffix: str) -> None:
     """The snapshot is refused and nothing refers to it; the next one is a new file, and a restart has the state without it."""
     volume.run({0: "a", 1: "b"})
-    with Failing(name, suffix).active() as failing:
+    with Failing(name, suffix.format(pid=os.getpid())).active() as failing:
         with pytest.raises(CheckpointWriteError, match="Input/output error"):
             volume.snapshot_all()
         assert volume.checkpoint.catalog.snapshots == []

@@ -1,6 +1,7 @@
 """A function is seen to change by its bytes, and one copy of it serves all tasks only where none can change what it holds."""
 
 import operator
+import re
 import sys
 from collections import Counter
 from collections.abc import Callable
@@ -126,6 +127,11 @@ def counting_inside() -> Callable[[int], int]:
     return add
 
 
+def _without_address(function: Any) -> str:
+    """A name for the test that is the same in each process."""
+    return re.sub(r" at 0x\w+", "", repr(function))[:40]
+
+
 @pytest.mark.parametrize(
     "function",
     [
@@ -143,7 +149,7 @@ def counting_inside() -> Callable[[int], int]:
         nested(list[int]),
         json_decoder(Viewed),
     ],
-    ids=repr,
+    ids=_without_address,
 )
 def test_what_cannot_change_is_loaded_once(function: Any) -> None:
     """A function that holds nothing that can change is unchanging when it is loaded."""
@@ -174,7 +180,7 @@ def test_what_cannot_change_is_loaded_once(function: Any) -> None:
         nested(CrashError()),
         nested(list(range(1_000))),
     ],
-    ids=lambda function: repr(function)[:40],
+    ids=_without_address,
 )
 def test_what_a_task_can_change_is_loaded_for_each(function: Any) -> None:
     """A function that holds what a task can change is not fixed."""

@@ -133,7 +133,7 @@ def test_the_cut_of_a_torn_append_is_logged(
 ) -> None:
     """A writer that cuts says which file, how many bytes and behind which offset; one that cuts nothing is silent."""
     log_dir, ends = ten_frames
-    with copy_of(log_dir) as copy, caplog.at_level(logging.INFO):
+    with copy_of(log_dir) as copy, caplog.at_level(logging.INFO, "engine"):
         LogWriter(copy, "t", 0).close()
         assert caplog.messages == []
         os.truncate(segments(copy)[0], ends[4] + 5)

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from services.settings import Settings, load_settings
-from tests.not_run import keep_back
+from tests.closing import keep_back
 from tests.services.prometheus.live_world import BATCH_SECONDS, SmallVolume, Watched
 from tests.tools.stack_world import free_ports
 from tools.stack import jars

@@ -119,7 +119,7 @@ class TestSource:
 
     def test_names_of_the_java_client_are_understood(self, caplog: pytest.LogCaptureFixture) -> None:
         """A property that librdkafka calls otherwise is renamed, and one that has nothing to do here is left out with a log line."""
-        caplog.set_level(logging.INFO)
+        caplog.set_level(logging.INFO, "engine")
         taken = reader_properties({**PARAMS, "fetch.max.wait.ms": 7, "max.poll.records": 500})
 
         assert taken["fetch.wait.max.ms"] == 7

@@ -12,7 +12,7 @@
 Times are milliseconds since the epoch, ends of intervals in the case of batch times; what lasts is in milliseconds when its name
 ends in _ms and in seconds when it ends in _seconds. Ranges are half-open: [fromOffset, untilOffset).
 
-Owns: BatchEntry, OutputEntry, Failure, Totals, View.
+Owns: BatchEntry, OutputEntry, Failure, Totals, Recovery, View.
 Never: I/O, a clock, a thread.
 """
 
@@ -132,6 +132,22 @@ class Totals:
 
 
 @dataclass(frozen=True, slots=True)
+class Recovery:
+    """How a start went on from the last commit of an earlier process, until it had caught up."""
+
+    committed_time: int
+    """Batch time of that commit."""
+    restored: events.StreamingListenerStateRestored | None = None
+    """What was read of state before the first commit; None where nothing was."""
+    batches: int = 0
+    """Committed since, the one that caught up among them."""
+    newest_time: int | None = None
+    """Batch time of the last of them."""
+    caught_up_at: int | None = None
+    """When that one was committed, milliseconds since the epoch; None while the engine is behind."""
+
+
+@dataclass(frozen=True, slots=True)
 class View:
     """The history at one instant; nothing in it changes any more.
 
@@ -157,6 +173,9 @@ class View:
     """Records as of the newest plan, in which nothing of that batch is committed; since when, as of the newest commit."""
     volume: Volume | None
     restored: events.StreamingListenerStateRestored | None
+    """The newest reading of state, after an executor's death too."""
+    recovery: Recovery | None
+    """None when no earlier process has committed a batch."""
     checkpoint_failure: str | None
     """The newest one, in a sentence."""
 

@@ -22,7 +22,7 @@ from typing import Final
 from engine.batch import Batch, OutputInfo, OutputOperation, TopicPartition
 from engine.clock import Clock, SystemClock
 from engine.errors import UserFunctionError
-from engine.monitoring.entries import BatchEntry, Failure, OutputEntry, Totals, View
+from engine.monitoring.entries import BatchEntry, Failure, OutputEntry, Recovery, Totals, View
 from engine.reports import Lag, StateReport, Volume
 from engine.scheduler import events
 from engine.scheduler.listener import StreamingListener
@@ -33,6 +33,8 @@ RANGES: Final = 50_000
 """Ranges and lags of partitions that are kept over all batches; with many partitions older batches keep sums only."""
 TRACEBACK_CHARACTERS: Final = 20_000
 """Of one error; the end of it says what happened."""
+BEHIND_INTERVALS: Final = 2
+"""A batch that is committed later than this after its time has not caught up."""
 
 
 class History(StreamingListener):
@@ -73,6 +75,7 @@ class History(StreamingListener):
         self._lags: dict[TopicPartition, Lag] = {}
         self._volume: Volume | None = None
         self._restored: events.StreamingListenerStateRestored | None = None
+        self._recovery: Recovery | None = None
         self._checkpoint_failure: str | None = None
 
     def view(self) -> View:
@@ -93,6 +96,7 @@ class History(StreamingListener):
                 dict(self._lags),
                 self._volume,
                 self._restored,
+                self._recovery,
                 self._checkpoint_failure,
             )
 
@@ -106,11 +110,15 @@ class History(StreamingListener):
             self._committed = streamingStarted.committed
             if streamingStarted.committed is not None:
                 self._last_time = int(streamingStarted.committed.time)
+                self._recovery = Recovery(self._last_time)
 
     def onStateRestored(self, stateRestored: events.StreamingListenerStateRestored) -> None:
         """Keep what was read."""
         with self._lock:
             self._restored = stateRestored
+            recovery = self._recovery
+            if recovery is not None and recovery.restored is None and not recovery.batches:
+                self._recovery = replace(recovery, restored=stateRestored)
 
     def onExecutorsReplaced(self, executorsReplaced: events.StreamingListenerExecutorsReplaced) -> None:
         """Keep the new ones."""
@@ -189,6 +197,7 @@ class History(StreamingListener):
                 planned = self._lags.get(place, lag)
                 self._lags[place] = Lag(planned.records, lag.since)
             self._count_completed(done)
+            self._note_recovery(done)
         self._change(
             int(info.batchTime),
             status="COMPLETED",
@@ -290,6 +299,21 @@ class History(StreamingListener):
         totals.delta_bytes += done.delta_bytes
         _add(totals.tasks, done.tasks)
         _add(totals.dead_letters, _by_reason(info.dead_letters))
+
+    def _note_recovery(self, done: events.StreamingListenerBatchCompleted) -> None:
+        """Caught up is who commits a batch soon after its time, and leaves no more than another batch takes."""
+        recovery, info = self._recovery, done.batchInfo
+        if recovery is None or recovery.caught_up_at is not None or self._started is None:
+            return
+        late = info.processingEndTime - int(info.batchTime)
+        left = sum(lag.records for lag in done.lags.values())
+        is_caught_up = late <= BEHIND_INTERVALS * self._started.batch_interval and left <= info.numRecords
+        self._recovery = replace(
+            recovery,
+            batches=recovery.batches + 1,
+            newest_time=int(info.batchTime),
+            caught_up_at=info.processingEndTime if is_caught_up else None,
+        )
 
 
 def _entry_of(output: OutputInfo) -> OutputEntry:

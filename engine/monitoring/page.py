@@ -12,6 +12,9 @@
     attempt, numFailedRuns   number of the newest run, from 0; runs that were not committed
     lagRecords, lagSeconds   by topic when the batch was planned: records in the source and in no commit, age of the last committed
                              one; in ranges what the batch left of what its plan saw
+    restart                  the last batch that an earlier process committed, the state that was read, and the batches and the time
+                             until this process had caught up: a batch was committed within two intervals of its time and left
+                             no more than it took; null when no earlier process has committed
     revision                 of the last change; what a reader has seen it need not be told again
 
 Names are those of Spark's REST API where Spark has one. All times are milliseconds since the epoch, all durations milliseconds
@@ -142,6 +145,7 @@ def statistics(view: View, status: Status, now_ms: int) -> Json:
         "app": started.app if started else None,
         "master": started.master if started else None,
         "startTime": started.time if started else None,
+        "restart": _restart(view),
         "batchDuration": started.batch_interval if started else None,
         "numReceivers": 0,
         "numActiveReceivers": 0,
@@ -161,6 +165,23 @@ def statistics(view: View, status: Status, now_ms: int) -> Json:
         "numExecutorsReplaced": totals.executors_replaced,
         "tasks": totals.tasks,
         "deadLetters": totals.dead_letters,
+    }
+
+
+def _restart(view: View) -> Json | None:
+    """From which commit this start went on, what it read, and how it caught up; null when there was no commit."""
+    recovery = view.recovery
+    if recovery is None or view.started is None:
+        return None
+    restored, newest = recovery.restored, recovery.newest_time
+    return {
+        "time": view.started.time,
+        "committedBatchTime": recovery.committed_time,
+        "restoreSeconds": round(restored.seconds, 3) if restored else None,
+        "restoredKeys": restored.keys if restored else None,
+        "caughtUpTime": recovery.caught_up_at,
+        "numBatches": recovery.batches,
+        "coversMs": None if newest is None else newest - recovery.committed_time,
     }
 
 

@@ -103,6 +103,10 @@ class Look:
         """Pixels of a timeline that have the colour of a CSS variable."""
         return int(self.page.evaluate(_PIXELS, [key, colour]))
 
+    def left_of(self, key: str, colour: str) -> float:
+        """Where a timeline's first pixel of such a colour is, as a share of the plot's width."""
+        return float(self.page.evaluate(_LEFT, [key, colour]))
+
     def is_wider_than_the_window(self) -> bool:
         """Whether the page must be scrolled sideways."""
         return bool(self.page.evaluate("document.documentElement.scrollWidth > window.innerWidth"))
@@ -120,18 +124,28 @@ Number(/ of (\\d+) batches/.exec(
   document.querySelector('[data-key="totalDelay"] .plot')?.getAttribute("aria-label") ?? "")?.[1] ?? 0)
 """
 
-_PIXELS = """
-([key, variable]) => {
+_COLUMNS = """
+const columnsOf = ([key, variable]) => {
   const probe = document.createElement("canvas").getContext("2d");
   probe.fillStyle = getComputedStyle(document.documentElement).getPropertyValue(variable).trim();
   probe.fillRect(0, 0, 1, 1);
   const wanted = probe.getImageData(0, 0, 1, 1).data;
   const canvas = document.querySelector(`[data-key="${key}"] .plot canvas`);
-  const { data } = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
-  let count = 0;
+  // A copy, as the page's own canvas is not made to be read again and again.
+  const copy = new OffscreenCanvas(canvas.width, canvas.height).getContext("2d", { willReadFrequently: true });
+  copy.drawImage(canvas, 0, 0);
+  const { data } = copy.getImageData(0, 0, canvas.width, canvas.height);
+  const columns = [];
   for (let at = 0; at < data.length; at += 4) {
-    if (data[at + 3] > 200 && [0, 1, 2].every((part) => Math.abs(data[at + part] - wanted[part]) < 12)) count += 1;
+    if (data[at + 3] > 200 && [0, 1, 2].every((part) => Math.abs(data[at + part] - wanted[part]) < 12)) columns.push((at / 4) % canvas.width);
   }
-  return count;
-}
+  return columns;
+};
 """
+_PIXELS = f"(given) => {{ {_COLUMNS} return columnsOf(given).length; }}"
+_LEFT = f"""(given) => {{ {_COLUMNS}
+  const [canvas, over] = ["canvas", ".u-over"].map((name) =>
+    document.querySelector(`[data-key="${{given[0]}}"] .plot ${{name}}`).getBoundingClientRect());
+  const first = canvas.left + Math.min(...columnsOf(given)) / devicePixelRatio;
+  return (first - over.left) / over.width;
+}}"""

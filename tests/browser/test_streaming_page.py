@@ -93,6 +93,9 @@ def test_charts_move_without_reload(engine: Engine, look: Open) -> None:
     assert seen.texts(".timeline h3") == ["Input rate", "Scheduling delay", "Processing time", "Total delay"]
     assert seen.texts(".histogram canvas") == [""] * 4
     assert seen.text("#headline").startswith("Running batches of 250 ms for ")
+    assert seen.text("#restart") == ""
+    # A minute at least is shown, and what there is begins it.
+    assert seen.left_of("totalDelay", "--accent") < 0.05
 
 
 def test_table_says_what_the_api_says(engine: Engine, look: Open) -> None:
@@ -274,6 +277,15 @@ def test_killed_engine_is_told_and_its_successor_found(start: Callable[..., Engi
     seen.wait_for_batches(before + 4)
     assert seen.text("#phase") == "running"
     assert "epoch 2" in seen.text("#tiles")
+    seen.wait("() => document.getElementById('restart').innerText.includes('; caught up at ')")
+    told = seen.ask("/api/v1/statistics")["restart"]
+    assert told["restoredKeys"] == 4
+    assert told["committedBatchTime"] < told["time"] < told["caughtUpTime"]
+    late = look(engine.address)
+    late.wait_for_batches(4)
+    assert late.text("#restart") == seen.text("#restart")
+    assert late.coloured("totalDelay", "--ink-2") > 5  # the mark of the restart
+    assert late.left_of("totalDelay", "--accent") < 0.3
     assert "the inputs tell none" in seen.text("#tiles")
 
 

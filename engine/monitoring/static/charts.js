@@ -9,6 +9,7 @@ const HEIGHT = 118;
 const AXIS = 26;
 const SIDE = 64;
 const BINS = 14;
+const TAKEN = 160; // pixels from the left that two texts would share
 
 export const colours = () => {
   const style = getComputedStyle(document.documentElement);
@@ -187,10 +188,12 @@ export class Timeline {
     if (this.limit !== null) {
       const y = plot.valToPos(this.limit, "y", true);
       this.dash(ctx, colour.bad, [6, 4], bbox.left, y, bbox.left + bbox.width, y, ratio);
+      // At the left, or at the right where the word of a restart is at the left.
+      const isTaken = (this.marks ?? []).some(({ time, kind }) => kind === "restart" && Math.abs(plot.valToPos(time / 1000, "x")) < TAKEN);
       ctx.fillStyle = colour.bad;
-      ctx.textAlign = "left";
+      ctx.textAlign = isTaken ? "right" : "left";
       ctx.textBaseline = "bottom";
-      ctx.fillText(`batch interval ${this.figure.format(this.limit)}`, bbox.left + 6 * ratio, y - 3 * ratio);
+      ctx.fillText(`batch interval ${this.figure.format(this.limit)}`, isTaken ? bbox.left + bbox.width - 6 * ratio : bbox.left + 6 * ratio, y - 3 * ratio);
     }
     for (const { time, kind } of this.marks ?? []) {
       const x = plot.valToPos(time / 1000, "x", true);
@@ -199,12 +202,13 @@ export class Timeline {
         this.dash(ctx, colour.strong, [2, 3], x, bbox.top, x, bbox.top + bbox.height, ratio);
         // On a ground of its own: lines run below the word.
         const width = ctx.measureText("restart").width + 8 * ratio;
+        const left = x - width < bbox.left ? x + ratio : x - width;
         ctx.fillStyle = colour.card;
-        ctx.fillRect(x - width, bbox.top + ratio, width - ratio, 16 * ratio);
+        ctx.fillRect(left, bbox.top + ratio, width - ratio, 16 * ratio);
         ctx.fillStyle = colour.strong;
-        ctx.textAlign = "right";
+        ctx.textAlign = "left";
         ctx.textBaseline = "top";
-        ctx.fillText("restart", x - 4 * ratio, bbox.top + 3 * ratio);
+        ctx.fillText("restart", left + 4 * ratio, bbox.top + 3 * ratio);
       } else {
         ctx.fillStyle = colour.bad;
         ctx.beginPath();

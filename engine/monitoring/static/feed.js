@@ -105,8 +105,7 @@ export class Feed {
     this.statistics = live.statistics;
     this.state = live.state;
     this.skew = live.statistics.now - Date.now();
-    const restart = this.restarts.at(-1);
-    if (restart?.instance === this.instance) restart.time = this.statistics.startTime ?? restart.time;
+    this.markRestart(live.statistics);
     this.waiting = [];
     for (const batch of live.batches) {
       if (batch.revision === undefined) this.waiting.push(batch);
@@ -118,6 +117,13 @@ export class Feed {
     }
     this.revision = live.revision; // seen when all of it was taken
     if (this.graph === null && this.statistics.startTime !== null) this.fetchGraph();
+  }
+
+  // A page that was opened after the restart knows of it from the engine.
+  markRestart({ startTime, restart }) {
+    const known = this.restarts.at(-1);
+    if (known?.instance === this.instance) known.time = startTime ?? known.time;
+    else if (restart) this.restarts.push({ time: restart.time, instance: this.instance });
   }
 
   async fetchGraph() {

@@ -11,6 +11,8 @@ export function count(value) {
   return isMissing(value) ? NONE : whole.format(value);
 }
 
+export const rounded = (value) => one.format(value);
+
 // 1 record, 2 records; 1 batch, 2 batches.
 export function counted(value, noun, plural = `${noun}s`) {
   return `${count(value)} ${value === 1 ? noun : plural}`;

@@ -8,6 +8,7 @@ import { Overview } from "./overview.js";
 
 const overview = new Overview((time) => go(`/batches/${time}`));
 const page = new BatchPage(byId("batch"));
+const DAY_MS = 86_400_000;
 
 function shownBatch() {
   const match = /^\/batches\/(\d+)$/.exec(location.pathname);
@@ -37,6 +38,25 @@ function headline({ statistics: now }) {
   const uptime = span(feed.now - now.startTime);
   const done = counted(now.numTotalCompletedBatches, "completed batch", "completed batches");
   return `Running batches of ${duration(now.batchDuration)} for ${uptime} since ${moment(now.startTime)} (${done}, ${counted(now.numProcessedRecords, "record")})`;
+}
+
+// From which commit this engine went on, and how it caught up; empty when it is the first.
+function restartLine({ statistics: { restart, batchDuration }, now }) {
+  if (!restart) return "";
+  const last = restart.committedBatchTime;
+  const away = Math.max(0, restart.time - last);
+  const at = (time) => (away < DAY_MS && now - restart.time < DAY_MS ? clock(time) : moment(time));
+  const isFine = batchDuration % 1000 !== 0;
+  const read = restart.restoreSeconds === null ? "" : `, ${counted(restart.restoredKeys, "key")} restored in ${duration(restart.restoreSeconds * 1000)}`;
+  const done = counted(restart.numBatches, "batch", "batches");
+  const worth = isFine ? duration(restart.coversMs) : span(restart.coversMs);
+  const end =
+    restart.caughtUpTime !== null
+      ? `caught up at ${at(restart.caughtUpTime)} with ${done} covering ${worth}`
+      : restart.numBatches
+        ? `still catching up: ${done} covering ${worth} so far`
+        : "no batch is committed since";
+  return `Restarted at ${at(restart.time)}, ${span(away)} after the last committed batch (${at(last)})${read}; ${end}.`;
 }
 
 const silenceOf = ({ refusal }) => (refusal === null ? "no answer" : "refused");
@@ -72,6 +92,7 @@ function update(now) {
   if (!now.statistics) return;
   say(byId("app"), now.statistics.app ?? "Streaming");
   say(byId("headline"), headline(now));
+  say(byId("restart"), restartLine(now));
   const time = shownBatch();
   if (time !== null) page.update(time, now);
   else {

@@ -2,12 +2,14 @@
 
 import { Timeline } from "./charts.js";
 import { byId, el, mark, say } from "./dom.js";
-import { bytes, clock, count, counted, duration, NONE, rate, share, span } from "./format.js";
+import { bytes, clock, count, counted, duration, NONE, rate, rounded, share, span } from "./format.js";
 import { Graph } from "./graph.js";
 import { facts, Table } from "./tables.js";
 
 const STEP = 10;
-const LEAST_SPAN = 60; // seconds
+const LEAST_SPAN = 60_000;
+const BEFORE_RESTART = 0.09; // of the time since it: room for the word, and for the eye to see that nothing is known before
+const NORMAL_LAG = 1.5; // batches' worth
 const sum = (values) => Object.values(values).reduce((total, value) => total + value, 0);
 const rateOf = (records, batch) => (batch.coversMs ? (records * 1000) / batch.coversMs : 0);
 
@@ -133,7 +135,7 @@ export class Overview {
       delay("schedulingDelay", "Scheduling delay"),
       delay("processingTime", "Processing time", { limit: () => this.interval }),
       delay("totalDelay", "Total delay"),
-      ...(batches.some((batch) => lagOf(batch) !== null) ? [{ key: "lag", title: "Lag", of: lagOf, format: (value) => count(value) }] : []),
+      ...(batches.some((batch) => lagOf(batch) !== null) ? [{ key: "lag", title: "Lag, uncommitted", of: lagOf, format: (value) => count(value) }] : []),
     ];
   }
 
@@ -166,7 +168,7 @@ export class Overview {
       ["Processing time", duration(last?.processingTime), used, last?.processingTime > this.interval],
       ["Total delay", duration(last?.totalDelay), typical(percentiles.totalDelay, duration), last?.totalDelay > 2 * this.interval],
       ["Waiting", counted(statistics.numWaitingBatches, "batch", "batches"), statistics.numFailedRuns ? counted(statistics.numFailedRuns, "failed run") : "no failed run", statistics.numWaitingBatches > 1],
-      ["Lag", ...this.lag(state.partitions)],
+      ["Lag, uncommitted", ...this.lag(state.partitions, percentiles.inputRate.p50)],
       ["State", counted(keys, "key"), `${bytes(size)}\non the volume`],
       ["Last commit", age === null ? NONE : age < 1000 ? "now" : `${span(age)} ago`, state.checkpoint.epoch ? `epoch ${state.checkpoint.epoch}` : "no checkpoint folder", age > 5 * this.interval + 1000 || isSilent],
     ];
@@ -182,21 +184,25 @@ export class Overview {
     });
   }
 
-  // Value and note: records that the newest plan found in the source and in no commit, and the age of what is committed.
-  lag(partitions) {
+  // Value and note: records that the newest plan found in the source and in no commit, those of its own batch among them; how many
+  // intervals of input that is, and the age of what is committed.
+  lag(partitions, usualRate) {
     if (!partitions.length) return [NONE, "the inputs tell none"];
     const behind = partitions.reduce((total, { lagRecords }) => total + lagRecords, 0);
     const oldest = Math.max(...partitions.map(({ lagSeconds }) => lagSeconds));
-    if (behind) return [count(behind), `records\nup to ${duration(oldest * 1000)} old`];
+    const worth = usualRate ? behind / ((usualRate * this.interval) / 1000) : null;
+    const age = `up to ${duration(oldest * 1000)} old`;
+    if (behind && worth !== null && worth < NORMAL_LAG) return [count(behind), "one batch's worth,\nas is normal"];
+    if (behind) return [count(behind), worth === null ? `records\n${age}` : `${rounded(worth)} batches' worth\n${age}`];
     return ["0", this.isWaiting ? "records\nwhen last asked" : "records\nup to date"];
   }
 
   drawTimelines(ended) {
     const { now, restarts, sorted, statistics } = this.feed;
-    const first = Math.min(now / 1000 - LEAST_SPAN, (ended[0]?.batchTime ?? now) / 1000);
-    const from = this.span ? Math.max(now / 1000 - this.span, first) : first;
-    const range = [from, now / 1000];
-    const shown = ended.filter((batch) => batch.batchTime / 1000 >= from);
+    const edge = this.span ? now - this.span * 1000 : -Infinity;
+    const shown = ended.filter((batch) => batch.batchTime >= edge);
+    const from = this.beginning(ended, shown, edge);
+    const range = [from / 1000, Math.max(now, from + LEAST_SPAN) / 1000];
     const parts = shown.flatMap((batch, at) => (at && shown[at - 1].instance !== batch.instance ? [null, batch] : [batch]));
     const failed = (sorted ?? []).filter((batch) => batch.numFailedRuns || batch.status === "FAILED");
     const marks = [
@@ -207,6 +213,16 @@ export class Overview {
     const figures = this.figures(ended);
     if (figures.map(({ key }) => key).join() !== [...this.timelines.keys()].join()) this.makeTimelines(figures);
     for (const timeline of this.timelines.values()) timeline.update(parts, range, marks);
+  }
+
+  // Where the axis begins: at the first batch or restart, and at the window's edge once there is more than the window.
+  beginning(ended, shown, edge) {
+    // What a start runs again has a time of its own, however long ago: it does not tell that there is more.
+    if (ended.some(({ batchTime, attempt }) => batchTime < edge && attempt === 0)) return edge;
+    const { now } = this.feed;
+    const restarts = this.feed.restarts.filter(({ time }) => time >= edge);
+    const rooms = restarts.map(({ time }) => Math.max(edge, time - BEFORE_RESTART * Math.max(LEAST_SPAN, now - time)));
+    return Math.min(now, ...shown.slice(0, 1).map(({ batchTime }) => batchTime), ...rooms);
   }
 
   makeTimelines(figures) {
@@ -256,7 +272,7 @@ export class Overview {
       ["Snapshots written", `${count(kept.numSnapshots)}, ${bytes(kept.snapshotBytesTotal)}`],
       ["State in commits", bytes(kept.deltaBytesTotal)],
       ["Free on the volume", volume, kept.sizeBytes && kept.freeBytes < kept.sizeBytes / 20],
-      ["Restored at the start", kept.restoreSeconds === null ? NONE : `${counted(kept.restoredKeys, "key")} in ${duration(kept.restoreSeconds * 1000)}`],
+      ["Last restored", kept.restoreSeconds === null ? NONE : `${counted(kept.restoredKeys, "key")} in ${duration(kept.restoreSeconds * 1000)}`],
       ["Failures", kept.numFailures ? `${count(kept.numFailures)}: ${kept.lastFailure}` : "0", kept.numFailures > 0],
     ]);
     this.partitions.update(state.partitions);

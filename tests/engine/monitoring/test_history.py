@@ -175,6 +175,28 @@ def test_catch_up_batch_covers_the_missed_time() -> None:
     assert [entry.covers_ms for entry in history.view().entries] == [4_000, 1_000]
 
 
+def test_recovery_is_told_until_it_has_caught_up() -> None:
+    """A start after a commit counts its batches until one is committed soon after its time and leaves little, and no further."""
+    history = History()
+    history.onStreamingStarted(
+        events.StreamingListenerStreamingStarted(9_000, batch_interval=1_000, committed=batch_of(1_000))
+    )
+    for keys in (940, 17):
+        history.onStateRestored(events.StreamingListenerStateRestored(0.7, keys, 4))
+        # Late; in time with more left than it took; in time with nothing left; and one that counts no more.
+        for time, took_ms, left in ((9_000, 2_100, 0), (11_000, 50, 21), (12_000, 50, 20), (13_000, 50, 0)):
+            info = BatchInfo(batch_of(time), time, time, time + took_ms)
+            lags = {TopicPartition("pages", 0): Lag(left, time)}
+            history.onBatchCompleted(events.StreamingListenerBatchCompleted(info, lags=lags))
+
+    recovery = history.view().recovery
+    assert recovery is not None
+    assert recovery.restored is not None
+    assert recovery.restored.keys == 940
+    assert (recovery.committed_time, recovery.batches, recovery.newest_time) == (1_000, 3, 12_000)
+    assert recovery.caught_up_at == 12_050
+
+
 def test_reading_goes_on_while_batches_are_written() -> None:
     """A reader on another thread always sees whole entries in the order of their times."""
     history, done, seen = History(batches=50), threading.Event(), []

@@ -229,6 +229,25 @@ def test_progress_of_a_restarted_engine_begins_where_the_last_one_ended(
     assert told["committed"] == {"time": START_MS + 1_000, "attempt": 0, "ends": {"words.queue": {"0": 1}}}
 
 
+def test_statistics_tell_how_a_restart_caught_up(local: LocalContext, tmp_path: Path) -> None:
+    """A first start has no restart; a second tells the commit it went on from, and the batch with which it caught up."""
+    with Shown(local, tmp_path) as shown:
+        shown.run(["a", "b"])
+        first = page.statistics(shown.view, RUNNING, shown.now)["restart"]
+
+    with Shown(local, tmp_path) as again:
+        before = page.statistics(again.view, RUNNING, again.now)["restart"]
+        again.clock.advance(4_000)
+        again.run(["a"], ["b"])
+        after = page.statistics(again.view, RUNNING, again.now)["restart"]
+
+    assert first is None
+    assert (before["numBatches"], before["coversMs"], before["caughtUpTime"]) == (0, None, None)
+    assert (after["committedBatchTime"], after["restoredKeys"]) == (START_MS + 1_000, 2)
+    assert (after["numBatches"], after["coversMs"]) == (1, 4_000)
+    assert after["caughtUpTime"] == START_MS + 5_000
+
+
 def test_without_a_checkpoint_folder_the_page_says_so(local: LocalContext) -> None:
     """A context without state and folder has epoch 0 and no volume."""
     history = History()

@@ -77,7 +77,7 @@ USES: Mapping[str, tuple[str, ...]] = {
     "migrate": ("kafka", "cassandra"),
     "producer": ("kafka", "migrate"),
     "engine": ("kafka", "cassandra", "migrate"),
-    "verifier": ("kafka", "cassandra", "migrate"),
+    "verifier": ("kafka", "cassandra", "migrate", "engine"),
     "grafana": ("prometheus",),
     "kafka": ("agent",),
     "cassandra": ("agent",),

@@ -32,8 +32,11 @@ case "$*" in
     exit "${ENDS_WITH:-0}"
     ;;
   "volume "*) ;;
+  *" build agent") [ -z "${BUILDS-}" ] || { echo $$ >"$BUILDS"; while :; do sleep 0.05; done; } ;;
+  *" logs --no-color "*) printf '%b' "${PAST-}" ;;
   *" ps --all"*) echo "${STATES-}" ;;
   *" up --detach"*)
+    [ -z "${FAILS-}" ] || { echo "$FAILS" >&2; exit 1; }
     [ -n "${HANGS-}" ] || exit 0
     trap 'rm "$HANGS"; exit 1' TERM
     echo $$ >"$HANGS"
@@ -45,7 +48,8 @@ esac
 """
 """Stands in for an engine that is too old, too small or without its plugin, or whose start hangs; it says what else it was asked.
 
-HANGS is a file that is there while the start goes on, with the start's process id.
+HANGS is a file that is there while the start goes on, with the start's process id; BUILDS one that is there once a build without
+an end has begun. PAST is what the logs hold.
 """
 
 PLAN = """name: dstreams

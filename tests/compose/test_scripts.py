@@ -1,6 +1,7 @@
 """`make up` and `make logs` without Docker: what they refuse, what they say, and how they end."""
 
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -116,6 +117,44 @@ def test_logs_refuses_a_service_that_is_not_there(
     assert sentence in said
 
 
+def test_logs_of_containers_are_in_the_order_of_their_time(place: Path) -> None:
+    """What the services said before comes in one order with their names in one column, and then what they say."""
+    (place / ".stack").mkdir()
+    (place / ".stack/compose").write_text('{"profile": "full", "project": "mine"}\n')
+    past = (
+        r"kafka-1  | 2026-01-01T10:00:01.5Z second | of two\n"
+        r"kafka-1  | 2026-01-01T10:00:03Z \n"
+        r"cassandra-1  | 2026-01-01T10:00:01.25Z first\n"
+        r"cassandra-1  | 2026-01-01T10:00:02Z third\n"
+    )
+
+    code, said = run(place, "scripts/logs", PAST=past)
+
+    lines = said.splitlines()
+    assert code == 0
+    assert lines[:4] == [
+        "cassandra-1   | first",
+        "kafka-1       | second | of two",
+        "cassandra-1   | third",
+        "kafka-1       | ",
+    ]
+    assert re.fullmatch(r"docker compose .* logs --since \d+ --follow project=mine", lines[4])
+
+
+def test_progress_is_shown_on_a_terminal_alone(place: Path) -> None:
+    """Compose's lines for each container come on a terminal; a pipe or a log has none."""
+    show = '. scripts/settings.sh; echo "$PROGRESS"'
+    ours, theirs = os.openpty()
+    subprocess.run(
+        ["sh", "-c", show], cwd=place, env=environment(place), stdout=theirs, stderr=theirs, check=True
+    )
+
+    assert run(place, "sh", "-c", show) == (0, "--progress quiet\n")
+    assert os.read(ours, 100) == b"--progress auto\r\n"
+    os.close(ours)
+    os.close(theirs)
+
+
 @pytest.mark.slow
 def test_logs_end_quietly_on_ctrl_c(place: Path) -> None:
     """Ctrl-C is the way to end `make logs`, so make says nothing about it."""
@@ -217,27 +256,71 @@ def test_up_ends_the_start_that_it_gives_up(place: Path) -> None:
     assert not hangs.exists()
 
 
+def test_up_that_starts_nothing_leaves_the_word_to_docker(place: Path) -> None:
+    """When Docker cannot start the stack at all, `make up` ends with 1, Docker's reason and how to go on, and names no service."""
+    code, said = run(place, "scripts/up", FAILS="no such image")
+
+    assert code == 1
+    assert said.endswith(
+        "no such image\n"
+        "the stack could not be started, for the reason above; set it right, then make up (make down ends what runs)\n"
+    )
+
+
+def number_in(file: Path) -> int:
+    """The process id that a program writes into a file when it has begun."""
+    for _ in looks(20, 0.05):
+        if file.exists() and file.read_text().endswith("\n"):
+            break
+    return int(file.read_text())
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_up_that_is_interrupted_ends_its_start(place: Path, number: int, code: int) -> None:
-    """After Ctrl-C or a kill no part of `make up` goes on."""
+    """After Ctrl-C or a kill no part of `make up` goes on, and it says how to go on and how to end what it has begun."""
     hangs = place / "hangs"
     with subprocess.Popen(
         ["scripts/up"],
         cwd=place,
         env=environment(place, HANGS=str(hangs)),
         stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
     ) as up:
-        for _ in looks(20, 0.05):
-            if hangs.exists() and hangs.read_text():
-                break
-        start = int(hangs.read_text())
+        start = number_in(hangs)
         up.send_signal(number)
 
-        assert up.wait(timeout=20) == code
+        said = up.communicate(timeout=20)[1]
+    assert (up.returncode, said) == (
+        code,
+        "interrupted; make up goes on with what it has begun, make down ends it\n",
+    )
     assert not hangs.exists()
     assert not Path(f"/proc/{start}").exists()
+    assert (place / ".stack/compose").exists()
+
+
+@pytest.mark.slow
+def test_up_that_is_interrupted_before_its_start_has_changed_nothing(place: Path) -> None:
+    """Ctrl-C while the image is built ends `make up` with one sentence, and no stack is noted as up."""
+    builds = place / "builds"
+    with subprocess.Popen(
+        ["scripts/up"],
+        cwd=place,
+        env=environment(place, BUILDS=str(builds)),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    ) as up:
+        build = number_in(builds)
+        os.killpg(up.pid, signal.SIGINT)
+
+        said = up.communicate(timeout=20)[1]
+    assert (up.returncode, said) == (130, "interrupted; nothing that runs was changed\n")
+    assert not Path(f"/proc/{build}").exists()
+    assert not (place / ".stack/compose").exists()
 
 
 @pytest.mark.slow

@@ -71,9 +71,13 @@ def test_down_takes_the_stack_of_its_folder(place: Path) -> None:
 
         code, said = run(place, "scripts/down", DATA_DIR="data", **variables)
 
-        assert (code, said.strip()) == (
+        assert (code, said.splitlines()) == (
             0,
-            f"docker compose --profile full --profile tools down --remove-orphans{more} project=mine\n{closing}",
+            [
+                "ending all services; the servers take some seconds to write what they hold",
+                f"docker compose --profile full --profile tools --progress quiet down --remove-orphans{more} project=mine",
+                closing,
+            ],
         )
         assert (place / "data/events.jsonl").exists() is not bool(variables)
         assert not (place / "data/compose").exists()

@@ -21,6 +21,7 @@ from tools.chaos.faults import FAULTS, faults_of
 from tools.chaos.history import History, Key, Past
 from tools.chaos.report import table
 from tools.chaos.scene import Outcome
+from tools.chaos.showing import DEMOS
 from tools.stack.api import Stack
 from tools.stack.events import Event, EventLog
 from tools.verify import Verdict
@@ -136,11 +137,29 @@ def test_server_faults_are_refused_on_the_embedded_stack(tmp_path: Path, fault: 
     printed, said = process.communicate(timeout=30)
     assert (process.returncode, printed) == (2, "")
     where = " or ".join(FAULTS[fault].stacks)
-    assert said == (
+    assert " ".join(said.split()) == (
         f"FAULT='{fault}' cannot be done with STACK='embedded'; use STACK={where}, "
-        f"or one of {', '.join(faults_of('embedded'))}\n"
+        f"or one of {', '.join(faults_of('embedded'))}, all"
     )
     assert not (tmp_path / "stack").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("variable", "sentence"),
+    [
+        ("FAULT", f"is no fault; with STACK='embedded' use one of {', '.join(faults_of('embedded'))}, all"),
+        ("DEMO", f"is no demo; use one of {', '.join(DEMOS)}"),
+    ],
+)
+def test_name_that_there_is_not_is_refused(tmp_path: Path, variable: str, sentence: str) -> None:
+    """A fault or demo that there is not is refused with those that fit the stack, in 80 columns, whose names are whole."""
+    process = chaos(embedded(tmp_path), **{variable: "nonsense"})
+    printed, said = process.communicate(timeout=30)
+
+    assert (process.returncode, printed) == (2, "")
+    assert " ".join(said.split()) == f"{variable}='nonsense' {sentence}"
+    assert max(map(len, said.splitlines())) <= 80
 
 
 @pytest.mark.slow

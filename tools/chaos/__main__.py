@@ -8,6 +8,7 @@ import contextlib
 import json
 import signal
 import sys
+import textwrap
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -72,7 +73,6 @@ class Whole(click.IntRange):
 @click.option(
     "--fault",
     envvar="FAULT",
-    type=click.Choice([*FAULTS, ALL]),
     metavar="NAME",
     default="engine-kill",
     show_envvar=True,
@@ -114,7 +114,6 @@ class Whole(click.IntRange):
 @click.option(
     "--demo",
     envvar="DEMO",
-    type=click.Choice(list(DEMOS)),
     metavar="NAME",
     show_envvar=True,
     help="Show what breaks when one thing is wrong; see below.",
@@ -133,7 +132,7 @@ def command(demo: str | None, **wanted: Any) -> None:
     broke as foretold, 1 it did not.
     """
     if demo:
-        sys.exit(exit_code(lambda: show(demo, click.echo)))
+        sys.exit(exit_code(lambda: _shown(demo)))
     source = click.get_current_context().get_parameter_source
     given = [name for name in _NOT_OF_A_SOAK if source(name) is not ParameterSource.DEFAULT]
 
@@ -145,6 +144,12 @@ def command(demo: str | None, **wanted: Any) -> None:
         return run(drill_settings(), Wanted(**wanted))
 
     sys.exit(exit_code(main))
+
+
+def _shown(demo: str) -> int:
+    if demo not in DEMOS:
+        raise ConfigurationError(_fitted(f"DEMO={demo!r} is no demo; use one of {', '.join(DEMOS)}"))
+    return show(demo, click.echo)
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,11 +176,7 @@ def run(settings: Settings, wanted: Wanted) -> int:
         StreamingError: the stack did not come up, or did not come back.
     """
     faults = faults_of(settings.stack)
-    if wanted.fault not in {*faults, ALL}:
-        raise ConfigurationError(
-            f"FAULT={wanted.fault!r} cannot be done with STACK={settings.stack!r}; "
-            f"use STACK={' or '.join(FAULTS[wanted.fault].stacks)}, or one of {', '.join(faults)}"
-        )
+    _check_fault(wanted.fault, settings.stack)
     # What is broken is healed on SIGTERM as on Ctrl-C.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     with _told() as say:
@@ -208,6 +209,23 @@ def run(settings: Settings, wanted: Wanted) -> int:
         running = ", ".join(standing.name for standing in stack.status() if standing.pid)
     click.echo(f"{running} go on running; make down ends them", err=True)
     return code
+
+
+def _check_fault(fault: str, stack: str) -> None:
+    """Refuse a fault that there is not, or that this stack cannot have, with those that it can."""
+    faults = faults_of(stack)
+    if fault in {*faults, ALL}:
+        return
+    if fault in FAULTS:
+        why = f"cannot be done with STACK={stack!r}; use STACK={' or '.join(FAULTS[fault].stacks)}, or"
+    else:
+        why = f"is no fault; with STACK={stack!r} use"
+    raise ConfigurationError(_fitted(f"FAULT={fault!r} {why} one of {', '.join([*faults, ALL])}"))
+
+
+def _fitted(sentence: str) -> str:
+    """A sentence with a long list in lines of at most 80 columns; no name is broken."""
+    return textwrap.fill(sentence, 80, break_long_words=False, break_on_hyphens=False)
 
 
 def _drilled(stack: Verbs, wanted: Wanted, faults: Sequence[str], say: Callable[[str], None]) -> int:

@@ -62,6 +62,10 @@ def _known_jobs(names: tuple[str, ...]) -> tuple[str, ...]:
     return names
 
 
+def _unless_none(value: object) -> object:
+    return None if isinstance(value, str) and value.strip().lower() in {"", "none"} else value
+
+
 def _whole_milliseconds(seconds: float) -> float:
     if abs(seconds * 1_000 - round(seconds * 1_000)) > 1e-6:
         raise ValueError("it must be a whole number of milliseconds; round it to three digits")
@@ -150,6 +154,12 @@ class Settings(BaseSettings):
     """data_dir/checkpoints when not given."""
     max_rate_per_partition: Annotated[int, Field(ge=1)] = 20_000
     """Records per second and partition."""
+    backpressure: bool = False
+    """Whether inputs are held back to what batches get done in an interval, below max_rate_per_partition."""
+    task_timeout: Annotated[
+        Annotated[float, Field(gt=0, le=86_400)] | None, BeforeValidator(_unless_none)
+    ] = None
+    """Seconds that a task may take, after which its executor is ended and the engine stops; none for no limit."""
     listen_host: Annotated[
         str, _matching(r"[A-Za-z0-9.:-]+", "it must be an address of this machine, 127.0.0.1 or 0.0.0.0")
     ] = "127.0.0.1"
@@ -197,6 +207,15 @@ class Settings(BaseSettings):
                 )
         return self
 
+    @model_validator(mode="after")
+    def _tasks_can_be_ended(self) -> Self:
+        if self.task_timeout is not None and not self.master.startswith("local["):
+            raise ConfigurationError(
+                f"TASK_TIMEOUT={self.task_timeout:g} needs executors of ours and MASTER={self.master} has none; "
+                "set MASTER=local[N], or TASK_TIMEOUT=none"
+            )
+        return self
+
     @property
     def log_dir(self) -> Path:
         """Folder of the embedded log."""
@@ -219,9 +238,14 @@ class Settings(BaseSettings):
             >>> Settings(jobs=("page_totals",)).environment()["JOBS"]
             'page_totals'
         """
-        return {
-            name.upper(): ",".join(value) if isinstance(value, tuple) else str(value) for name, value in self
-        }
+        return {name.upper(): _text(value) for name, value in self}
+
+
+def _text(value: object) -> str:
+    """A setting's value as its variable has it."""
+    if value is None:
+        return "none"
+    return ",".join(value) if isinstance(value, tuple) else str(value)
 
 
 def load_settings() -> Settings:

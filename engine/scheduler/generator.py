@@ -14,7 +14,7 @@ class JobGenerator:
 
     A batch is due one interval after the last one was, on the grid of the epoch. Behind schedule, one catch-up batch takes over all
     missed times and has the newest of them. A wall clock that jumps ahead and returns neither stalls nor reorders:
-    the wait is at most one interval, and the time is at least one interval after the last.
+    the wait ends one interval after the last batch began, and the time is at least one interval after the last.
 
     Args:
         interval: batch interval.
@@ -45,11 +45,17 @@ class JobGenerator:
     def _next_given(self) -> Time | None:
         return None if self._given is None else self._given(self.last)
 
-    def wait_ms(self, wall_ms: int) -> int:
-        """Milliseconds until the next batch is due, at most one interval."""
+    def wait_ms(self, wall_ms: int, since_ms: int = 0) -> int:
+        """Milliseconds until the next batch is due.
+
+        Args:
+            wall_ms: the wall clock.
+            since_ms: how long ago the last batch began, by the monotonic clock; one interval after that the wait is over, wherever the
+                wall clock has gone.
+        """
         if self._next_given() is not None:
             return 0
-        return max(0, min(self.last + self._interval - wall_ms, self._interval))
+        return max(0, min(self.last + self._interval - wall_ms, self._interval - since_ms))
 
     def due(self, wall_ms: int) -> Time:
         """The time of the batch that is to run now."""

@@ -101,11 +101,11 @@ class JobScheduler:
         """Called once the stream has ended with an error, on the thread that ran the batch, receivers stopped."""
         self._thread = threading.Thread(target=self._run, name="job-scheduler", daemon=True)
         self._generator = JobGenerator(graph.batch_duration, graph.zero_time)
-        self._is_behind = False
+        self._has_told_behind = False
         self._tell = Teller(bus, clock, graph, checkpoint)
         self._rates = RateControl(backpressure, graph.batch_duration, graph.inputs)
         self._begun = 0.0
-        """When the run that is under way began, in monotonic seconds."""
+        """When the newest run of a batch began, or the recovery ended, in monotonic seconds."""
 
     # Life cycle.
 
@@ -133,6 +133,7 @@ class JobScheduler:
         self._generator = JobGenerator(
             self._graph.batch_duration, last, every_interval=every_interval, given=self._graph.given_after
         )
+        self._begun = self._clock.monotonic()
 
     def start(self, *, thread: bool) -> None:
         """Run batches until `stop` on a thread of its own, or one by one as `run_next` is called."""
@@ -201,16 +202,16 @@ class JobScheduler:
         """Say which windows ended at times that this batch takes over; once while the engine is behind."""
         zero = self._graph.zero_time
         if time <= last.plus(self._graph.batch_duration) or last == zero:
-            self._is_behind = False
+            self._has_told_behind = False
             return
-        if self._is_behind:
+        if self._has_told_behind:
             return
-        self._is_behind = True
         for output in self._graph.outputs:
             if output.slide == self._graph.batch_duration:
                 continue
             passed = (time - 1 - zero) // output.slide - (last - zero) // output.slide
             if passed:
+                self._has_told_behind = True
                 log.warning(
                     "behind: the batch of %s takes over the times since %s; output %r has no window of %d of them; "
                     "with everyInterval=True each time has its own batch",
@@ -301,7 +302,9 @@ class JobScheduler:
 
     def _wait_until_due(self) -> bool:
         """Wait until the next batch is due; returns whether the scheduler stops instead."""
-        return self._clock.wait(self._stopping, self._generator.wait_ms(self._clock.wall_ms()) / 1_000)
+        since_ms = int((self._clock.monotonic() - self._begun) * 1_000)
+        wait_ms = self._generator.wait_ms(self._clock.wall_ms(), since_ms)
+        return self._clock.wait(self._stopping, wait_ms / 1_000)
 
     # A batch.
 

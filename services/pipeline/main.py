@@ -115,13 +115,15 @@ def context_of(settings: Settings) -> Any:
     # Beside the checkpoints is room; a container's /tmp is memory, and little. What a killed process left there is removed first.
     folder = settings.checkpoint_dir / SCRATCH
     try:
-        return LocalContext(settings.master, settings.app, temporaryFolder=folder)
+        return LocalContext(
+            settings.master, settings.app, taskTimeout=settings.task_timeout, temporaryFolder=folder
+        )
     except ConfigurationError as error:
         if not isinstance(error.__cause__, OSError):
             raise
         # A volume that is full is the checkpoint's to tell of: a new start goes on when it is not.
         log.warning("%s; until the next start it is the system's folder of temporary files", error)
-        return LocalContext(settings.master, settings.app)
+        return LocalContext(settings.master, settings.app, taskTimeout=settings.task_timeout)
 
 
 def _topics_of_others(settings: Settings) -> set[str]:
@@ -143,7 +145,7 @@ def build(
     Raises:
         ConfigurationError: a table is not there as its job needs it, or the file is no backfill.
     """
-    ssc = StreamingContext(context, settings.batch_seconds)
+    ssc = StreamingContext(context, settings.batch_seconds, backpressure=settings.backpressure)
     if backfill is not None:
         ssc.backfill(*read_backfill(backfill, _topics_of_others(settings)))
     store = store_of(settings)

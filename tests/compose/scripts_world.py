@@ -1,6 +1,6 @@
 """The scripts in a folder of their own, with a `docker` that says what it is asked.
 
-Owns: DOCKER, place, environment, run.
+Owns: DOCKER, PORT, PLAN, place, environment, run.
 Never: a real Docker.
 """
 
@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.compose.model import ROOT
+from tests.tools.stack_world import free_port
 
 DOCKER = """#!/bin/sh
 case "$*" in
@@ -52,14 +53,17 @@ HANGS is a file that is there while the start goes on, with the start's process 
 an end has begun. PAST is what the logs hold.
 """
 
-PLAN = """name: dstreams
+PORT = free_port()
+"""Published by the plan."""
+
+PLAN = f"""name: dstreams
 services:
   engine:
     mem_limit: "3000000000"
     ports:
       - mode: ingress
         target: 19108
-        published: "19108"
+        published: "{PORT}"
 """
 
 

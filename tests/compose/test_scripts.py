@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.compose.model import ROOT
-from tests.compose.scripts_world import PLAN, environment, place, run
+from tests.compose.scripts_world import PLAN, PORT, environment, place, run
 from tools.stack.control import looks
 
 __all__ = ["place"]
@@ -53,14 +53,14 @@ def test_up_refuses_what_is_no_port(place: Path, value: str) -> None:
 
 def test_up_refuses_two_services_on_one_port(place: Path) -> None:
     """Two variables that give one port are both named before anything is made."""
-    more = '      - mode: ingress\n        target: 3000\n        published: "19108"\n'
+    more = f'      - mode: ingress\n        target: 3000\n        published: "{PORT}"\n'
     (place / "plan").write_text(PLAN + more)
 
     code, said = run(place, "scripts/up")
 
     assert (code, said) == (
         2,
-        "port 19108 would be that of METRICS_PORT and GRAFANA_PORT; give each its own port\n",
+        f"port {PORT} would be that of METRICS_PORT and GRAFANA_PORT; give each its own port\n",
     )
     assert not (place / ".stack").exists()
 
@@ -242,7 +242,7 @@ def test_up_tells_its_addresses_in_eighty_columns(place: Path) -> None:
     _, said = run(place, "scripts/up")
 
     own = [line for line in said.splitlines() if not line.startswith("docker ")]
-    assert "  streaming page  http://127.0.0.1:19108/" in own
+    assert f"  streaming page  http://127.0.0.1:{PORT}/" in own
     assert max(map(len, own)) <= 80
 
 

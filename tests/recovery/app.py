@@ -5,6 +5,7 @@ hold in the end is in truth.py.
 """
 
 import os
+import signal
 import sqlite3
 from collections.abc import Mapping
 from contextlib import closing
@@ -32,6 +33,8 @@ BATCHES = 9
 POISON_EVERY = 7
 PAD = "x" * 3_000
 """Makes the state large enough for snapshots."""
+TOO_MUCH = 512 << 20
+"""Bytes that a control group of memory does not allow."""
 
 TOTALS = Table("totals", columns=("key", "n"), key=("key",))
 WINDOWS = Table("windows", columns=("at", "key", "n"), key=("at", "key"))
@@ -141,10 +144,39 @@ class Start:
     """Stop in peace when so many batches are committed."""
     master: str = "local"
     takeover: bool = False
+    deadly: int = -1
+    """The number of a record at which the process that has it is killed, once; -1 for none."""
+    in_map: bool = False
+    """The function of a map is at that number then, else the decoder."""
+    group: str = ""
+    """Folder of a control group whose limit of memory kills it; "" for a SIGKILL that it sends itself."""
     mutant: str = ""
     """The change of mutants.py that is made to the engine first; "" for none."""
     environment: Mapping[str, str] = field(default_factory=dict)
     """For executors, which are processes of their own."""
+
+
+class Deadly:
+    """The decoder, or the function of a map: it writes each number down and kills its process at one of them, once."""
+
+    def __init__(self, folder: Path, number: int, group: str) -> None:
+        self._folder = folder
+        self._number = number
+        self._group = group
+
+    def __call__(self, value: bytes | int) -> int:
+        """The number, if it lives."""
+        number = int(value)
+        with (self._folder / "seen").open("a") as seen:
+            seen.write(f"{os.getpid()} {number}\n")
+        mark = self._folder / "dead"
+        if number == self._number and not mark.exists():
+            mark.write_text(str(os.getpid()))
+            if self._group:
+                (Path(self._group) / "cgroup.procs").write_text(str(os.getpid()))
+                bytearray(b"x") * TOO_MUCH
+            os.kill(os.getpid(), signal.SIGKILL)
+        return number
 
 
 class Armed:
@@ -189,9 +221,13 @@ def _run(folder: Path, start: Start, armed: Armed) -> None:
         ssc.checkpoint(folder / "checkpoints", takeover=start.takeover, mustExist=ledger.has_batches())
         ssc.recordBatches(ledger)
         source = LogSource(folder / "log", [TOPIC])
-        numbers = create_direct_stream(
-            ssc, source, name=TOPIC, decoder=int, reset="earliest", max_rate_per_partition=RATE
+        deadly = Deadly(folder, start.deadly, start.group) if start.deadly >= 0 else None
+        decoder = deadly if deadly and not start.in_map else int
+        numbers: DStream[int] = create_direct_stream(
+            ssc, source, name=TOPIC, decoder=decoder, reset="earliest", max_rate_per_partition=RATE
         )
+        if deadly and start.in_map:
+            numbers = numbers.map(deadly)
         build(ssc, numbers, store)
         ssc.start(thread=False)
         while (done := committed(ssc)) < start.until:

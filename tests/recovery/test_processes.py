@@ -18,6 +18,11 @@ pytestmark = pytest.mark.slow
 END_SECONDS = 1.0
 """How long a worker may outlive its driver."""
 
+FOURTH = 3 * app.RATE + 3
+"""The offset of the fourth record that the fourth batch takes of a partition; the one before it is poison."""
+BEFORE, DEADLY, BEHIND = (int(app.value_of(1, offset)) for offset in (FOURTH - 2, FOURTH, FOURTH + 1))
+"""Numbers of a partition around the one at which a process is killed."""
+
 
 def traced(folder: Path, setting: str) -> dict[str, str]:
     """What makes executors wait at a point and tell where they are."""
@@ -53,6 +58,59 @@ def test_a_worker_that_dies_in_a_batch_costs_one_more_run_of_it(victims: Victims
     runs_of = attempts(tmp_path)
     assert sorted(runs_of) == [0] * (app.BATCHES - 1) + [1]
     assert runs_of.index(1) >= 3
+
+
+def seen(folder: Path) -> list[tuple[int, int]]:
+    """(process, number) of each record, as decoder or function had it."""
+    lines = (line.split() for line in (folder / "seen").read_text().splitlines())
+    return [(int(pid), int(number)) for pid, number in lines]
+
+
+@pytest.mark.fault(
+    1, "SIGKILL by the decoder at the fourth of five records of a partition: the next is not decoded"
+)
+@pytest.mark.fault(
+    3, "SIGKILL by the decoder or a map's function at the fourth of five records of a partition"
+)
+@pytest.mark.parametrize("in_map", [False, True], ids=["decoder", "map"])
+def test_a_driver_that_dies_between_two_records_runs_the_same_ranges_again(
+    victims: Victims, tmp_path: Path, in_map: bool
+) -> None:
+    """Killed at a record of a batch, with records before it read and those behind it not, its ranges run again and are exact."""
+    app.prepare(tmp_path)
+    assert victims.run(tmp_path, until=3) == 0
+    assert victims.run(tmp_path, deadly=DEADLY, in_map=in_map) == -signal.SIGKILL
+    numbers = [number for _, number in seen(tmp_path)]
+    assert numbers[-1] == DEADLY
+    assert BEFORE in numbers
+    assert BEHIND not in numbers
+    assert (committed(tmp_path), attempts(tmp_path)) == (3, [0] * 3)
+    assert victims.run(tmp_path) == 0
+
+    assert differences(tmp_path) == []
+    assert attempts(tmp_path) == [0, 0, 0, 1, 0, 0, 0, 0, 0]
+
+
+@pytest.mark.fault(
+    13, "SIGKILL of an executor by its decoder or map's function, between two records of its range"
+)
+@pytest.mark.parametrize("in_map", [False, True], ids=["decoder", "map"])
+def test_a_worker_that_dies_between_two_records_costs_one_more_run(
+    victims: Victims, tmp_path: Path, in_map: bool
+) -> None:
+    """An executor killed at a record, with those behind it unread, is replaced in the same start, and its batch runs once more."""
+    app.prepare(tmp_path)
+    assert victims.run(tmp_path, until=3) == 0
+    assert victims.run(tmp_path, master="local[2]", deadly=DEADLY, in_map=in_map) == 0
+    died = int((tmp_path / "dead").read_text())
+    numbers = [number for pid, number in seen(tmp_path) if pid == died]
+    assert died != int((tmp_path / "pid").read_text())
+    assert numbers[-1] == DEADLY
+    assert BEFORE in numbers
+    assert BEHIND not in numbers
+
+    assert differences(tmp_path) == []
+    assert attempts(tmp_path) == [0, 0, 0, 1, 0, 0, 0, 0, 0]
 
 
 @pytest.mark.fault(13, "executors that die at a point in every run of a batch")

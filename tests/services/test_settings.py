@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pydantic import ValidationError
@@ -60,10 +61,13 @@ def test_variable_set_to_nothing_counts_as_not_set(monkeypatch: pytest.MonkeyPat
     assert load_settings().stack == "processes"
 
 
-def test_environment_of_settings_gives_the_same_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("more", [{}, {"task_timeout": 2.5, "backpressure": True}])
+def test_environment_of_settings_gives_the_same_settings(
+    monkeypatch: pytest.MonkeyPatch, more: dict[str, Any]
+) -> None:
     """The variables made of settings, read again, give equal settings."""
     settings = Settings(
-        stack="embedded", jobs=("page_totals",), batch_seconds=0.5, cassandra_hosts=("a", "b"), seed=7
+        stack="embedded", jobs=("page_totals",), batch_seconds=0.5, cassandra_hosts=("a", "b"), seed=7, **more
     )
     for variable, value in settings.environment().items():
         monkeypatch.setenv(variable, value)
@@ -103,6 +107,9 @@ def test_settings_are_frozen() -> None:
         ("BATCH_SECONDS", "0.0001", "whole number of milliseconds"),
         ("BATCH_SECONDS", "nan", "less than or equal to"),
         ("MAX_RATE_PER_PARTITION", "-1", "greater than or equal to 1"),
+        ("BACKPRESSURE", "perhaps", "a valid boolean"),
+        ("TASK_TIMEOUT", "0", "greater than 0"),
+        ("TASK_TIMEOUT", "soon", "a valid number"),
         ("AD_RATE", "1.5", "a valid integer"),
         ("SEED", "x", "a valid integer"),
         ("AD_PARTITIONS", "0", "greater than or equal to 1"),
@@ -132,6 +139,15 @@ def test_a_cluster_is_a_master_too(master: str, is_on_spark: bool, monkeypatch: 
     monkeypatch.setenv("MASTER", master)
 
     assert load_settings().is_on_spark == is_on_spark
+
+
+@pytest.mark.parametrize("master", ["local", "spark://127.0.0.1:7077"])
+def test_limit_of_tasks_that_nobody_ends_is_refused(master: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """TASK_TIMEOUT without executors of ours is refused with both variables."""
+    monkeypatch.setenv("TASK_TIMEOUT", "30")
+    monkeypatch.setenv("MASTER", master)
+    with pytest.raises(ConfigurationError, match=f"TASK_TIMEOUT=30 needs .* MASTER={master} has none"):
+        load_settings()
 
 
 def test_two_ports_must_not_be_the_same(monkeypatch: pytest.MonkeyPatch) -> None:

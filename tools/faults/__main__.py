@@ -24,8 +24,9 @@ Cases with a test: {tested} of {cases}.
 
 What the suite leaves out, and where it says so: without namespaces (`unshare`, in some containers) the tests of a full, a read-only and a
 short volume are skipped (cases 25 and 26), and the engine as process 1 (case 15); without Kafka's and Cassandra's packages those that need a
-server, marked `servers`. A skipped test names its reason in the report. The suite kills 88 and 14 times; the 1,000 kills of the embedded
-stack and the 100 beside real servers are `make kill-loop` (case 12).
+server, marked `servers`; without Debian's package `libfaketime` the one of a system's clock that jumps (case 27); where no control group
+can be made those of a limit of memory (case 48). A skipped test names its reason in the report. The suite kills 88 and 14 times; the 1,000
+kills of the embedded stack and the 100 beside real servers are `make kill-loop` (case 12).
 
 | case | the fault | what must be seen | how it is made, and the test |
 |---|---|---|---|

@@ -38,7 +38,7 @@ _ROWS = (
     (
         "SIGKILL while records are fetched, before any computing",
         "no commit was there; the batch is planned again",
-        "records are fetched by the tasks that compute, so before computing there are ranges and no records",
+        "tasks fetch, decode and compute record by record: killed between two of them, the batch was begun and its ranges run again",
     ),
     (
         "SIGKILL when the ranges are in the journal, before computing",
@@ -99,7 +99,7 @@ _ROWS = (
     (
         "the clock jumps by an hour, either way",
         "batch times grow, and so do write timestamps",
-        "the engine's own clock is set; the system's cannot be where others use it, and libfaketime is not needed",
+        "libfaketime answers the engine's questions for the wall clock, as the machine's is not ours alone; or an injected clock does",
     ),
     (
         "Kafka restarts: 1 s, 10 s, 60 s",
@@ -168,7 +168,7 @@ _ROWS = (
     (
         "the kernel kills a worker, or the container, for memory",
         "as any SIGKILL",
-        "a limit of its own or a SIGKILL ends the worker; that of a whole container has no test but SIGKILL of the driver, case 14",
+        "a control group with a limit is what a container has; it holds one process, a worker or the only one of a `local` engine",
     ),
     (
         "a power cut",

@@ -69,7 +69,10 @@ class Victim:
     def is_hopeless(self) -> str:
         """Why waiting for it makes no sense: it has ended; "" while it runs."""
         code = self._process.poll()
-        return "" if code is None else f"the engine ended by itself with exit code {code}; see {self._log}"
+        if code is None:
+            return ""
+        said = self._log.read_text(errors="replace").splitlines()
+        return f"the engine ended by itself with exit code {code}: {said[-1] if said else 'no word'}; see {self._log}"
 
     def await_commit(self, progress: Progress, after_ms: int, seconds: float) -> float:
         """Wait for the commit of a batch later than this one; returns the seconds since its start.

@@ -39,7 +39,10 @@ NETWORK = "data"
 """The one network on which the services meet; published ports lie on others, so they outlive a cut."""
 
 _TOLD_BY = {
-    "engine": ("KEYSPACE", "APP", "JOBS", "MASTER", "BATCH_SECONDS", "MAX_RATE_PER_PARTITION"),
+    "engine": (
+        *("KEYSPACE", "APP", "JOBS", "MASTER", "BATCH_SECONDS", "MAX_RATE_PER_PARTITION"),
+        *("BACKPRESSURE", "TASK_TIMEOUT"),
+    ),
     "producer": ("AD_RATE", "PAGE_RATE", "SEED", "AD_PARTITIONS", "PAGE_PARTITIONS"),
 }
 """By service the variables that its container tells, when they were set."""

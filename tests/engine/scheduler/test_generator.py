@@ -75,6 +75,8 @@ def test_clock_that_jumps_ahead_and_returns_goes_on_from_the_newest_time() -> No
 
     assert generator.due(1_005_000) == 1_005_000
     assert generator.wait_ms(7_000) == 1_000
+    assert generator.wait_ms(7_000, since_ms=800) == 200
+    assert generator.wait_ms(7_000, since_ms=1_200) == 0
     assert generator.due(8_000) == 1_006_000
 
 

@@ -41,6 +41,25 @@ def test_windows_that_are_passed_over_are_told_once(
     assert all("output 'pairs' has no window of 2 of them" in line for line in lines)
 
 
+def test_windows_are_told_also_when_the_engine_was_behind_before(
+    context: LocalContext, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A batch that took over times at which no window ends keeps nobody from being told of the windows that the next one passes over."""
+    with (
+        caplog.at_level(logging.WARNING, "engine"),
+        App(context, tmp_path, job, [[1]] * 9, every_interval=False) as app,
+    ):
+        app.run(2)
+        app.clock.advance(1_000)
+        app.run()
+        assert [line for line in caplog.messages if "takes over" in line] == []
+        app.clock.advance(3_000)
+        app.run()
+
+    (line,) = [line for line in caplog.messages if "takes over" in line]
+    assert "output 'pairs' has no window of 1 of them" in line
+
+
 def test_first_batch_takes_over_nothing(
     context: LocalContext, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -336,6 +336,42 @@ def test_thread_runs_batches_as_they_are_due(local_two: LocalContext, tmp_path: 
     assert [time.astimezone(UTC).timestamp() for time in done] == [START_MS / 1_000 + n for n in (1, 2, 3)]
 
 
+@pytest.mark.fault(
+    27, "an injected wall clock set an hour back under batches that take most of their interval"
+)
+def test_batches_begin_one_interval_apart_under_a_clock_that_was_set_back(tmp_path: Path) -> None:
+    """With a wall clock an hour behind the last batch the wait for the next one is an interval less what the last one took."""
+
+    class Waits(ManualClock):
+        """Notes how long it is asked to wait, and goes on by that."""
+
+        def wait(self, event: threading.Event, seconds: float) -> bool:
+            """Note it."""
+            waits.append(seconds)
+            self.advance(round(seconds * 1_000))
+            return event.is_set() or len(waits) > 4
+
+    def output(time: datetime, _rdd: Any) -> None:
+        done.append(round(time.timestamp() * 1_000) - START_MS)
+        clock.advance(700)
+        if len(done) == 2:
+            clock.jump(-3_600_000)
+
+    waits: list[float] = []
+    done: list[int] = []
+    clock = Waits(START_MS)
+    with LocalContext("local", "test") as context:
+        ssc = StreamingContext(context, 1.0, clock=clock)
+        ssc.checkpoint(tmp_path)
+        ssc.queueStream([[n] for n in range(5)]).foreachRDD(output)
+        ssc.start()
+        assert ssc.awaitTerminationOrTimeout(20)
+        ssc.stop()
+
+    assert done == [1_000, 2_000, 3_000, 4_000]
+    assert waits == [1.0, 0.3, 0.3, 0.3, 0.3]
+
+
 @pytest.mark.slow
 def test_error_reaches_whoever_awaits(local_two: LocalContext) -> None:
     """What ended the thread is raised by every call that awaits the end."""

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from services.pipeline.main import SCRATCH, context_of
+from services.pipeline.main import SCRATCH, build, context_of
 from services.settings import REPOSITORY, Settings, base_environment
 from services.sqlite import migrate
 from services.topics import create_topics
@@ -201,6 +201,19 @@ def test_checkpoint_of_a_newer_format_is_refused(
     meta.write_text(meta.read_text().replace('"format": 1', '"format": 2'))
 
     assert "format" in refusal(start(settings, engines))
+
+
+def test_time_limit_and_backpressure_arrive_at_the_context(settings: Settings) -> None:
+    """TASK_TIMEOUT is the limit of the context's tasks and BACKPRESSURE holds its inputs back; without them there is neither."""
+    asked = settings.model_copy(update={"master": "local[1]", "task_timeout": 7.5, "backpressure": True})
+    found = []
+    for chosen in (asked, settings):
+        with context_of(chosen) as context:
+            ssc = build(chosen, context)
+            found.append((context._task_timeout, ssc._backpressure.enabled))
+            ssc.stop(stopSparkContext=False)
+
+    assert found == [(7.5, True), (None, False)]
 
 
 def test_tasks_spill_beside_the_checkpoints(settings: Settings) -> None:

@@ -317,10 +317,19 @@ def exit_code(main: Callable[[], int | None]) -> int:
         return 1
 
 
+_MUST = {
+    "int_parsing": "it must be a whole number",
+    "int_from_float": "it must be a whole number",
+    "float_parsing": "it must be a number",
+    "bool_parsing": "it must be true or false",
+}
+"""By pydantic's type of a fault what it would have to be."""
+
+
 def _sentence(error: ValidationError) -> str:
     """The first fault in one sentence: variable, value, remedy."""
     fault: Any = error.errors()[0]
-    remedy = re.sub(r"^Value error, |, unable to parse.*", "", str(fault["msg"]))
+    remedy = _MUST.get(fault["type"]) or str(fault["msg"]).removeprefix("Value error, ")
     if not fault["loc"]:
         return remedy  # of several variables; it names them
     variable = str(fault["loc"][0]).upper()

@@ -65,9 +65,19 @@ def test_up_refuses_two_services_on_one_port(place: Path) -> None:
     assert not (place / ".stack").exists()
 
 
+def test_up_leaves_the_stack_of_another_folder_alone(place: Path) -> None:
+    """Containers of the same name that another folder started are not taken over; those of this folder are no obstacle."""
+    code, said = run(place, "scripts/up", FOLDERS=f"{place}\n/srv/other")
+
+    assert code == 2
+    assert said.startswith("the stack dstreams is that of the folder /srv/other; end it there with make down")
+    assert not (place / ".stack").exists()
+    assert run(place, "scripts/up", FOLDERS=str(place), PROFILE="light")[0] == 0
+
+
 def test_up_asks_the_image_before_it_touches_anything(place: Path) -> None:
     """Settings that the image refuses end `make up` with 2 before any container is changed, and no stack is noted as up."""
-    sentence = "AD_RATE='abc' is not valid: it should be a valid integer"
+    sentence = "AD_RATE='abc' is not valid: it must be a whole number"
     code, said = run(place, "scripts/up", REFUSES=sentence, PROFILE="light")
 
     assert code == 2
@@ -88,7 +98,7 @@ def test_image_knows_a_bad_and_a_misspelt_setting() -> None:
 
     bad, odd = check(AD_RATE="abc"), check(HOST_VARIABLES="PATH AD_RATES")
     assert bad.returncode == 2
-    assert bad.stderr.startswith("AD_RATE='abc' is not valid: it should be ")
+    assert bad.stderr.startswith("AD_RATE='abc' is not valid: it must be ")
     assert (odd.returncode, odd.stderr) == (
         0,
         "AD_RATES is not a setting and is ignored; did you mean AD_RATE?\n",

@@ -181,7 +181,7 @@ def test_a_full_volume_is_waited_for(spawn: Spawn, tmp_path: Path, variables: di
             [],
             "topic 'ad-events' does not exist in NOWHERE/log; run `scripts/stack up`",
         ),
-        ({"AD_RATE": "many"}, [], "AD_RATE='many' is not valid: it should be a valid integer"),
+        ({"AD_RATE": "many"}, [], "AD_RATE='many' is not valid: it must be a whole number"),
         ({}, ["--limit", "x"], "'x' is not a valid integer"),
     ],
 )

@@ -93,7 +93,7 @@ def test_settings_are_frozen() -> None:
         ("STACK", "docker", "'processes', 'embedded' or 'compose'"),
         ("KAFKA_PORT", "0", "greater than or equal to 1"),
         ("KAFKA_PORT", "70000", "less than or equal to 65535"),
-        ("CASSANDRA_PORT", "many", "a valid integer"),
+        ("CASSANDRA_PORT", "many", "it must be a whole number"),
         ("KAFKA_BOOTSTRAP", "broker", "HOST:PORT"),
         ("CASSANDRA_HOSTS", ",", "at least 1"),
         ("KEYSPACE", "Pipe line", "lower case letters"),
@@ -107,11 +107,11 @@ def test_settings_are_frozen() -> None:
         ("BATCH_SECONDS", "0.0001", "whole number of milliseconds"),
         ("BATCH_SECONDS", "nan", "less than or equal to"),
         ("MAX_RATE_PER_PARTITION", "-1", "greater than or equal to 1"),
-        ("BACKPRESSURE", "perhaps", "a valid boolean"),
+        ("BACKPRESSURE", "perhaps", "it must be true or false"),
         ("TASK_TIMEOUT", "0", "greater than 0"),
-        ("TASK_TIMEOUT", "soon", "a valid number"),
-        ("AD_RATE", "1.5", "a valid integer"),
-        ("SEED", "x", "a valid integer"),
+        ("TASK_TIMEOUT", "soon", "it must be a number"),
+        ("AD_RATE", "1.5", "it must be a whole number"),
+        ("SEED", "x", "it must be a whole number"),
         ("AD_PARTITIONS", "0", "greater than or equal to 1"),
     ],
 )
@@ -224,7 +224,7 @@ def test_command_line_ends_with_two_and_no_traceback(tmp_path: Path) -> None:
         check=False,
     )
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr == "SEED='x' is not valid: it should be a valid integer\n"
+    assert done.stderr == "SEED='x' is not valid: it must be a whole number\n"
 
 
 def test_no_other_module_of_the_services_reads_the_environment() -> None:

@@ -48,9 +48,10 @@ soak: $(READY) ## random faults at load, proven after each (MINUTES=30 SEED=)
 demo: $(READY) ## run, kill -9, recover, verify; no Docker (BACKEND=)
 	@scripts/demo
 
-# Most of its time a test of servers waits for them, so two processes share the files.
+# Most of its time a test of servers waits for them, so two processes share the files, in their order: each
+# has servers of its own, 4 GB in all.
 test: $(READY) ## every test but those of the containers
-	@$(VENV)/bin/pytest -n 2 --dist loadfile $(if $(filter check,$(MAKECMDGOALS)),$(SHAPE:%=--ignore=%))
+	@$(VENV)/bin/pytest -n 2 --dist loadfile --no-loadscope-reorder $(if $(filter check,$(MAKECMDGOALS)),$(SHAPE:%=--ignore=%))
 
 test-compose: $(READY) ## the tests of the stack in containers (needs Docker)
 	@$(VENV)/bin/pytest tests/compose -m compose $(if $(SELECT),-k "$(SELECT)")

@@ -285,7 +285,7 @@ _BALANCE: Final[Panels] = [
             [Query('sum(verify_rows{verdict!="exact"})')],
             "short",
             ratios=((1, RED),),
-            gone="no verdict yet",
+            gone="no verdict",
         ),
     ),
     (
@@ -299,7 +299,7 @@ _BALANCE: Final[Panels] = [
             ),
             [Query("verify_last_run_time_seconds * 1000")],
             "dateTimeFromNow",
-            gone="no verdict yet",
+            gone="no verdict",
             is_good=False,
         ),
     ),

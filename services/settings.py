@@ -159,7 +159,7 @@ class Settings(BaseSettings):
     task_timeout: Annotated[
         Annotated[float, Field(gt=0, le=86_400)] | None, BeforeValidator(_unless_none)
     ] = None
-    """Seconds that a task may take, after which its executor is ended and the engine stops; none for no limit."""
+    """Seconds for each task that an executor has in a stage; after that it is ended and the engine stops. None for no limit."""
     listen_host: Annotated[
         str, _matching(r"[A-Za-z0-9.:-]+", "it must be an address of this machine, 127.0.0.1 or 0.0.0.0")
     ] = "127.0.0.1"

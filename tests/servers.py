@@ -8,9 +8,6 @@ Owns: the fixtures servers_stack, kafka_server, cassandra_server, fresh_topic.
 Never: the ports and the data folder of `scripts/stack`.
 """
 
-import itertools
-import random
-import socket
 import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -21,13 +18,12 @@ from services.cassandra.migrate import migrate
 from services.settings import Settings, load_settings
 from services.topics import Topic, create_kafka_topics
 from tests.closing import is_held_back, keep_back
+from tests.ports import free_ports
 from tools.stack import jars
 from tools.stack.api import SERVERS, Stack
 from tools.stack.programs import State
 
 _STACK = pytest.StashKey[Stack]()
-_PORTS = range(25_000, 32_000)
-"""Below the ports of outgoing connections: a client that tries again while its server is down must not get the server's port."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +81,7 @@ def servers_stack(
     missing = jars.missing_programs(load_settings().jars_dir)
     if missing:
         pytest.skip(f"needs {' and '.join(missing)}")
-    ports = _free_ports(6)
+    ports = free_ports(6)
     settings = Settings(
         data_dir=tmp_path_factory.mktemp("servers"),
         jars_dir=load_settings().jars_dir,
@@ -164,18 +160,3 @@ def pytest_runtest_teardown(item: pytest.Item) -> None:
     down = [status.name for status in servers if status.pid is None]
     if down:
         stack.up(down)
-
-
-def _free_ports(count: int) -> list[int]:
-    """Ports of the loopback address that nobody listens on, all different."""
-    candidates = random.sample(_PORTS, len(_PORTS))
-    return list(itertools.islice(filter(_is_free, candidates), count))
-
-
-def _is_free(port: int) -> bool:
-    with socket.socket() as probe:
-        try:
-            probe.bind(("127.0.0.1", port))
-        except OSError:
-            return False
-    return True

@@ -10,7 +10,10 @@ from services.settings import REPOSITORY, base_environment
 
 
 @pytest.mark.slow
-def test_tests_that_cannot_run_are_named_with_the_missing_package(tmp_path: Path) -> None:
+@pytest.mark.parametrize("processes", [(), ("-n", "2", "--dist", "loadfile")], ids=["one process", "two"])
+def test_tests_that_cannot_run_are_named_with_the_missing_package(
+    tmp_path: Path, processes: tuple[str, ...]
+) -> None:
     """Without Java and Maven the closing section names each test that did not run and what to install; the others run."""
     environment = base_environment() | {"PATH": str(tmp_path), "JARS_DIR": str(tmp_path / "jars")}
     done = subprocess.run(
@@ -20,6 +23,7 @@ def test_tests_that_cannot_run_are_named_with_the_missing_package(tmp_path: Path
             "pytest",
             "-p",
             "no:cacheprovider",
+            *processes,
             "tests/services/test_topics.py",
         ],
         cwd=REPOSITORY,

@@ -13,8 +13,9 @@ class JobGenerator:
     """The batch times of one application, each later than the one before it.
 
     A batch is due one interval after the last one was, on the grid of the epoch. Behind schedule, one catch-up batch takes over all
-    missed times and has the newest of them. A wall clock that jumps ahead and returns neither stalls nor reorders:
-    the wait ends one interval after the last batch began, and the time is at least one interval after the last.
+    missed times and has the newest of them. A wall clock that jumps ahead and returns neither stalls nor reorders: each time is at least
+    one interval after the last. Set back by little, the next batches come a little later until they are on the grid again; set back by
+    more than an interval, there is one an interval by the monotonic clock, and their times run ahead of the wall clock.
 
     Args:
         interval: batch interval.
@@ -45,17 +46,18 @@ class JobGenerator:
     def _next_given(self) -> Time | None:
         return None if self._given is None else self._given(self.last)
 
-    def wait_ms(self, wall_ms: int, since_ms: int = 0) -> int:
-        """Milliseconds until the next batch is due.
+    def wait_ms(self, wall_ms: int, since_ms: int) -> int:
+        """Milliseconds until the next batch is due, at most one interval.
 
         Args:
             wall_ms: the wall clock.
-            since_ms: how long ago the last batch began, by the monotonic clock; one interval after that the wait is over, wherever the
-                wall clock has gone.
+            since_ms: how long ago the last batch began, by the monotonic clock.
         """
         if self._next_given() is not None:
             return 0
-        return max(0, min(self.last + self._interval - wall_ms, self._interval - since_ms))
+        was_set_back = wall_ms < self.last - self._interval
+        left = self._interval - since_ms if was_set_back else self.last + self._interval - wall_ms
+        return max(0, min(left, self._interval))
 
     def due(self, wall_ms: int) -> Time:
         """The time of the batch that is to run now."""

@@ -101,7 +101,8 @@ class JobScheduler:
         """Called once the stream has ended with an error, on the thread that ran the batch, receivers stopped."""
         self._thread = threading.Thread(target=self._run, name="job-scheduler", daemon=True)
         self._generator = JobGenerator(graph.batch_duration, graph.zero_time)
-        self._has_told_behind = False
+        self._told_behind: set[str] = set()
+        """Outputs of which a log line has said that windows are passed over, while the engine is behind."""
         self._tell = Teller(bus, clock, graph, checkpoint)
         self._rates = RateControl(backpressure, graph.batch_duration, graph.inputs)
         self._begun = 0.0
@@ -199,19 +200,17 @@ class JobScheduler:
         return batch if self._set_planning(begins=False) else None
 
     def _warn_of_windows_between(self, last: Time, time: Time) -> None:
-        """Say which windows ended at times that this batch takes over; once while the engine is behind."""
+        """Say which windows ended at times that this batch takes over; once for each output while the engine is behind."""
         zero = self._graph.zero_time
         if time <= last.plus(self._graph.batch_duration) or last == zero:
-            self._has_told_behind = False
-            return
-        if self._has_told_behind:
+            self._told_behind.clear()
             return
         for output in self._graph.outputs:
-            if output.slide == self._graph.batch_duration:
+            if output.slide == self._graph.batch_duration or output.name in self._told_behind:
                 continue
             passed = (time - 1 - zero) // output.slide - (last - zero) // output.slide
             if passed:
-                self._has_told_behind = True
+                self._told_behind.add(output.name)
                 log.warning(
                     "behind: the batch of %s takes over the times since %s; output %r has no window of %d of them; "
                     "with everyInterval=True each time has its own batch",

@@ -9,7 +9,7 @@ import pytest
 from services.settings import Settings
 from tests.browser.conftest import Open
 from tests.browser.look import Look
-from tests.tools.stack_world import free_port
+from tests.ports import free_port
 from tools.stack.api import Stack
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow, pytest.mark.timeout(300)]

@@ -12,7 +12,7 @@ from playwright.sync_api import Route
 from services.settings import REPOSITORY, base_environment
 from tests.browser.conftest import Open
 from tests.engine.children import kill
-from tests.tools.stack_world import free_port
+from tests.ports import free_port
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
@@ -368,6 +368,20 @@ def test_overload_is_red_and_batches_wait(start: Callable[..., Engine], look: Op
         "#completed td[data-label=Processing]", "all => all.map(one => one.dataset.tone)"
     )
     assert set(bad) == {"bad"}
+
+
+def test_hanging_batch_is_not_called_normal(start: Callable[..., Engine], look: Open) -> None:
+    """While a batch hangs the lag that its plan found stays what one batch takes, and the tile says how old it has become."""
+    engine = start("--hang")
+    seen = look(engine.address)
+
+    seen.wait("() => document.querySelectorAll('#waiting tbody tr').length >= 9")
+
+    (hanging,) = seen.ask("/api/v1/batches?status=processing")
+    assert hanging["lagRecords"] == {"lines": 2}
+    assert re.fullmatch(
+        r"Lag, uncommitted\s+2\s+when last asked,\nup to \d[\d.]* s old", seen.texts("#tiles .tile")[4]
+    )
 
 
 def test_failed_batch_shows_its_error(start: Callable[..., Engine], look: Open) -> None:

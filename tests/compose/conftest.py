@@ -5,9 +5,7 @@ missing they do not run, and pytest's closing section says why.
 """
 
 import functools
-import random
 import shutil
-import socket
 import subprocess
 from collections.abc import Iterator
 
@@ -17,9 +15,8 @@ from services.settings import REPOSITORY
 from tests.closing import keep_back, leave_to
 from tests.compose.model import read_stack
 from tests.compose.world import ComposeWorld
+from tests.ports import free_ports
 
-_PORTS = range(20_000, 25_000)
-"""Below the ports of outgoing connections and of the other tests."""
 _PULL_SECONDS = 900
 _ORDER = ("test_stack", "test_chaos_compose", "test_stack_again")
 """All tests share one stack: first it is looked at as `make up` leaves it, then broken and healed, and ended at last."""
@@ -28,7 +25,7 @@ _ORDER = ("test_stack", "test_chaos_compose", "test_stack_again")
 @pytest.fixture(scope="session")
 def compose_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ComposeWorld]:
     """The full stack, up and healthy; its containers, networks and volumes are gone after the session."""
-    world = ComposeWorld(tmp_path_factory.mktemp("compose"), _free_ports(len(ComposeWorld.PORTS)))
+    world = ComposeWorld(tmp_path_factory.mktemp("compose"), free_ports(len(ComposeWorld.PORTS)))
     try:
         world.up()
         yield world
@@ -78,18 +75,3 @@ def _is_there(image: str) -> bool:
 def _succeeds(*command: str) -> bool:
     done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, timeout=_PULL_SECONDS, check=False)
     return done.returncode == 0
-
-
-def _free_ports(count: int) -> list[int]:
-    """Ports of the loopback address that nobody listens on, all different."""
-    found = [port for port in random.sample(_PORTS, len(_PORTS) // 10) if _is_free(port)]
-    return found[:count]
-
-
-def _is_free(port: int) -> bool:
-    with socket.socket() as probe:
-        try:
-            probe.bind(("127.0.0.1", port))
-        except OSError:
-            return False
-    return True

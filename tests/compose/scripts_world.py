@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.compose.model import ROOT
-from tests.tools.stack_world import free_port
+from tests.ports import free_port
 
 DOCKER = """#!/bin/sh
 case "$*" in

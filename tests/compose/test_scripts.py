@@ -66,13 +66,14 @@ def test_up_refuses_two_services_on_one_port(place: Path) -> None:
 
 
 def test_up_leaves_the_stack_of_another_folder_alone(place: Path) -> None:
-    """Containers of the same name that another folder started are not taken over; those of this folder are no obstacle."""
-    code, said = run(place, "scripts/up", FOLDERS=f"{place}\n/srv/other")
+    """Containers of the same name that another folder started are not taken over; those of this one, or of one that is gone, are."""
+    other = place / "scripts"
+    code, said = run(place, "scripts/up", FOLDERS=f"{place}\n{other}")
 
     assert code == 2
-    assert said.startswith("the stack dstreams is that of the folder /srv/other; end it there with make down")
+    assert said.startswith(f"the stack dstreams is that of the folder {other}; end it there with make down")
     assert not (place / ".stack").exists()
-    assert run(place, "scripts/up", FOLDERS=str(place), PROFILE="light")[0] == 0
+    assert run(place, "scripts/up", FOLDERS=f"{place}\n{place}/gone", PROFILE="light")[0] == 0
 
 
 def test_up_asks_the_image_before_it_touches_anything(place: Path) -> None:
@@ -312,8 +313,11 @@ def test_up_that_is_interrupted_ends_its_start(place: Path, number: int, code: i
 
 
 @pytest.mark.slow
-def test_up_that_is_interrupted_before_its_start_has_changed_nothing(place: Path) -> None:
-    """Ctrl-C while the image is built ends `make up` with one sentence, and no stack is noted as up."""
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_up_that_is_interrupted_before_its_start_has_changed_nothing(
+    place: Path, number: signal.Signals, code: int
+) -> None:
+    """A signal while the image is built ends build and `make up` with one sentence, and no stack is noted as up."""
     builds = place / "builds"
     with subprocess.Popen(
         ["scripts/up"],
@@ -325,10 +329,10 @@ def test_up_that_is_interrupted_before_its_start_has_changed_nothing(place: Path
         start_new_session=True,
     ) as up:
         build = number_in(builds)
-        os.killpg(up.pid, signal.SIGINT)
+        up.send_signal(number)
 
         said = up.communicate(timeout=20)[1]
-    assert (up.returncode, said) == (130, "interrupted; nothing that runs was changed\n")
+    assert (up.returncode, said) == (code, "interrupted; nothing that runs was changed\n")
     assert not Path(f"/proc/{build}").exists()
     assert not (place / ".stack/compose").exists()
 

@@ -15,7 +15,8 @@ import pytest
 from tests.compose.model import FULL_BYTES, LIGHT_BYTES, LONG_RUNNING, MIB, is_light, read_stack
 from tests.compose.world import ComposeWorld, Grafana
 from tests.grafana.boards_world import boards
-from tests.tools.stack_world import free_port, wait_until
+from tests.ports import free_port
+from tests.tools.stack_world import wait_until
 from tools.stack.control import looks
 
 pytestmark = [pytest.mark.compose, pytest.mark.slow, pytest.mark.timeout(1_200)]

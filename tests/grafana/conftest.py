@@ -12,7 +12,7 @@ import pytest
 
 from services.settings import Settings, load_settings
 from tests.grafana.live_world import Watched
-from tests.servers import _free_ports
+from tests.ports import free_ports
 from tools.stack import jars
 from tools.stack.api import Stack
 
@@ -36,7 +36,7 @@ def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
             # Each drill verifies the whole log.
             "ad_rate": 400,
             "page_rate": 200,
-            **dict(zip(PORTS, _free_ports(len(PORTS)), strict=True)),
+            **dict(zip(PORTS, free_ports(len(PORTS)), strict=True)),
         }
     )
     stack = Stack(settings, is_tied=True)

@@ -13,8 +13,9 @@ from engine.failpoints import FAIL_POINTS
 from services.settings import Settings
 from services.sqlite.migrate import migrate
 from services.topics import create_topics
+from tests.ports import free_port
 from tests.servers import CassandraServer, KafkaServer
-from tests.tools.stack_world import free_port, python
+from tests.tools.stack_world import python
 from tools.killloop import __main__ as command
 from tools.killloop.kept import Kept, Piece
 from tools.killloop.loop import LOOP_SETTINGS, KillLoop, Plan, Tally

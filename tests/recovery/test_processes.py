@@ -15,7 +15,7 @@ from tests.recovery.victims import Victims, error, reached, serving
 
 pytestmark = pytest.mark.slow
 
-END_SECONDS = 1.0
+END_SECONDS = 20.0
 """How long a worker may outlive its driver."""
 
 FOURTH = 3 * app.RATE + 3
@@ -131,12 +131,12 @@ def test_workers_that_die_at_a_point_change_no_table(victims: Victims, tmp_path:
 
 @pytest.mark.fault(14, "SIGKILL of the driver alone while its executors are about to write rows")
 def test_workers_end_with_their_driver_and_write_nothing_more(victims: Victims, tmp_path: Path) -> None:
-    """Executors that are held up before a write are gone within a second of their driver's death, and the rows stay as they were."""
+    """Executors that are held up before a write end soon after their driver's death, and the rows stay as they were."""
     app.prepare(tmp_path)
     assert victims.run(tmp_path, until=3) == 0
     tables = ("totals", "windows", "history", "sessions", "ledger")
     before = [app.rows(tmp_path, table) for table in tables]
-    victims.begin(tmp_path, master="local[2]", environment=traced(tmp_path, "in_sink=delay:1.5"))
+    victims.begin(tmp_path, master="local[2]", environment=traced(tmp_path, "in_sink=delay:60"))
     wait_until(lambda: point_of(tmp_path) == "in_sink", "a worker before its write")
     family = workers(tmp_path)
     os.kill(int((tmp_path / "pid").read_text()), signal.SIGKILL)

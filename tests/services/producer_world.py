@@ -2,7 +2,6 @@
 
 import json
 import os
-import socket
 import subprocess
 import sys
 import threading
@@ -17,6 +16,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from services.settings import REPOSITORY
+from tests.ports import free_port
 
 MAIN = ("-m", "services.producer.main")
 
@@ -88,13 +88,6 @@ def spawn(tmp_path: Path) -> Iterator[Spawn]:
     yield start
     for producer in started:
         producer.kill()
-
-
-def free_port() -> int:
-    """A port of the loopback address that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def wait_until(condition: Callable[[], object], what: str, seconds: float = 60) -> None:

@@ -24,9 +24,10 @@ from services.producer.main import build_feeds, run
 from services.producer.metrics import METRICS, SILENT_SECONDS, ProducerMetrics
 from services.producer.schedule import Schedule
 from services.settings import REPOSITORY, Settings
+from tests.ports import free_port
 from tests.samples import names_of
 from tests.servers import KafkaServer
-from tests.services.producer_world import Spawn, free_port, health, scraped, spawn, wait_until
+from tests.services.producer_world import Spawn, health, scraped, spawn, wait_until
 from tests.services.test_producer_feed import MemorySink, RunningClock
 from tests.services.test_producer_kafka import committed_events
 

@@ -1,7 +1,6 @@
 """A stack of small stand-in processes: real children of a real supervisor, in the place of producer and engine."""
 
 import json
-import random
 import socket
 import subprocess
 import sys
@@ -11,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from services.settings import Settings
+from tests.ports import setting_ports
 from tools.stack.api import Stack
 from tools.stack.control import looks
 
@@ -33,15 +33,6 @@ def say_environment(*names: str) -> tuple[str, ...]:
     return ("sh", "-c", f"{said}; echo pipeline: started; while :; do sleep 0.02; done")
 
 
-def free_port() -> int:
-    """A port that nobody listens on, outside the range of outgoing connections."""
-    while True:
-        port = random.randrange(22_000, 25_000)
-        with socket.socket() as probe:
-            if probe.connect_ex(("127.0.0.1", port)):
-                return port
-
-
 @contextmanager
 def listening() -> Iterator[int]:
     """A port that somebody listens on."""
@@ -51,19 +42,10 @@ def listening() -> Iterator[int]:
         yield listener.getsockname()[1]
 
 
-def free_ports() -> dict[str, int]:
-    """A free port for every setting that is one, all different."""
-    names = [name for name in Settings.model_fields if name.endswith("_port")]
-    ports: set[int] = set()
-    while len(ports) < len(names):
-        ports.add(free_port())
-    return dict(zip(names, ports, strict=True))
-
-
 def embedded(folder: Path, **more: object) -> Settings:
     """The settings of an embedded stack in a folder of its own."""
     return Settings.model_validate(
-        {"stack": "embedded", "data_dir": folder / "stack", **free_ports(), **more}
+        {"stack": "embedded", "data_dir": folder / "stack", **setting_ports(), **more}
     )
 
 

@@ -11,7 +11,8 @@ import pytest
 from rich.console import Console
 
 from services.settings import REPOSITORY, Settings, base_environment, load_settings
-from tests.tools.stack_world import free_port, listening, wait_until
+from tests.ports import free_port
+from tests.tools.stack_world import listening, wait_until
 from tools.demo.__main__ import INTERRUPTED
 from tools.demo.choice import choose
 from tools.demo.choice import free_port as chosen_port

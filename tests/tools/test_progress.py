@@ -18,7 +18,7 @@ from engine.monitoring.metrics import PrometheusListener
 from engine.sources.log import LogWriter
 from services.settings import Settings
 from services.topics import create_topics
-from tests.tools.stack_world import free_port
+from tests.ports import free_port
 from tools.progress import NOTHING, ApiProgress, Metrics, Progress
 
 

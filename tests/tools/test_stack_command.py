@@ -12,7 +12,8 @@ from click.testing import CliRunner
 
 from engine.errors import ConfigurationError
 from services.settings import REPOSITORY, Settings, base_environment
-from tests.tools.stack_world import a_stack, embedded, free_ports, listening, pid_of, state_of
+from tests.ports import setting_ports
+from tests.tools.stack_world import a_stack, embedded, listening, pid_of, state_of
 from tools.stack import jars
 from tools.stack.api import Stack
 from tools.stack.cli import main
@@ -226,7 +227,7 @@ def test_taken_port_is_named_before_anything_starts(settings: Settings) -> None:
 def test_each_port_of_the_servers_is_looked_at(variable: str) -> None:
     """Every port that a server listens on is checked under its variable's name."""
     with listening() as port:
-        settings = Settings.model_validate(free_ports() | {variable.lower(): port, "monitoring": True})
+        settings = Settings.model_validate(setting_ports() | {variable.lower(): port, "monitoring": True})
         with pytest.raises(ConfigurationError, match=f"{variable}={port} is taken by"):
             check_ports(server_ports(settings, "kafka") | server_ports(settings, "cassandra"))
 

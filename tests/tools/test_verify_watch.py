@@ -14,8 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.settings import REPOSITORY
+from tests.ports import free_port
 from tests.samples import names_of
-from tests.services.producer_world import free_port, health, scraped, wait_until
+from tests.services.producer_world import health, scraped, wait_until
 from tests.tools.test_verify_drills import OVER, write
 from tests.tools.verify_world import COLUMNS, World, exact_world  # noqa: F401 - a fixture
 from tools.verify.drills import DrillFiles, Drills

@@ -13,7 +13,10 @@ from services.settings import REPOSITORY, Settings
 
 FOLDERS = ("engine", "services")
 """What runs, without the tools that watch it."""
-SETTINGS = ("batch_seconds", "max_rate_per_partition", "ad_rate", "page_rate", "master", "jobs")
+SETTINGS = (
+    *("batch_seconds", "max_rate_per_partition", "backpressure", "task_timeout"),
+    *("ad_rate", "page_rate", "master", "jobs"),
+)
 """What changes the batches that are proven."""
 
 _LETTERS = 12

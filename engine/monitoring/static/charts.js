@@ -188,27 +188,18 @@ export class Timeline {
     if (this.limit !== null) {
       const y = plot.valToPos(this.limit, "y", true);
       this.dash(ctx, colour.bad, [6, 4], bbox.left, y, bbox.left + bbox.width, y, ratio);
-      // At the left, or at the right where the word of a restart is at the left.
-      const isTaken = (this.marks ?? []).some(({ time, kind }) => kind === "restart" && Math.abs(plot.valToPos(time / 1000, "x")) < TAKEN);
-      ctx.fillStyle = colour.bad;
-      ctx.textAlign = isTaken ? "right" : "left";
-      ctx.textBaseline = "bottom";
-      ctx.fillText(`batch interval ${this.figure.format(this.limit)}`, isTaken ? bbox.left + bbox.width - 6 * ratio : bbox.left + 6 * ratio, y - 3 * ratio);
+      const text = `batch interval ${this.figure.format(this.limit)}`;
+      // At the left, or at the right where the word of a restart or a point above the line is at the left.
+      const left = this.isTaken(plot) ? bbox.left + bbox.width - ctx.measureText(text).width - 10 * ratio : bbox.left + 2 * ratio;
+      this.word(ctx, colour.card, colour.bad, text, left, y - 15 * ratio, ratio);
     }
     for (const { time, kind } of this.marks ?? []) {
       const x = plot.valToPos(time / 1000, "x", true);
       if (x < bbox.left || x > bbox.left + bbox.width) continue;
       if (kind === "restart") {
         this.dash(ctx, colour.strong, [2, 3], x, bbox.top, x, bbox.top + bbox.height, ratio);
-        // On a ground of its own: lines run below the word.
-        const width = ctx.measureText("restart").width + 8 * ratio;
-        const left = x - width < bbox.left ? x + ratio : x - width;
-        ctx.fillStyle = colour.card;
-        ctx.fillRect(left, bbox.top + ratio, width - ratio, 16 * ratio);
-        ctx.fillStyle = colour.strong;
-        ctx.textAlign = "left";
-        ctx.textBaseline = "top";
-        ctx.fillText("restart", left + 4 * ratio, bbox.top + 3 * ratio);
+        const width = ctx.measureText("restart").width + 9 * ratio;
+        this.word(ctx, colour.card, colour.strong, "restart", x - width < bbox.left ? x + ratio : x - width, bbox.top + ratio, ratio);
       } else {
         ctx.fillStyle = colour.bad;
         ctx.beginPath();
@@ -219,6 +210,22 @@ export class Timeline {
       }
     }
     ctx.restore();
+  }
+
+  isTaken(plot) {
+    const isLeft = (time) => Math.abs(plot.valToPos(time / 1000, "x")) < TAKEN;
+    const isRestart = (this.marks ?? []).some(({ time, kind }) => kind === "restart" && isLeft(time));
+    return isRestart || this.batches.some((batch) => batch && this.figure.of(batch) > this.limit && isLeft(batch.batchTime));
+  }
+
+  // On a ground of its own: lines run below it.
+  word(ctx, ground, ink, text, left, top, ratio) {
+    ctx.fillStyle = ground;
+    ctx.fillRect(left, top, ctx.measureText(text).width + 8 * ratio, 14 * ratio);
+    ctx.fillStyle = ink;
+    ctx.textAlign = "left";
+    ctx.textBaseline = "top";
+    ctx.fillText(text, left + 4 * ratio, top + 2 * ratio);
   }
 
   dash(ctx, stroke, pattern, x, y, toX, toY, ratio) {

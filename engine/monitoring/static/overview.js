@@ -10,6 +10,7 @@ const STEP = 10;
 const LEAST_SPAN = 60_000;
 const BEFORE_RESTART = 0.09; // of the time since it: room for the word, and for the eye to see that nothing is known before
 const NORMAL_LAG = 1.5; // batches' worth
+const NORMAL_AGE = 3; // intervals since what is committed
 const sum = (values) => Object.values(values).reduce((total, value) => total + value, 0);
 const rateOf = (records, batch) => (batch.coversMs ? (records * 1000) / batch.coversMs : 0);
 
@@ -185,16 +186,17 @@ export class Overview {
   }
 
   // Value and note: records that the newest plan found in the source and in no commit, those of its own batch among them; how many
-  // intervals of input that is, and the age of what is committed.
+  // intervals of input that is, and the age of what is committed. While a batch hangs nothing is planned: only the age grows.
   lag(partitions, usualRate) {
     if (!partitions.length) return [NONE, "the inputs tell none"];
     const behind = partitions.reduce((total, { lagRecords }) => total + lagRecords, 0);
-    const oldest = Math.max(...partitions.map(({ lagSeconds }) => lagSeconds));
+    if (!behind) return ["0", this.isWaiting ? "records\nwhen last asked" : "records\nup to date"];
+    const oldest = 1000 * Math.max(...partitions.map(({ lagSeconds }) => lagSeconds));
     const worth = usualRate ? behind / ((usualRate * this.interval) / 1000) : null;
-    const age = `up to ${duration(oldest * 1000)} old`;
-    if (behind && worth !== null && worth < NORMAL_LAG) return [count(behind), "one batch's worth,\nas is normal"];
-    if (behind) return [count(behind), worth === null ? `records\n${age}` : `${rounded(worth)} batches' worth\n${age}`];
-    return ["0", this.isWaiting ? "records\nwhen last asked" : "records\nup to date"];
+    const isOne = worth !== null && worth < NORMAL_LAG;
+    if (isOne && !this.isWaiting && oldest < NORMAL_AGE * this.interval) return [count(behind), "one batch's worth,\nas is normal"];
+    const amount = worth === null ? "records" : isOne ? "when last asked," : `${rounded(worth)} batches' worth`;
+    return [count(behind), `${amount}\nup to ${duration(oldest)} old`];
   }
 
   drawTimelines(ended) {

@@ -18,7 +18,7 @@ from services.settings import REPOSITORY, Settings, base_environment
 from services.sqlite.migrate import migrate
 from services.topics import PAGE_VIEWS, create_topics
 from tests.engine.children import wait_until
-from tests.tools.stack_world import free_port
+from tests.ports import free_port
 
 pytestmark = pytest.mark.slow
 

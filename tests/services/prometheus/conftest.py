@@ -13,8 +13,8 @@ import pytest
 
 from services.settings import Settings, load_settings
 from tests.closing import keep_back
+from tests.ports import setting_ports
 from tests.services.prometheus.live_world import BATCH_SECONDS, SmallVolume, Watched
-from tests.tools.stack_world import free_ports
 from tools.stack import jars
 from tools.stack.api import Stack
 from tools.stack.monitors import PACKAGE
@@ -56,7 +56,7 @@ def monitored(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
             "ad_rate": 200,
             "page_rate": 100,
             "verify_seconds": 5.0,
-            **free_ports(),
+            **setting_ports(),
         }
     )
     for profile in (*jars.SERVERS, jars.AGENT):

@@ -13,8 +13,8 @@ from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient, NewTopic
 
 from services.cassandra.session import open_session
+from tests.ports import free_port
 from tests.services.prometheus.live_world import LASTING, SCENES, Watched, held_down
-from tests.tools.stack_world import free_port
 
 pytestmark = [pytest.mark.slow, pytest.mark.servers, pytest.mark.timeout(300)]
 

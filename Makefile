@@ -45,7 +45,7 @@ chaos: $(if $(or $(MEANT),$(DEMO)),$(READY)) ## break the stack, prove it (FAULT
 soak: $(READY) ## random faults at load, proven after each (MINUTES=30 SEED=)
 	@MINUTES=$(or $(MINUTES),30) scripts/chaos --up
 
-demo: $(READY) ## run, kill -9, recover, verify; no Docker (BACKEND=)
+demo: $(READY) ## run, kill -9, recover, verify; no Docker (STACK= BACKEND=)
 	@scripts/demo
 
 # Most of its time a test of servers waits for them, so two processes share the files, in their order: each

@@ -36,7 +36,9 @@ case "$*" in
   "ps "*working_dir*) echo "${FOLDERS-}" ;;
   *" build agent") [ -z "${BUILDS-}" ] || { echo $$ >"$BUILDS"; while :; do sleep 0.05; done; } ;;
   *" logs --no-color "*) printf '%b' "${PAST-}" ;;
+  *" logs --since "*) printf '%b' "${COMES-}"; exit "${ENDS_WITH:-0}" ;;
   *" ps --all"*) echo "${STATES-}" ;;
+  *" ps --quiet") echo engine1 ;;
   *" up --detach"*)
     [ -z "${FAILS-}" ] || { echo "$FAILS" >&2; exit 1; }
     [ -n "${HANGS-}" ] || exit 0
@@ -51,7 +53,7 @@ esac
 """Stands in for an engine that is too old, too small or without its plugin, or whose start hangs; it says what else it was asked.
 
 HANGS is a file that is there while the start goes on, with the start's process id; BUILDS one that is there once a build without
-an end has begun. PAST is what the logs hold.
+an end has begun. PAST is what the logs hold, COMES what follows.
 """
 
 PORT = free_port()

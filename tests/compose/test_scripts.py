@@ -1,7 +1,6 @@
 """`make up` and `make logs` without Docker: what they refuse, what they say, and how they end."""
 
 import os
-import re
 import shutil
 import signal
 import subprocess
@@ -129,7 +128,7 @@ def test_logs_refuses_a_service_that_is_not_there(
 
 
 def test_logs_of_containers_are_in_the_order_of_their_time(place: Path) -> None:
-    """What the services said before comes in one order with their names in one column, and then what they say."""
+    """What the services said before comes in one order with their names in one column, and so does what they say then; compose's exit code is the command's."""
     (place / ".stack").mkdir()
     (place / ".stack/compose").write_text('{"profile": "full", "project": "mine"}\n')
     past = (
@@ -139,17 +138,20 @@ def test_logs_of_containers_are_in_the_order_of_their_time(place: Path) -> None:
         r"cassandra-1  | 2026-01-01T10:00:02Z third\n"
     )
 
-    code, said = run(place, "scripts/logs", PAST=past)
+    code, said = run(
+        place, "scripts/logs", PAST=past, COMES=r"kafka-1  | later | on\nkafka-1 exited with code 0\n"
+    )
 
-    lines = said.splitlines()
     assert code == 0
-    assert lines[:4] == [
+    assert said.splitlines() == [
         "cassandra-1   | first",
         "kafka-1       | second | of two",
         "cassandra-1   | third",
         "kafka-1       | ",
+        "kafka-1       | later | on",
+        "kafka-1 exited with code 0",
     ]
-    assert re.fullmatch(r"docker compose .* logs --since \d+ --follow project=mine", lines[4])
+    assert run(place, "scripts/logs", ENDS_WITH="3")[0] == 3
 
 
 def test_progress_is_shown_on_a_terminal_alone(place: Path) -> None:

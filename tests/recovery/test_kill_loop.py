@@ -97,7 +97,7 @@ def test_twelve_kills_on_the_real_stack_leave_every_row_exact(
 def test_engine_that_does_not_come_back_fails_the_loop(tmp_path: Path) -> None:
     """An engine that ends by itself is an error that names its exit code and its last line, not a kill."""
     plan = Plan(kills=1, command=python("import sys; print('why'); sys.exit(3)"))
-    with pytest.raises(StreamingError, match="ended by itself with exit code 3: why; see"):
+    with pytest.raises(StreamingError, match="ended by itself with exit code 3; its last line is 'why'; see"):
         KillLoop(embedded(tmp_path / "data"), plan, tmp_path / "logs").run()
 
 

@@ -152,3 +152,16 @@ def test_project_without_containers_is_refused(fake_docker: Path, tmp_path: Path
     stack = ComposeStack(Settings(stack="compose", data_dir=tmp_path), project="nobody")
     with pytest.raises(ConfigurationError, match="project 'nobody' has no containers; run `make up`"):
         stack.up()
+
+
+def test_services_at_work_are_told_in_one_line(fake_docker: Path, tmp_path: Path) -> None:
+    """Services that nobody had to wait for are told of together and not each by name."""
+    producer, verifier = told("running", pid=7), told("running", pid=8)
+    producer["Config"]["Labels"] = {"com.docker.compose.service": "producer"}
+    verifier["Config"]["Labels"] = {"com.docker.compose.service": "verifier"}
+    fake_docker.write_text(
+        f"#!/bin/sh\ncase $1 in ps) echo a b ;; inspect) echo '{json.dumps([producer, verifier])}' ;; esac\n"
+    )
+    said: list[str] = []
+    ComposeStack(Settings(stack="compose", data_dir=tmp_path), project="x", report=said.append).up()
+    assert [line.split(" after ")[0] for line in said] == ["all services are at work"]

@@ -6,6 +6,7 @@ import sqlite3
 import subprocess
 from collections.abc import Iterator
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -66,10 +67,7 @@ def run_batches(settings: Settings, monkeypatch: pytest.MonkeyPatch, number: int
     # The second start is later than the first.
     clock = ManualClock(START_MS + 60_000 + 10_000 * settings.checkpoint_dir.exists())
 
-    def with_clock(context: Any, seconds: float) -> StreamingContext:
-        return StreamingContext(context, seconds, clock=clock)
-
-    monkeypatch.setattr("services.pipeline.main.StreamingContext", with_clock)
+    monkeypatch.setattr("services.pipeline.main.StreamingContext", partial(StreamingContext, clock=clock))
     with context_of(settings) as context:
         ssc = build(settings, context)
         ssc.start(thread=False)
@@ -115,13 +113,16 @@ def test_mended_letters_count_once(settings: Settings, monkeypatch: pytest.Monke
     meant = replayed(
         settings, "--mend", MEND, "--reason", "undecodable", "--offset", str(EVENTS), "--dry-run"
     )
-    assert meant.stdout.splitlines()[-1] == "replay: letters=1 sent=0 found=0 known=0 left=0 meant=1"
+    assert meant.stdout.splitlines() == [
+        f"page-views[0] offset {EVENTS}: would be sent; put aside as undecodable",
+        "replay: letters 1, would be sent 1, sent before 0, left 0",
+    ]
     sent = replayed(settings, "--mend", MEND, "--topic", PAGE_VIEWS, "--partition", "0")
     assert sent.exit_code == 0, sent.output
-    assert sent.stdout.splitlines()[-1] == "replay: letters=3 sent=2 found=0 known=0 left=1 meant=0"
+    assert sent.stdout.splitlines()[-1] == "replay: letters 3, sent 2, sent before 0, left 1"
     assert f"page-views[0] offset {EVENTS}: sent at offset {EVENTS + 3}" in sent.stdout
     again = replayed(settings, "--mend", MEND)
-    assert again.stdout.splitlines()[-1] == "replay: letters=3 sent=0 found=0 known=2 left=1 meant=0"
+    assert again.stdout.splitlines()[-1] == "replay: letters 3, sent 0, sent before 2, left 1"
 
     run_batches(settings, monkeypatch)
     assert [views(settings, f"/page/{n:03d}") for n in (1, 2)] == [count + 1 for count in before]

@@ -3,6 +3,7 @@
 import json
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -230,6 +231,16 @@ def test_ledger_of_many_pieces_is_followed(tmp_path: Path, monkeypatch: pytest.M
     verdict = world.verify()
     assert (verdict.code, verdict.ledger.batches, verdict.ledger.records) == (0, 7, 7)
     world.close()
+
+
+def test_ledger_is_not_run_after(world: World) -> None:
+    """A piece of the ledger that is not full is its last, so an engine that writes on keeps no reader for ever."""
+    with closing(SqliteStore(world.settings.results_path)) as store:
+        pieces = store.ledger("pipeline", 0)
+        assert next(pieces)
+        world.put("ledger", ("pipeline", "1970-01-02", 90_000_000, 0, 0, "[]"))
+        assert list(pieces) == []
+        assert [row.time for piece in store.ledger("pipeline", 80_000_000) for row in piece] == [90_000_000]
 
 
 def test_ledger_row_under_a_wrong_day_cannot_tell(world: World) -> None:

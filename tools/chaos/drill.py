@@ -98,14 +98,17 @@ class Drill:
             self._say("catching up")
             scene.await_caught_up()
             outcome.caught_up = scene.since()
+            self._say(f"caught up {outcome.caught_up:.1f} s after the fault")
         finally:
             hit.heal()
         scene.await_caught_up()
-        self._say("verifying")
+        self._say("verifying every row")
+        began = time.monotonic()
         for _ in looks(_VERIFY_SECONDS, 1.0):
             outcome.verdict = verify(self._stack.settings)
             if outcome.verdict.code != _COULD_NOT_TELL:
                 break
+        self._say(f"verified in {time.monotonic() - began:.1f} s")
         self._history.end(outcome)
 
     def close(self) -> None:

@@ -17,6 +17,7 @@ _TOLD = {
     "no-effect": "NO EFFECT",
     "failed": "FAILED",
 }
+_LEGEND = "detect: noticed; restored: state back; first batch: committed; -: did not occur"
 _COLUMNS = [phase.replace("_", " ") for phase in PHASES]
 
 Runs = Mapping[str, Sequence[Past]]
@@ -31,6 +32,7 @@ def table(runs: Sequence[Past]) -> Iterator[str]:
     if len(runs) > 1:
         for name, figures in figures_of(runs).items():
             yield f"{name[:4]:<4}" + _cells(figures, 12)
+    yield _LEGEND
     yield from _remarks("run", runs)
     if runs and runs[-1].line:
         yield runs[-1].line
@@ -46,6 +48,7 @@ def summary(faults: Runs) -> Iterator[str]:
         for name, figures in figures_of(runs).items():
             head = f"{fault:<17}{f'{exact}/{len(runs)}':>6}" if name == "median" else f"{'':<23}"
             yield f"{head} {name:<6}" + _cells(figures, 10)
+    yield _LEGEND
     for fault, runs in faults.items():
         yield from _remarks(f"{fault} run", runs)
     lines = [run.line for runs in faults.values() for run in runs if run.line]

@@ -71,8 +71,9 @@ class Victim:
         code = self._process.poll()
         if code is None:
             return ""
-        said = self._log.read_text(errors="replace").splitlines()
-        return f"the engine ended by itself with exit code {code}: {said[-1] if said else 'no word'}; see {self._log}"
+        said = self._log.read_text(errors="replace").splitlines()[-1:]
+        last = f"its last line is {said[0]!r}; " if said else ""
+        return f"the engine ended by itself with exit code {code}; {last}see {self._log}"
 
     def await_commit(self, progress: Progress, after_ms: int, seconds: float) -> float:
         """Wait for the commit of a batch later than this one; returns the seconds since its start.

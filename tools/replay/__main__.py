@@ -80,7 +80,7 @@ def command(
         with closing(_topics(settings)) as topics, closing(store):
             replayer = Replayer(topics, store, marks, SystemClock().wall_ms)
             became = replayer.replay(chosen, _mend(mend), click.echo, dry=dry_run)
-        click.echo(_closing_line(len(chosen), became))
+        click.echo(_closing_line(len(chosen), became, dry=dry_run))
         return 0
 
     sys.exit(exit_code(run))
@@ -110,9 +110,10 @@ def _alone(settings: Settings) -> Iterator[None]:
         yield
 
 
-def _closing_line(letters: int, became: Counter[str]) -> str:
-    counts = " ".join(f"{name}={became[name]}" for name in ("sent", "found", "known", "left", "meant"))
-    return f"replay: letters={letters} {counts}"
+def _closing_line(letters: int, became: Counter[str], *, dry: bool) -> str:
+    sends = f"would be sent {became['meant']}" if dry else f"sent {became['sent']}"
+    before = became["found"] + became["known"]
+    return f"replay: letters {letters}, {sends}, sent before {before}, left {became['left']}"
 
 
 def _topics(settings: Settings) -> Topics:

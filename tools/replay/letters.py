@@ -88,6 +88,9 @@ Mend = Callable[[Letter], bytes | None]
 """Gives the value that is sent for a letter; None leaves it where it is."""
 
 
+_TOLD = {"sent": "sent", "found": "an earlier replay had sent it", "left": "left", "meant": "would be sent"}
+
+
 @dataclass(frozen=True, slots=True)
 class Outcome:
     """What became of one letter."""
@@ -99,7 +102,7 @@ class Outcome:
 
     def __str__(self) -> str:
         where = "" if self.sent_at is None else f" at offset {self.sent_at}"
-        return f"{self.letter}: {self.became}{where}  ({self.letter.reason:.60})"
+        return f"{self.letter}: {_TOLD[self.became]}{where}; put aside as {self.letter.reason:.60}"
 
 
 class Replayer:

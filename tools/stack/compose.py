@@ -54,6 +54,8 @@ _PORTS = (
 """Service, its port inside the container, and the variable of the port that the host publishes for it."""
 _READY_SECONDS = 180.0
 _LOOK_SECONDS = 0.1
+_TOLD_SECONDS = 1.0
+"""A service that was at work sooner is not told of."""
 
 
 def project_of(settings: Settings) -> str:
@@ -114,6 +116,7 @@ class ComposeStack:
             StreamingError: one was not at work in time.
         """
         wanted = set(names)
+        began = time.monotonic()
         for container in self._lasting():
             if not wanted or container.name in wanted:
                 if container.state == State.PAUSED:
@@ -121,6 +124,7 @@ class ComposeStack:
                 elif container.state in {State.DOWN, State.ENDED, State.STOPPED}:
                     self.start(container.name, wait=False)
                 self._await_ready(container.name)
+        self._report(f"all services are at work after {time.monotonic() - began:.1f} s")
 
     def start(self, name: str, environment: Mapping[str, str] | None = None, *, wait: bool = True) -> None:
         """Start one container that does not run.
@@ -327,7 +331,8 @@ class ComposeStack:
             else:
                 is_ready = self.container(name).state == State.RUNNING
             if is_ready:
-                self._report(f"{name}: at work after {time.monotonic() - began:.1f} s")
+                if (seconds := time.monotonic() - began) > _TOLD_SECONDS:
+                    self._report(f"{name}: at work after {seconds:.1f} s")
                 return
         raise StreamingError(
             f"{name} was not at work within {_READY_SECONDS:g} s; see `docker compose logs {name}`"

@@ -20,6 +20,7 @@ from tools.verify.replay import Progress as Told
 from tools.verify.verdict import Verdict
 
 STANDARD_OUTPUT = Path("-")
+DOES = "reading the log and recomputing every row"
 
 
 @click.command(context_settings={"max_content_width": 100})
@@ -82,10 +83,14 @@ def _tell(verdict: Verdict, json_path: Path | None) -> None:
 
 @contextmanager
 def _shown_progress() -> Iterator[Told]:
-    """A bar on standard error while the log is read, if that is a terminal."""
+    """What goes on, on standard error: a bar on a terminal, one line elsewhere."""
     console = Console(stderr=True)
-    columns = (TextColumn("reading the log"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+    if not console.is_terminal:
+        click.echo(f"{DOES}; some seconds, longer with a long log", err=True)
+        yield lambda _done, _total: None
+        return
+    columns = (TextColumn(DOES), BarColumn(bar_width=10), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=console, transient=True) as bar:
         task = bar.add_task("log", total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total)
 

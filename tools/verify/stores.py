@@ -65,6 +65,8 @@ class SqliteStore:
         at: Values = ("", after)
         while piece := list(self._select(columns, "ledger", where, (app, after, *at))):
             yield [parse_batch(*row[1:]) for row in piece]
+            if len(piece) < LEDGER_PIECE:
+                return  # what was written since would be one more piece, and so on for as long as the engine runs
             at = piece[-1][:2]
 
     def rows(self, table: ResultTable) -> Iterator[tuple[Values, Fact]]:

@@ -25,7 +25,7 @@ class JobGenerator:
 
     Example:
         >>> generator = JobGenerator(Duration(1_000), Time(5_000))
-        >>> generator.wait_ms(wall_ms=5_400), generator.due(wall_ms=6_010), generator.due(wall_ms=9_700)
+        >>> generator.wait_ms(wall_ms=5_400, since_ms=400), generator.due(wall_ms=6_010), generator.due(wall_ms=9_700)
         (600, Time(6000), Time(9000))
     """
 

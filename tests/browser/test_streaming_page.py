@@ -145,7 +145,9 @@ def test_click_on_a_point_leads_to_its_batch(engine: Engine, look: Open) -> None
     """The batch under the pointer on a timeline opens by a click."""
     seen = look(engine.address)
     seen.wait_for_batches(5)
-    box = seen.page.locator('[data-key="totalDelay"] .plot .u-over').bounding_box()
+    plot = seen.page.locator('[data-key="totalDelay"] .plot .u-over')
+    plot.scroll_into_view_if_needed()
+    box = plot.bounding_box()
     assert box is not None
 
     seen.page.mouse.move(box["x"] + box["width"] - 8, box["y"] + 20)

@@ -5,11 +5,11 @@ import { clock, count } from "./format.js";
 
 /* global uPlot */
 
-const HEIGHT = 118;
+const HEIGHT = 128;
+const TOP = 18; // room for words above the plot, where no line runs
 const AXIS = 26;
 const SIDE = 64;
 const BINS = 14;
-const TAKEN = 160; // pixels from the left that two texts would share
 
 export const colours = () => {
   const style = getComputedStyle(document.documentElement);
@@ -21,7 +21,6 @@ export const colours = () => {
     text: of("--muted"),
     grid: of("--hairline"),
     strong: of("--ink-2"),
-    card: of("--card"),
     font: `11px ${getComputedStyle(document.body).fontFamily}`,
   };
 };
@@ -44,13 +43,14 @@ export class Timeline {
     this.range = [0, 1];
     this.heading = el("h3", {}, figure.title);
     this.average = el("p", { class: "average" });
+    this.legend = el("p", { class: "legend" });
     this.pointed = el("p", { class: "pointed", "aria-hidden": "true" });
     this.plot = el("div", { class: "plot", role: "img", "aria-label": figure.title });
     this.histogram = el("div", { class: "histogram", role: "img", "aria-label": `Histogram of ${figure.title}` });
     this.row = el(
       "div",
       { class: figure.isSub ? "timeline sub" : "timeline", "data-key": figure.key },
-      el("div", { class: "label" }, this.heading, this.average, this.pointed),
+      el("div", { class: "label" }, this.heading, this.average, this.legend, this.pointed),
       this.plot,
       this.histogram,
     );
@@ -85,7 +85,7 @@ export class Timeline {
       width: Math.max(this.plot.clientWidth, 120),
       height: HEIGHT,
       legend: { show: false },
-      padding: [8, 6, 0, 0],
+      padding: [TOP, 6, 0, 0],
       cursor: {
         sync: { key: "batches" },
         drag: { x: false, y: false, setScale: false },
@@ -117,7 +117,7 @@ export class Timeline {
       width: Math.max(this.histogram.clientWidth, 60),
       height: HEIGHT,
       legend: { show: false },
-      padding: [8, 14, 0, 4],
+      padding: [TOP, 14, 0, 4],
       cursor: { show: false },
       scales: {
         x: { time: false, ori: 1, dir: 1, range: () => [0, this.top] },
@@ -166,7 +166,9 @@ export class Timeline {
     const average = shown.length ? shown.reduce((sum, value) => sum + value, 0) / shown.length : null;
     say(this.average, shown.length ? `avg ${format(average)}` : "no batch yet");
     mark(this.row, "over", this.limit !== null && last > this.limit);
-    const limit = this.limit === null ? "" : `, batch interval ${format(this.limit)}`;
+    const interval = this.limit === null ? "" : `batch interval ${format(this.limit)}`;
+    say(this.legend, interval);
+    const limit = interval && `, ${interval}`;
     const text = shown.length
       ? `${title} of ${shown.length} batches: last ${format(last)}, average ${format(average)}, largest ${format(most)}${limit}`
       : `${title}: no batch yet`;
@@ -185,21 +187,20 @@ export class Timeline {
     ctx.save();
     ctx.font = `${11 * ratio}px ${getComputedStyle(document.body).fontFamily}`;
     ctx.lineWidth = ratio;
+    ctx.textAlign = "center";
+    ctx.textBaseline = "bottom";
     if (this.limit !== null) {
       const y = plot.valToPos(this.limit, "y", true);
       this.dash(ctx, colour.bad, [6, 4], bbox.left, y, bbox.left + bbox.width, y, ratio);
-      const text = `batch interval ${this.figure.format(this.limit)}`;
-      // At the left, or at the right where the word of a restart or a point above the line is at the left.
-      const left = this.isTaken(plot) ? bbox.left + bbox.width - ctx.measureText(text).width - 10 * ratio : bbox.left + 2 * ratio;
-      this.word(ctx, colour.card, colour.bad, text, left, y - 15 * ratio, ratio);
     }
     for (const { time, kind } of this.marks ?? []) {
       const x = plot.valToPos(time / 1000, "x", true);
       if (x < bbox.left || x > bbox.left + bbox.width) continue;
       if (kind === "restart") {
         this.dash(ctx, colour.strong, [2, 3], x, bbox.top, x, bbox.top + bbox.height, ratio);
-        const width = ctx.measureText("restart").width + 9 * ratio;
-        this.word(ctx, colour.card, colour.strong, "restart", x - width < bbox.left ? x + ratio : x - width, bbox.top + ratio, ratio);
+        const half = ctx.measureText("restart").width / 2;
+        ctx.fillStyle = colour.strong;
+        ctx.fillText("restart", Math.min(Math.max(x, bbox.left + half), bbox.left + bbox.width - half), bbox.top - 4 * ratio);
       } else {
         ctx.fillStyle = colour.bad;
         ctx.beginPath();
@@ -210,22 +211,6 @@ export class Timeline {
       }
     }
     ctx.restore();
-  }
-
-  isTaken(plot) {
-    const isLeft = (time) => Math.abs(plot.valToPos(time / 1000, "x")) < TAKEN;
-    const isRestart = (this.marks ?? []).some(({ time, kind }) => kind === "restart" && isLeft(time));
-    return isRestart || this.batches.some((batch) => batch && this.figure.of(batch) > this.limit && isLeft(batch.batchTime));
-  }
-
-  // On a ground of its own: lines run below it.
-  word(ctx, ground, ink, text, left, top, ratio) {
-    ctx.fillStyle = ground;
-    ctx.fillRect(left, top, ctx.measureText(text).width + 8 * ratio, 14 * ratio);
-    ctx.fillStyle = ink;
-    ctx.textAlign = "left";
-    ctx.textBaseline = "top";
-    ctx.fillText(text, left + 4 * ratio, top + 2 * ratio);
   }
 
   dash(ctx, stroke, pattern, x, y, toX, toY, ratio) {

@@ -288,53 +288,45 @@ def number_in(file: Path) -> int:
     return int(file.read_text())
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
-def test_up_that_is_interrupted_ends_its_start(place: Path, number: int, code: int) -> None:
-    """After Ctrl-C or a kill no part of `make up` goes on, and it says how to go on and how to end what it has begun."""
-    hangs = place / "hangs"
+def interrupted(place: Path, number: int, variable: str) -> tuple[int, str, int]:
+    """Signals `make up` when a part of it hangs: its exit code, what it said, and the part's process id."""
+    begun = place / variable
     with subprocess.Popen(
         ["scripts/up"],
         cwd=place,
-        env=environment(place, HANGS=str(hangs)),
+        env=environment(place, **{variable: str(begun)}),
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,
     ) as up:
-        start = number_in(hangs)
+        part = number_in(begun)
         up.send_signal(number)
 
         said = up.communicate(timeout=20)[1]
-    assert (up.returncode, said) == (
-        code,
-        "interrupted; make up goes on with what it has begun, make down ends it\n",
-    )
-    assert not hangs.exists()
+    return up.returncode, said, part
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_up_that_is_interrupted_ends_its_start(place: Path, number: int, code: int) -> None:
+    """After Ctrl-C or a kill no part of `make up` goes on, and it says how to go on and how to end what it has begun."""
+    *ended, start = interrupted(place, number, "HANGS")
+
+    assert ended == [code, "interrupted; make up goes on with what it has begun, make down ends it\n"]
+    assert not (place / "HANGS").exists()
     assert not Path(f"/proc/{start}").exists()
     assert (place / ".stack/compose").exists()
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_up_that_is_interrupted_before_its_start_has_changed_nothing(
-    place: Path, number: signal.Signals, code: int
+    place: Path, number: int, code: int
 ) -> None:
     """A signal while the image is built ends build and `make up` with one sentence, and no stack is noted as up."""
-    builds = place / "builds"
-    with subprocess.Popen(
-        ["scripts/up"],
-        cwd=place,
-        env=environment(place, BUILDS=str(builds)),
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    ) as up:
-        build = number_in(builds)
-        up.send_signal(number)
+    *ended, build = interrupted(place, number, "BUILDS")
 
-        said = up.communicate(timeout=20)[1]
-    assert (up.returncode, said) == (code, "interrupted; nothing that runs was changed\n")
+    assert ended == [code, "interrupted; nothing that runs was changed\n"]
     assert not Path(f"/proc/{build}").exists()
     assert not (place / ".stack/compose").exists()
 

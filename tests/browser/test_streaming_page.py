@@ -364,6 +364,7 @@ def test_overload_is_red_and_batches_wait(start: Callable[..., Engine], look: Op
     assert "bad" in (seen.page.locator("#tiles .tile").nth(1).get_attribute("class") or "").split()
     assert "over" in (seen.page.locator('[data-key="processingTime"]').get_attribute("class") or "").split()
     assert seen.coloured("processingTime", "--bad") > 40
+    assert seen.text('[data-key="processingTime"] .legend') == "batch interval 250 ms"
     assert seen.coloured("totalDelay", "--bad") == 0
     assert seen.texts("#waiting tbody td:nth-child(3)")[0] == "queued"
     bad = seen.page.eval_on_selector_all(

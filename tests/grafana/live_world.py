@@ -119,7 +119,8 @@ class Watched:
             return is_old and bool(self.now(quiet) and self.now(at_work))
 
         wait_until(is_calm, 120)
-        return time.time() - seconds
+        # The range was looked at in whole steps, so what its first part held was not.
+        return time.time() - seconds + STEP
 
     def settled(self) -> float:
         """Wait for the next evaluations, which make of it what rules and ranges show, and end at one at which the engine is at work."""

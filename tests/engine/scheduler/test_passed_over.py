@@ -72,3 +72,27 @@ def test_first_batch_takes_over_nothing(
         app.run()
 
     assert [line for line in caplog.messages if "takes over" in line] == []
+
+
+def both_slides(_: StreamingContext, numbers: DStream[Any], app: App) -> None:
+    """A window every two batches, one every six, and an output of every batch."""
+    job(_, numbers, app)
+    numbers.window(6, 6).foreachRDD(lambda rdd: rdd.count(), name="sixes")
+
+
+def test_each_output_is_told_of_its_windows(
+    context: LocalContext, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """While the engine stays behind, an output that loses its first window later than another has a line of its own."""
+    with (
+        caplog.at_level(logging.WARNING, "engine"),
+        App(context, tmp_path, both_slides, [[1]] * 9, every_interval=False) as app,
+    ):
+        app.run()
+        for _ in range(3):
+            app.clock.advance(3_000)
+            app.run()
+
+    lines = [line for line in caplog.messages if "takes over" in line]
+    assert ["'pairs'" in line for line in lines] == [True, False]
+    assert "'sixes'" in lines[1]

@@ -356,7 +356,8 @@ class StreamingContext(DriverOnly, InputStreams, Preparations):
             self._checkpoint = Checkpoint(self._folder, app, interval, self.graph.shards)
         graph, given = self.graph, self.graph.given
         zero = Time(self._clock.wall_ms()).floor(interval) if given is None else given.zero
-        graph.zero_time = self._checkpoint.open(zero, takeover=self._takeover, must_exist=self._must_exist)
+        reach = None if given is not None and given.reaches(self._must_reach) else self._must_reach
+        graph.zero_time = self._checkpoint.open(zero, takeover=self._takeover, must_reach=reach)
         if given is not None:
             given.refuse_other_zero(graph.zero_time)
         if self._folder is None:

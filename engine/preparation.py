@@ -46,16 +46,20 @@ class Preparations:
     def __init__(self) -> None:
         self._ledger: Ledger | None = None
         self._folder: Path | None = None
-        self._takeover = self._must_exist = False
+        self._takeover = False
+        self._must_reach: Time | None = None
 
-    def checkpoint(self, directory: str | Path, *, takeover: bool = False, mustExist: bool = False) -> None:
+    def checkpoint(
+        self, directory: str | Path, *, takeover: bool = False, mustReach: int | None = None
+    ) -> None:
         """Keep journal and state in a folder of this directory, named after the application.
 
         Args:
             directory: a path of this machine, with or without file: before it, on a volume that outlives the process; network and
                 desktop mounts may lie about fsync.
             takeover: take the folder from a process that still holds it; that process stops before its next task.
-            mustExist: refuse to start fresh.
+            mustReach: time (milliseconds) of the newest batch whose results are known to be written; a folder that does not know it is
+                refused, as it would count records again, unless `backfill` gives the batches up to there.
 
         Raises:
             ConfigurationError: it is no path, or names another file system, such as hdfs:.
@@ -73,7 +77,8 @@ class Preparations:
         """
         self._refuse_after_start("the checkpoint directory", "checkpoint")
         self._folder = mounted_path(directory, "the checkpoint directory")
-        self._takeover, self._must_exist = takeover, mustExist
+        self._takeover = takeover
+        self._must_reach = None if mustReach is None else Time(mustReach)
 
     def renameState(self, formerName: str, name: str) -> None:
         """Let an operator go on with the state that older code kept under another name.

@@ -26,7 +26,7 @@ from engine.batch import Batch, Duration, Time, TopicPartition
 from engine.checkpoint.due import Room, due_shards
 from engine.checkpoint.files import checksum, make_folder, sync_folder, writing
 from engine.checkpoint.journal import Journal, SegmentName, read_newest, segment_names
-from engine.checkpoint.meta import Meta, read_meta
+from engine.checkpoint.meta import Meta, read_meta, too_early
 from engine.checkpoint.names import folder_of_app, folder_of_operator
 from engine.checkpoint.records import (
     FORMAT_VERSION,
@@ -136,20 +136,19 @@ class Checkpoint:
 
     # Opening.
 
-    def open(self, zero: Time, *, takeover: bool = False, must_exist: bool = False) -> Time:
+    def open(self, zero: Time, *, takeover: bool = False, must_reach: Time | None = None) -> Time:
         """Take the folder, read it, begin a new epoch; returns the zero time that the first start fixed.
 
+        With `must_reach` it must know the batch of this time: one whose results are written.
+
         Raises:
-            CheckpointError: it is missing though it must exist, or belongs to another app, format or shard count.
+            CheckpointError: it is missing or ends too early though it must reach a batch, or belongs to another app, format or shard count.
             ConcurrentRunError: another process holds it and `takeover` is not set.
             CorruptLogError: acknowledged bytes are damaged.
             CheckpointWriteError: the volume is full, or fails.
         """
-        if not (self.folder / "meta.json").exists() and must_exist:
-            raise CheckpointError(
-                f"checkpoint folder {self.folder} is missing and was expected; "
-                "restore it, or allow a fresh start (the results would count everything again)"
-            )
+        if must_reach is not None and not (self.folder / "meta.json").exists():
+            raise too_early(self.folder, "is missing", must_reach)
         make_folder(self.folder)
         self._take_lock(takeover)
         if self._holds_lock:
@@ -167,11 +166,9 @@ class Checkpoint:
         above = self.folder.parent, self.folder
         for made in (*above, *self.folder.glob("state"), *self.folder.glob("state/*")):
             sync_folder(made)
-        if must_exist and self.catalog.commit is None and self.catalog.begun is None:
-            raise CheckpointError(
-                f"checkpoint folder {self.folder} holds no batch and batches were expected; "
-                "restore its journal, or allow a fresh start (the results would count everything again)"
-            )
+        if must_reach is not None and must_reach > (newest := self.catalog.newest_time()):
+            known = f"ends with batch {newest}" if newest else "holds no batch"
+            raise too_early(self.folder, known, must_reach)
         self._append_open(journal)
         self._journal = journal
         return Time(self._meta.zero_ms)

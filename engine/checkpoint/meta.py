@@ -3,7 +3,7 @@
 It is written once and never again. A reader takes FORMAT_VERSION and the older formats that it knows; what a newer one left is refused
 by its number here, and a record of it by `records`. A field is never added to a format that is there: it makes a new one.
 
-Owns: Meta, read_meta.
+Owns: Meta, read_meta, too_early.
 Never: the journal.
 """
 
@@ -85,3 +85,11 @@ def found_meta(path: Path) -> Meta:
             f"{path} has format {found.format}, this version knows {KNOWN_FORMATS}; run the version that wrote it"
         )
     return found
+
+
+def too_early(folder: Path, known: str, results: Time) -> CheckpointError:
+    """What a folder is refused with whose newest batch is older than results are."""
+    return CheckpointError(
+        f"checkpoint folder {folder} {known}, and results are written up to batch {int(results)}, which would be counted again; restore "
+        "a newer folder, give the batches of the ledger with backfill, or start with another application name and other tables"
+    )

@@ -169,6 +169,10 @@ class Catalog(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
             away = [part for part in self.ranges.get(name, ()) if part[:2] not in places]
             self.ranges[name] = [*away, *parts]
 
+    def newest_time(self) -> int:
+        """The time of the newest batch that was begun, milliseconds since the epoch; 0 without one."""
+        return max(self.begun.time if self.begun else 0, self.commit.batch.time if self.commit else 0)
+
     def last_ranges(self) -> dict[str, tuple[OffsetRange, ...]]:
         """By input the last range of each partition, also of inputs that were not in the last batch."""
         # A journal of before they were kept has those of its last commit only.

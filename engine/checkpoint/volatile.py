@@ -18,7 +18,7 @@ class VolatileCheckpoint(Checkpoint):
     def __init__(self, app: str, batch: Duration, shards: int) -> None:
         super().__init__(Path(), app, batch, shards)
 
-    def open(self, zero: Time, *, takeover: bool = False, must_exist: bool = False) -> Time:  # noqa: ARG002  there is no folder
+    def open(self, zero: Time, *, takeover: bool = False, must_reach: Time | None = None) -> Time:  # noqa: ARG002  there is no folder
         """The zero time as given."""
         return zero
 

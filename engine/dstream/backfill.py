@@ -83,6 +83,10 @@ class GivenBatches:
         place = bisect_right(self._times, time)
         return self._times[place] if place < len(self._times) else None
 
+    def reaches(self, time: Time | None) -> bool:
+        """Whether this is one of them, or earlier; None is always reached."""
+        return time is None or (bool(self._times) and time <= self._times[-1])
+
     def ranges(self, time: Time) -> Ranges | None:
         """The ranges of the one with this time, None where none was given."""
         return self._ranges.get(time)

@@ -94,8 +94,11 @@ class ResultStore(Protocol):
                 the message names the migration to run.
         """
 
-    def has_row(self, table: Table, column: str, value: str) -> bool:
-        """Whether a row of the table has this text in this column; reads the table, so it is for the start only."""
+    def newest_batch(self, ledger: Table, app: str) -> int | None:
+        """The largest `batch` (milliseconds) of an application's rows, None without any; for the start only.
+
+        The ledger's partition key is the application and its day, a text that sorts as days do.
+        """
 
     def write(self, table: Table, rows: Sequence[Row], *, batch_ms: int, write_timestamp: int) -> WriteReport:
         """Write the rows with `batch` = batch_ms (milliseconds) under the write timestamp (microseconds).

@@ -260,14 +260,22 @@ class CassandraSink:
                 f"{cql.insert_of(self.keyspace, table)} needs; {_REMEDY}"
             )
 
-    def has_row(self, table: Table, column: str, value: str) -> bool:
-        """Whether a row of the table has this text in this column; reads the table, so it is for the start only."""
-        query = f'SELECT "{column}" FROM {self.keyspace}.{table.name} WHERE "{column}" = %s LIMIT 1 ALLOW FILTERING'  # noqa: S608 - identifiers of a Table are checked
+    def newest_batch(self, ledger: Table, app: str) -> int | None:
+        """The largest `batch` (milliseconds) of an application's rows, None without any; for the start only."""
+        name = f"{self.keyspace}.{ledger.name}"
+        first, second = ledger.partition_key
+        days = f"SELECT DISTINCT {first}, {second} FROM {name}"  # noqa: S608 - identifiers of a Table are checked
+        newest = f'SELECT toUnixTimestamp(MAX("batch")) FROM {name} WHERE {first} = %s AND {second} = %s'  # noqa: S608 - as above
 
-        def look(connected: _Connected) -> bool:
-            return connected.session.execute(query, (value,)).one() is not None
+        def look(connected: _Connected) -> int | None:
+            session = connected.session
+            for day in sorted((row[1] for row in session.execute(days) if row[0] == app), reverse=True):
+                found: int | None = session.execute(newest, (app, day)).one()[0]
+                if found is not None:
+                    return found
+            return None
 
-        return self._patiently(table, self._outage(f"a look into table {table.name}"), look)
+        return self._patiently(ledger, self._outage(f"a look into table {ledger.name}"), look)
 
     def write(self, table: Table, rows: Sequence[Row], *, batch_ms: int, write_timestamp: int) -> WriteReport:
         """Write the rows with `batch` = batch_ms (milliseconds) under the write timestamp (microseconds).

@@ -120,9 +120,9 @@ class BatchLedger:
         self._store.check(LEDGER)
         self._store.check(DEAD_LETTERS)
 
-    def has_batches(self) -> bool:
-        """Whether a batch of this application was ever recorded: its checkpoint folder must then be there."""
-        return self._store.has_row(LEDGER, "app", self._app)
+    def newest_batch(self) -> int | None:
+        """The time (milliseconds) of the newest batch that is recorded: the application's checkpoint must reach up to it."""
+        return self._store.newest_batch(LEDGER, self._app)
 
     def put_aside(self, batch: Batch, letters: Sequence[DeadLetter]) -> None:
         """Write the records that were put aside in a batch."""

@@ -201,15 +201,16 @@ class SQLiteSink:
         if fault:
             raise ConfigurationError(f"{fault} (SQLite at {self.path}); {_REMEDY}")
 
-    def has_row(self, table: Table, column: str, value: str) -> bool:
-        """Whether a row of the table has this text in this column; reads the table, so it is for the start only."""
-        query = f'SELECT 1 FROM {table.name} WHERE "{column}" = ? AND _deleted = 0 LIMIT 1'  # noqa: S608 - identifiers of a Table are checked
+    def newest_batch(self, ledger: Table, app: str) -> int | None:
+        """The largest `batch` (milliseconds) of an application's rows, None without any; for the start only."""
+        query = f'SELECT MAX("batch") FROM {ledger.name} WHERE {ledger.partition_key[0]} = ? AND _deleted = 0'  # noqa: S608 - identifiers of a Table are checked
 
-        def look() -> bool:
-            with self._using(table) as opened:
-                return opened.connection().execute(query, (value,)).fetchone() is not None
+        def look() -> int | None:
+            with self._using(ledger) as opened:
+                newest: int | None = opened.connection().execute(query, (app,)).fetchone()[0]
+                return newest
 
-        return self._outage(f"a look into table {table.name}").retry(look, _TRANSIENT)
+        return self._outage(f"a look into table {ledger.name}").retry(look, _TRANSIENT)
 
     def write(self, table: Table, rows: Sequence[Row], *, batch_ms: int, write_timestamp: int) -> WriteReport:
         """Write the rows with `batch` = batch_ms (milliseconds) under the write timestamp (microseconds).

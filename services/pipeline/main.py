@@ -151,8 +151,8 @@ def build(
     store = store_of(settings)
     ledger = BatchLedger(store, settings.app)
     ledger.check()
-    # Rows of this application without its folder: a fresh start would count everything a second time.
-    ssc.checkpoint(settings.checkpoint_dir, takeover=takeover, mustExist=ledger.has_batches())
+    # Rows of batches that the folder does not know: from a fresh or an older one their records would be counted a second time.
+    ssc.checkpoint(settings.checkpoint_dir, takeover=takeover, mustReach=ledger.newest_batch())
     ssc.recordBatches(ledger)
     inputs: dict[str, DStream[Any]] = {}
     for name in settings.jobs:

@@ -218,7 +218,7 @@ def _run(folder: Path, start: Start, armed: Armed) -> None:
     with LocalContext(start.master, "victim") as context:
         ssc = StreamingContext(context, 1.0, clock=ManualClock(START_MS), shards=2, everyInterval=True)
         ledger = BatchLedger(store, "victim")
-        ssc.checkpoint(folder / "checkpoints", takeover=start.takeover, mustExist=ledger.has_batches())
+        ssc.checkpoint(folder / "checkpoints", takeover=start.takeover, mustReach=ledger.newest_batch())
         ssc.recordBatches(ledger)
         source = LogSource(folder / "log", [TOPIC])
         deadly = Deadly(folder, start.deadly, start.group) if start.deadly >= 0 else None

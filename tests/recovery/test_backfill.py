@@ -12,7 +12,7 @@ from engine import LocalContext, ManualClock, StreamingContext
 from engine.batch import Batch, OffsetRange, Time
 from engine.dstream.nodes import DeadLetter
 from engine.dstream.run import batch_time
-from engine.errors import ConfigurationError, SourceError, UserFunctionError
+from engine.errors import CheckpointError, ConfigurationError, SourceError, UserFunctionError
 from engine.sources.decoders import json_decoder
 from engine.sources.direct import DirectInputDStream, create_direct_stream
 from engine.sources.log import LogSource, LogWriter, create_topic
@@ -151,6 +151,49 @@ def test_backfill_goes_on_where_it_was_killed(context: LocalContext, tmp_path: P
     assert set(again.ledger.batches).isdisjoint(last.ledger.batches)
     assert {**again.tables["windows"], **last.tables["windows"]} == first.tables["windows"]
     assert last.tables["totals"] == first.tables["totals"]
+
+
+@pytest.mark.fault(
+    33, "the checkpoint folder lost, or an older copy in its place, where the ledger has more batches"
+)
+@pytest.mark.parametrize("kept", [4, 0], ids=["older copy", "lost"])
+def test_older_folder_is_refused_and_goes_on_with_the_ledgers_batches(
+    context: LocalContext, tmp_path: Path, kept: int
+) -> None:
+    """An older folder than the results, or none, is refused; with the ledger's batches it gives the same tables under the same name."""
+    first = original(context, tmp_path)
+    listed = sorted(first.ledger.batches.items())
+    shutil.rmtree(tmp_path / "first")
+    clock = ManualClock(START_MS + 3_600_500)
+    older = Pipeline(context, tmp_path, "first", clock)
+    older.ssc.backfill(int(first.ledger.zero), listed)
+    older.ssc.start(thread=False)
+    for _ in range(kept):
+        older.ssc.runBatch()
+    older.stop()
+    if not kept:
+        shutil.rmtree(tmp_path / "first")
+
+    def start(given: int) -> Pipeline:
+        pipeline = Pipeline(context, tmp_path, "first", clock)
+        pipeline.ssc.checkpoint(tmp_path / "first", mustReach=listed[-1][0])
+        if given:
+            pipeline.ssc.backfill(int(first.ledger.zero), listed[:given])
+        pipeline.ssc.start(thread=False)
+        return pipeline
+
+    known = f"ends with batch {listed[kept - 1][0]}" if kept else "is missing"
+    for too_few in (0, len(listed) - 1):
+        with pytest.raises(CheckpointError, match=f"{known}, and .* up to batch {listed[-1][0]},"):
+            start(too_few)
+    again = start(len(listed))
+    for _ in listed[kept:]:
+        again.ssc.runBatch()
+    again.stop()
+
+    assert {**older.ledger.batches, **again.ledger.batches} == first.ledger.batches
+    assert again.tables["totals"] == first.tables["totals"]
+    assert {**older.tables["windows"], **again.tables["windows"]} == first.tables["windows"]
 
 
 def test_batches_of_two_applications_are_refused(context: LocalContext, tmp_path: Path) -> None:

@@ -121,8 +121,8 @@ def copy_command(directory: Path, target: Path) -> None:
     """Copy the checkpoint folder in DIRECTORY to the new checkpoint directory TARGET: a savepoint.
 
     The copy is whole, also of a process that runs, which does not mind. The application starts there with CHECKPOINT_DIR=TARGET;
-    its sources must still hold what comes after the copy's last batch, and its tables are not copied: rows of later batches are
-    written again, with the same values.
+    its sources must still hold what comes after the copy's last batch. Its tables are not copied; where they have batches that the
+    copy does not know, a start is refused and says so: give it those of `ledger` with --backfill.
 
     Exit codes: 0 copied, 2 refused.
     """
@@ -141,8 +141,9 @@ def _copy(directory: Path, target: Path) -> None:
 def ledger(target: Path) -> None:
     """Write the batches of APP's ledger to the file TARGET, for a backfill.
 
-    STACK, DATA_DIR, CASSANDRA_HOSTS, CASSANDRA_PORT, KEYSPACE and APP say whose; without STACK it is the stack that is up. A fresh application with other tables runs them again with
-    `python -m services.pipeline.main --backfill TARGET`.
+    STACK, DATA_DIR, CASSANDRA_HOSTS, CASSANDRA_PORT, KEYSPACE and APP say whose; without STACK it is the stack that is up.
+    `python -m services.pipeline.main --backfill TARGET` runs them again: a fresh application with other tables, or this one from an
+    older copy of its checkpoint.
 
     Exit codes: 0 written, 2 refused.
     """

@@ -102,31 +102,43 @@ def test_missing_meta_beside_a_journal_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.fault(22, "the folder removed, where the results have batches")
 def test_missing_folder_is_refused_where_one_is_expected(tmp_path: Path) -> None:
-    """With must_exist a missing folder is refused, named, and not made."""
+    """With must_reach a missing folder is refused, named, and not made."""
     with pytest.raises(
-        CheckpointError, match=rf"checkpoint folder {tmp_path}/app is missing and was expected; restore it"
+        CheckpointError,
+        match=rf"checkpoint folder {tmp_path}/app is missing, and .* up to batch 1000, .*; restore",
     ):
-        Volume(tmp_path).open(must_exist=True)
+        Volume(tmp_path).open(must_reach=Time(1_000))
     assert not (tmp_path / "app").exists()
+
+
+@pytest.mark.fault(
+    33, "the newest segment removed, an older copy put in its place: the ledger knows more batches"
+)
+def test_folder_that_ends_too_early_is_refused(tmp_path: Path) -> None:
+    """With must_reach a folder is taken from the batch on that it names, begun or committed, and refused while it ends before."""
     volume = Volume(tmp_path).open()
     volume.run({0: "a"})
+    volume.begin()
     volume.close()
 
-    Volume(tmp_path).open(must_exist=True).close()
+    Volume(tmp_path).open(must_reach=Time(2_000)).close()
+    with pytest.raises(
+        CheckpointError, match=r"app ends with batch 2000, and results .* up to batch 3000, .*; restore"
+    ):
+        Volume(tmp_path).open(must_reach=Time(3_000))
+    Volume(tmp_path).open().close()
 
 
 @pytest.mark.fault(22, "its journal removed, the rest left")
 def test_folder_without_its_journal_is_refused_where_batches_are_expected(tmp_path: Path) -> None:
-    """With must_exist a folder whose journal is gone or empty is refused: it would count everything again."""
+    """With must_reach a folder whose journal is gone or empty is refused: it would count everything again."""
     volume = Volume(tmp_path).open()
     volume.run({0: "a"})
     volume.close()
     shutil.rmtree(tmp_path / "app" / "journal")
 
-    with pytest.raises(
-        CheckpointError, match="holds no batch and batches were expected; restore its journal"
-    ):
-        Volume(tmp_path).open(must_exist=True)
+    with pytest.raises(CheckpointError, match="holds no batch, and results are written up to batch 1000"):
+        Volume(tmp_path).open(must_reach=Time(1_000))
 
 
 @pytest.mark.fault(23, "a record of another kind in the journal")

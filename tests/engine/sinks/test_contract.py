@@ -355,10 +355,14 @@ def test_store_works_after_close(world: World, name: str) -> None:
     assert world.rows(TOTALS, name) == [(name, 2, 1_000)]
 
 
-def test_a_row_is_found_by_a_column_until_it_is_deleted(world: World, name: str) -> None:
-    """The look at the start sees a row by the text of its key, and no longer after its removal."""
-    assert not world.store.has_row(TOTALS, "id", name)
-    world.put(TOTALS, (name, 1), at=1)
-    assert world.store.has_row(TOTALS, "id", name)
-    world.put(TOTALS, delete(name), at=2)
-    assert not world.store.has_row(TOTALS, "id", name)
+def test_newest_batch_is_that_of_the_application_and_its_newest_day(world: World, name: str) -> None:
+    """The look at the start finds the largest batch of an application over all of its days that have rows."""
+    assert world.store.newest_batch(DIARY, name) is None
+    rows = [("day 1", 1_000), ("day 3", 7_000), ("day 3", 5_000), ("day 2", 4_000)]
+    world.put(DIARY, *((name, day, batch, "") for day, batch in rows), at=1)
+    world.put(DIARY, (f"{name}2", "day 4", 9_000, ""), at=1)
+
+    assert world.store.newest_batch(DIARY, name) == 7_000
+    assert world.store.newest_batch(DIARY, f"{name}2") == 9_000
+    world.put(DIARY, *(delete(name, day, batch) for day, batch in rows if day == "day 3"), at=2)
+    assert world.store.newest_batch(DIARY, name) == 4_000

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from engine.errors import ConfigurationError
+from engine.errors import CheckpointError, ConfigurationError
 from engine.sources.log import LogWriter
 from services.pipeline.backfill import read_backfill
 from services.pipeline.main import build, context_of
@@ -17,6 +17,8 @@ from services.sqlite.migrate import migrate
 from services.topics import AD_EVENTS, PAGE_VIEWS, create_topics
 from tests.engine.children import wait_until
 from tools.checkpoint.__main__ import command
+from tools.checkpoint.copying import copy
+from tools.checkpoint.ledger import write_ledger
 from tools.verify import verify
 
 TABLES = ("campaign_windows", "trending_pages", "page_totals")
@@ -89,6 +91,37 @@ def test_backfill_gives_equal_tables_that_verify_finds_exact(tmp_path: Path) -> 
         assert found == rows(first, table)
     verdict = verify(again, wait_seconds=5)
     assert (verdict.missing, verdict.over, verdict.wrong) == (0, 0, 0), verdict.line
+
+
+@pytest.mark.slow
+def test_pipeline_goes_on_from_an_older_savepoint_with_its_ledger(tmp_path: Path) -> None:
+    """A savepoint older than the tables is refused, and with the ledger's batches it starts there and every row stays exact."""
+    settings = stack(tmp_path / "stack")
+    older = settings.model_copy(update={"checkpoint_dir": tmp_path / "older"})
+    create_topics(settings)
+    with context_of(settings) as context:
+        ssc = build(settings, context)
+        ssc.start()
+        for piece in range(4):
+            produce(settings, piece * EVENTS)
+            wait_until(lambda piece=piece: taken(settings) == (piece + 1) * EVENTS, "the piece is counted")  # type: ignore[misc]  # mypy takes no default of a lambda
+            if not older.checkpoint_dir.exists():
+                copy(settings.checkpoint_dir, older.checkpoint_dir)
+        ssc.stop(stopSparkContext=False)
+    write_ledger(settings, tmp_path / "batches")
+    last = rows(settings, "ledger")[-1][2]
+    with context_of(older) as context:
+        with pytest.raises(CheckpointError, match=rf"ends with batch \d+, and .* up to batch {last}, "):
+            build(older, context).start(thread=False)
+        ssc = build(older, context, backfill=tmp_path / "batches")
+        ssc.start()
+        produce(settings, 4 * EVENTS)
+        wait_until(lambda: taken(settings) == 5 * EVENTS, "the new piece is counted")
+        ssc.stop(stopSparkContext=False)
+
+    assert rows(settings, "ledger")[-1][2] > last
+    verdict = verify(settings, wait_seconds=5)
+    assert (verdict.code, verdict.missing, verdict.over, verdict.wrong) == (0, 0, 0, 0), verdict.line
 
 
 def test_backfill_of_fewer_jobs_leaves_out_topics_that_no_job_reads(tmp_path: Path) -> None:

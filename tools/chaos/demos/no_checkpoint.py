@@ -23,7 +23,13 @@ FORGOTTEN = "forgotten-"
 class Forgetful(StreamingContext):
     """A context whose folder is a new one with each process."""
 
-    def checkpoint(self, directory: str | Path, *, takeover: bool = False, mustReach: int | None = None) -> None:  # noqa: N803, ARG002 - the name is the library's; what is missing is no error here
+    def checkpoint(
+        self,
+        directory: str | Path,
+        *,
+        takeover: bool = False,
+        mustReach: int | None = None,  # noqa: N803, ARG002 - the name is the library's; what is missing is no error here
+    ) -> None:
         """Keep journal and state where the next process does not look."""
         super().checkpoint(Path(tempfile.mkdtemp(prefix=FORGOTTEN, dir=directory)), takeover=takeover)
 

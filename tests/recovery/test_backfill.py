@@ -12,7 +12,7 @@ from engine import LocalContext, ManualClock, StreamingContext
 from engine.batch import Batch, OffsetRange, Time
 from engine.dstream.nodes import DeadLetter
 from engine.dstream.run import batch_time
-from engine.errors import CheckpointError, ConfigurationError, SourceError, UserFunctionError
+from engine.errors import CheckpointError, ConfigurationError, SinkError, SourceError, UserFunctionError
 from engine.sources.decoders import json_decoder
 from engine.sources.direct import DirectInputDStream, create_direct_stream
 from engine.sources.log import LogSource, LogWriter, create_topic
@@ -34,6 +34,7 @@ class Ledger:
 
     def __init__(self) -> None:
         self.zero = Time(0)
+        self.is_away = False
         self.batches: dict[int, Mapping[str, Sequence[OffsetRange]]] = {}
 
     def put_aside(self, batch: Batch, letters: list[DeadLetter]) -> None:
@@ -41,6 +42,8 @@ class Ledger:
 
     def record(self, batch: Batch, zero_time: Time) -> None:
         """A batch is complete."""
+        if self.is_away:
+            raise SinkError("the ledger is away")
         self.zero = zero_time
         self.batches[int(batch.time)] = batch.ranges
 
@@ -194,6 +197,35 @@ def test_older_folder_is_refused_and_goes_on_with_the_ledgers_batches(
     assert {**older.ledger.batches, **again.ledger.batches} == first.ledger.batches
     assert again.tables["totals"] == first.tables["totals"]
     assert {**older.tables["windows"], **again.tables["windows"]} == first.tables["windows"]
+
+
+def test_rows_of_a_batch_that_nobody_knows_stay(context: LocalContext, tmp_path: Path) -> None:
+    """Who dies between outputs and ledger and loses the folder leaves that batch's rows by batch time, and no other row is wrong."""
+    first = original(context, tmp_path)
+    died = START_MS + 22_000
+    dying = Pipeline(context, tmp_path, "first", ManualClock(died))
+    dying.ledger.is_away = True
+    dying.ssc.start(thread=False)
+    with pytest.raises(SinkError, match="the ledger is away"):
+        dying.ssc.runBatch()
+    dying.stop()
+    shutil.rmtree(tmp_path / "first")
+    again = Pipeline(context, tmp_path, "first", ManualClock(START_MS + 3_600_000))
+    again.ssc.checkpoint(tmp_path / "first", mustReach=max(first.ledger.batches))
+    again.ssc.backfill(int(first.ledger.zero), first.ledger.batches.items())
+    again.ssc.start(thread=False)
+    produce(tmp_path, range(500, 510))
+    for _ in range(len(first.ledger.batches) + 1):
+        again.ssc.runBatch()
+    again.stop()
+
+    left = {
+        table: {**first.tables[table], **dying.tables[table], **rows} for table, rows in again.tables.items()
+    }
+    assert left["totals"] == again.tables["totals"]
+    stale = left["windows"].keys() - again.tables["windows"].keys()
+    assert {time for time, _ in stale} == {died}
+    assert all(left["windows"][key] == value for key, value in again.tables["windows"].items())
 
 
 def test_batches_of_two_applications_are_refused(context: LocalContext, tmp_path: Path) -> None:

@@ -83,7 +83,7 @@ STATE_ROW: Final[Panels] = [
         lines(
             "Set aside, by reason",
             Help(
-                "Records a second that no job could use: undecodable, or late.",
+                "Records a second that were put aside: undecodable, late, or failed in a function that puts aside.",
                 "any that nobody sent on purpose; late rises after clocks jump.",
                 "`docker compose exec cassandra cqlsh -e 'SELECT reason FROM pipeline.dead_letters LIMIT 20'`; "
                 "docs/alerts.md#deadletterrate.",

@@ -219,7 +219,7 @@ _FLOW: Final[Panels] = [
         stat(
             "Set aside in range",
             Help(
-                "Records that no job could use: undecodable or late. They are kept with their bytes.",
+                "Records that were put aside: undecodable, late or failed. They are kept with their bytes.",
                 "more than 1 % of the input, or any that nobody has sent on purpose.",
                 "`docker compose exec cassandra cqlsh -e 'SELECT topic, reason FROM pipeline.dead_letters LIMIT 20'`; "
                 "docs/alerts.md#deadletterrate.",

@@ -165,6 +165,8 @@ class View:
     """The newest committed batch, of an earlier process too."""
     committed_at: int | None
     """When this process committed it, milliseconds since the epoch."""
+    commit_age: float | None
+    """Seconds since then, whatever the wall clock did meanwhile."""
     executors: tuple[int, ...]
     """Process ids by number."""
     state: Mapping[str, StateReport]

@@ -70,6 +70,8 @@ class History(StreamingListener):
         self._started: events.StreamingListenerStreamingStarted | None = None
         self._committed: Batch | None = None
         self._committed_at: int | None = None
+        self._committed_on = 0.0
+        """When that was by the monotonic clock."""
         self._executors: tuple[int, ...] = ()
         self._state: dict[str, StateReport] = {}
         self._lags: dict[TopicPartition, Lag] = {}
@@ -91,6 +93,7 @@ class History(StreamingListener):
                 self._started,
                 self._committed,
                 self._committed_at,
+                None if self._committed_at is None else self._clock.monotonic() - self._committed_on,
                 self._executors,
                 dict(self._state),
                 dict(self._lags),
@@ -191,6 +194,7 @@ class History(StreamingListener):
         done, info = batchCompleted, batchCompleted.batchInfo
         with self._lock:
             self._committed, self._committed_at = info.batch, info.processingEndTime
+            self._committed_on = self._clock.monotonic()
             self._state.update(done.state)
             # Its ends are those of the plan: what came while the batch ran is in none, so what is left would be too few.
             for place, lag in done.lags.items():

@@ -69,19 +69,13 @@ class Status(NamedTuple):
     """In a sentence: for what it waits, or what ended it; empty while it runs."""
 
 
-def standstill(view: View, now_ms: int) -> str:
-    """Why a stream that has committed counts as standing still, in a sentence; "" while it does not.
-
-    Args:
-        view: of the history; a batch of it is committed.
-        now_ms: milliseconds since the epoch.
-    """
-    assert view.committed_at is not None
+def standstill(view: View) -> str:
+    """Why a stream that has committed counts as standing still, in a sentence; "" while it does not."""
+    assert view.commit_age is not None
     interval = view.started.batch_interval if view.started else 0
-    age = now_ms - view.committed_at
-    if age <= STALLED_INTERVALS * interval + STALLED_MS:
+    if view.commit_age * 1_000 <= STALLED_INTERVALS * interval + STALLED_MS:
         return ""
-    said = f"no batch was committed for {age / 1_000:.0f} s"
+    said = f"no batch was committed for {view.commit_age:.0f} s"
     if view.running is None:
         return said
     outputs = [output.name for output in view.running.outputs if output.endTime is None]
@@ -380,7 +374,7 @@ def state(view: View, now_ms: int, usage: Mapping[int, Usage]) -> Json:
 
     Args:
         view: of the history.
-        now_ms: milliseconds since the epoch; the age of the last commit and of what is behind count to it.
+        now_ms: milliseconds since the epoch; the age of what is behind counts to it.
         usage: by the executor's number; one that is gone has none.
     """
     newest = {
@@ -399,7 +393,7 @@ def state(view: View, now_ms: int, usage: Mapping[int, Usage]) -> Json:
             }
             for name, report in view.state.items()
         ],
-        "checkpoint": _checkpoint(view, now_ms),
+        "checkpoint": _checkpoint(view),
         "partitions": [
             {"topic": place.topic, "partition": place.partition, **_lag(lag, now_ms)}
             for place, lag in sorted(view.lags.items())
@@ -420,13 +414,13 @@ def _executor(number: int, pid: int, used: Usage | None) -> Json:
     }
 
 
-def _checkpoint(view: View, now_ms: int) -> Json:
+def _checkpoint(view: View) -> Json:
     """Epoch, last commit, what the folder takes of its volume, what was restored."""
     volume, restored, totals = view.volume, view.restored, view.totals
     return {
         "epoch": view.started.epoch if view.started else None,
         "lastCommitTime": view.committed_at,
-        "lastCommitAge": None if view.committed_at is None else max(0, now_ms - view.committed_at),
+        "lastCommitAge": None if view.commit_age is None else int(view.commit_age * 1_000),
         "deltaBytesTotal": totals.delta_bytes,
         "journalBytes": volume.journal_bytes if volume else None,
         "stateBytes": volume.state_bytes if volume else None,

@@ -306,7 +306,7 @@ class StreamingPage:
         status = self._status(view)
         if view.committed_at is None or status.phase in {"failed", "stopped"}:
             return web.Response(status=503, text=f"{status.text or 'no batch is committed yet'}\n")
-        stall = page.standstill(view, self._clock.wall_ms())
+        stall = page.standstill(view)
         if stall:
             return web.Response(status=503, text="; ".join(filter(None, [stall, status.text])) + "\n")
         return web.Response(text="ok\n")

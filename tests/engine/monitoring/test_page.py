@@ -191,7 +191,8 @@ def test_state_tells_operators_and_checkpoint(local: LocalContext, tmp_path: Pat
     with Shown(local, tmp_path) as shown:
         shown.run(["a", "b"], ["a"])
 
-        told = page.state(shown.view, shown.now + 500, {})
+        shown.clock.advance(500)
+        told = page.state(shown.view, shown.now, {})
 
     totals = {row["name"]: row for row in told["operators"]}["words.totals"]
     assert (totals["job"], totals["operator"], totals["keys"]) == ("words", "totals", 2)

@@ -218,6 +218,25 @@ def test_health_ends_when_no_batch_is_committed_for_long(tmp_path: Path) -> None
     assert unplanned.body.startswith("no batch was committed for 35 s; the next batch is due")
 
 
+@pytest.mark.fault(
+    27, "the wall clock set an hour on and back while nothing is committed; health goes by the monotonic one"
+)
+def test_health_does_not_go_by_the_wall_clock(tmp_path: Path) -> None:
+    """A wall clock that jumps on makes no stream unhealthy, and one that jumps back hides no standstill."""
+    with LocalContext("local", "shown") as context, Shown(context, tmp_path) as made:
+        made.page.start()
+        made.run(["a"])
+        made.clock.jump(3_600_000)
+        on = ask(made.page, "/healthz")
+        made.clock.jump(-7_200_000)
+        made.clock.advance(35_001)
+        back = ask(made.page, "/healthz")
+
+    assert (on.status, on.body) == (200, "ok\n")
+    assert back.status == 503
+    assert back.body.startswith("no batch was committed for 35 s")
+
+
 def test_error_that_ended_the_stream_is_the_reason(tmp_path: Path) -> None:
     """Health names the error, again and again the same, when a batch ended the stream."""
 

@@ -4,7 +4,6 @@ Owns: StreamingContext.
 Never: the way of a batch; that is the scheduler's.
 """
 
-import itertools
 import logging
 import threading
 from collections.abc import Callable
@@ -13,6 +12,7 @@ from typing import Any, ClassVar
 
 from engine.batch import Duration, Time
 from engine.checkpoint.checkpoint import Checkpoint
+from engine.checkpoint.files import set_aside
 from engine.checkpoint.volatile import VolatileCheckpoint
 from engine.clock import Clock, SystemClock
 from engine.dstream.graph import DStreamGraph
@@ -152,7 +152,7 @@ class StreamingContext(DriverOnly, InputStreams, Preparations):
             checkpointPath: directory of the checkpoints.
             setupFunc: makes the context and its streams.
             createOnError: when the application's folder there is damaged, or of another job, move it aside and start fresh: results
-                count everything again that the sources still hold.
+                count everything again that the sources still hold. Where `checkpoint` has a mustReach, only if a backfill reaches it.
 
         Raises:
             TypeError: the function is none, or gives no context.
@@ -330,33 +330,31 @@ class StreamingContext(DriverOnly, InputStreams, Preparations):
         self._scheduler.run_next()
 
     def _open(self) -> JobScheduler:
+        given, reach = self.graph.given, self._must_reach
+        reach = None if given is not None and given.reaches(reach) else reach
         try:
-            return self._recover()
+            return self._recover(reach)
         except (ConcurrentRunError, CheckpointWriteError):
             raise
         except CheckpointError as error:
-            if not self._create_on_error or self._folder is None:
+            # A fresh start would not reach it either: the folder stays where it is.
+            if not self._create_on_error or self._folder is None or reach is not None:
                 raise
             for stream in self.graph.inputs:
                 stream.close()
             self._checkpoint.close()
-            damaged = self._checkpoint.folder
-            names = (damaged.with_name(f"{damaged.name}.damaged-{number}") for number in itertools.count(1))
-            aside = damaged.rename(next(name for name in names if not name.exists()))
             log.warning(
                 "%s; createOnError is set: the folder is moved to %s, and the application starts fresh",
-                error,
-                aside,
+                *(error, set_aside(self._checkpoint.folder)),
             )
-            return self._recover()
+            return self._recover(reach)
 
-    def _recover(self) -> JobScheduler:
+    def _recover(self, reach: Time | None) -> JobScheduler:
         interval, app = self.graph.batch_duration, self.sparkContext.appName
         if self._folder is not None:
             self._checkpoint = Checkpoint(self._folder, app, interval, self.graph.shards)
         graph, given = self.graph, self.graph.given
         zero = Time(self._clock.wall_ms()).floor(interval) if given is None else given.zero
-        reach = None if given is not None and given.reaches(self._must_reach) else self._must_reach
         graph.zero_time = self._checkpoint.open(zero, takeover=self._takeover, must_reach=reach)
         if given is not None:
             given.refuse_other_zero(graph.zero_time)
@@ -425,10 +423,9 @@ class StreamingContext(DriverOnly, InputStreams, Preparations):
                 for stream in self.graph.inputs:
                     stream.end_receiving()
         has_ended = self._scheduler is None or self._scheduler.stop(timeout, drain=drain)
-        if not has_ended:
+        if self._scheduler is not None and not has_ended:
             # Without executors the batch cannot go on; the folder is let go only when nothing writes to it any more.
-            self.sparkContext.stop()
-            has_ended = self._scheduler is None or self._scheduler.stop(_LAST_SECONDS)
+            has_ended = self._scheduler.cut_off(self.sparkContext.stop, _LAST_SECONDS)
         self._release(close=has_ended)
         if stopSparkContext:
             self.sparkContext.stop()

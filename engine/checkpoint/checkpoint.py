@@ -23,7 +23,7 @@ from typing import NamedTuple
 import msgspec
 
 from engine.batch import Batch, Duration, Time, TopicPartition
-from engine.checkpoint.due import Room, due_shards
+from engine.checkpoint.due import Room, due_shards, pinning
 from engine.checkpoint.files import checksum, make_folder, sync_folder, writing
 from engine.checkpoint.journal import Journal, SegmentName, read_newest, segment_names
 from engine.checkpoint.meta import Meta, read_meta, too_early
@@ -116,13 +116,14 @@ class Checkpoint:
             shards=shards,
             partitioner=PARTITIONER,
         )
-        self._lock = -1
-        self._holds_lock = False
+        self._lock, self._holds_lock = -1, False
         self.catalog = Catalog()
         self.sizes = Sizes(self.folder)
         """How much the folder holds, for those who watch."""
         self._grown: dict[tuple[str, int], list[int]] = {}
         """By shard: bytes and number of the deltas since its newest snapshot."""
+        self._made: dict[tuple[str, int], int] = {}
+        """By shard the newest version of which a snapshot was recorded, or begun here: a worker that died may have left its file."""
         self._untold: dict[str, Types] = {}
         """Declared types that no commit has told of yet."""
         self._room = Room(self.folder)
@@ -148,7 +149,7 @@ class Checkpoint:
             CheckpointWriteError: the volume is full, or fails.
         """
         if must_reach is not None and not (self.folder / "meta.json").exists():
-            raise too_early(self.folder, "is missing", must_reach)
+            raise too_early(self.folder, None, must_reach)
         make_folder(self.folder)
         self._take_lock(takeover)
         if self._holds_lock:
@@ -158,19 +159,16 @@ class Checkpoint:
         make_folder(folder)
         names = segment_names(folder)
         self.sizes.measure()
-        journal = Journal(folder, names[-1].epoch + 1 if names else 1)
+        journal = self._journal = Journal(folder, names[-1].epoch + 1 if names else 1)
         # The new segment is durable FIRST, THEN the older ones are read: a process that was fenced sees it before its next task.
         journal.begin_segment()
         self._opened = self._read_journal(folder, segment_names(folder)[:-1])
-        # What a process made that did not live to make its name durable: nothing is built on it BEFORE it is.
-        above = self.folder.parent, self.folder
-        for made in (*above, *self.folder.glob("state"), *self.folder.glob("state/*")):
+        # What a process made that did not live to make its name durable: nothing is built on it BEFORE it is. Shards see to theirs.
+        for made in (self.folder.parent, self.folder):
             sync_folder(made)
         if must_reach is not None and must_reach > (newest := self.catalog.newest_time()):
-            known = f"ends with batch {newest}" if newest else "holds no batch"
-            raise too_early(self.folder, known, must_reach)
+            raise too_early(self.folder, newest, must_reach)
         self._append_open(journal)
-        self._journal = journal
         return Time(self._meta.zero_ms)
 
     def _take_lock(self, takeover: bool) -> None:
@@ -231,7 +229,7 @@ class Checkpoint:
 
     def _count_growth(self) -> None:
         newest = {(kept.operator, kept.shard): kept for kept in self.catalog.snapshots}
-        self._grown = {}
+        self._grown, self._made = {}, {place: kept.version for place, kept in newest.items()}
         self.sizes.recount((kept.operator, kept.size) for kept in newest.values())
         for delta in self.catalog.deltas:
             snapshot = newest.get((delta.operator, delta.shard))
@@ -258,6 +256,7 @@ class Checkpoint:
 
     def _apply_snapshot(self, new: SnapshotRecord) -> None:
         place = (new.operator, new.shard)
+        self._made[place] = new.version
         self.sizes.count_keys(*place, new.keys)
         grown_bytes, _ = self._grown.pop(place, (0, 0))
         self._has_old_snapshots = True
@@ -415,21 +414,24 @@ class Checkpoint:
     # Between batches.
 
     def snapshots_due(self, executors: int) -> list[SnapshotTask]:
-        """Shards that outgrew their snapshots, at most one for each executor, the most outgrown first, as far as there is room."""
+        """Shards to write now, at most one for each executor, as far as there is room; each version of a shard once."""
         commit = self.catalog.commit
         if commit is None:
             return []
-        newest = {(kept.operator, kept.shard): kept.version for kept in self.catalog.snapshots}
-        # A shard with state of an older type and no delta since its snapshot waits for a batch: no file is written twice.
-        old = [place for place in outdated(self.catalog) if newest.get(place, 0) < commit.versions[place[0]]]
-        epoch = self.open_journal().epoch
-        due = due_shards(self._grown, self.catalog.snapshots, old, executors)
-        # States in memory are of a type that no commit has told: a file of them would be read as the one before.
-        due = [place for place in due if place[0] not in self._untold]
+        versions, epoch = commit.versions, self.open_journal().epoch
+        first = outdated(self.catalog) | pinning(self.catalog, SEGMENT_BYTES)
+        # No name returns for other bytes; and states in memory of a type that no commit has told would be read as the one before.
+        waiting = {
+            place
+            for place in (*self._grown, *first)
+            if versions[place[0]] <= self._made.get(place, 0) or place[0] in self._untold
+        }
+        due = due_shards(self._grown, self.catalog.snapshots, first, waiting, executors)
+        due = self._room.for_snapshots(due, self._grown, self.catalog.snapshots)
+        self._made.update({place: versions[place[0]] for place in due})
         return [
-            SnapshotTask(operator, shard, version, self._snapshot_path(operator, shard, version, epoch))
-            for operator, shard in self._room.for_snapshots(due, self._grown, self.catalog.snapshots)
-            if (version := commit.versions[operator])
+            SnapshotTask(name, shard, versions[name], self._snapshot_path(name, shard, versions[name], epoch))
+            for name, shard in due
         ]
 
     def _snapshot_path(self, operator: str, shard: int, version: int, epoch: int) -> Path:

@@ -1,51 +1,74 @@
 """Which shards are due for a snapshot, and whether the volume has room for it.
 
-Owns: due_shards, Room.
+Owns: due_shards, pinning, Room.
 Never: a write.
 """
 
 import logging
+import math
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from pathlib import Path
 
-from engine.checkpoint.records import SnapshotRecord
+from engine.checkpoint.records import Catalog, SnapshotRecord
 
 log = logging.getLogger(__name__)
 
 Place = tuple[str, int]
 """An operator and the number of one of its shards."""
 
+KEPT_SEGMENTS = 8
+"""Of the journal, beside as many as the snapshots would fill: two generations of deltas of a large state are no more than that."""
+
 
 def due_shards(
     grown: Mapping[Place, Sequence[int]],
     snapshots: Iterable[SnapshotRecord],
-    outdated: Iterable[Place],
+    first: Iterable[Place],
+    waiting: Container[Place],
     executors: int,
 ) -> list[Place]:
-    """Shards that outgrew their newest snapshots, at most one for each executor, the most outgrown first.
+    """Shards that are to come first or outgrew their newest snapshots, the most outgrown first, at most one for each executor.
 
     Args:
         grown: by shard bytes and number of the deltas since its newest snapshot.
         snapshots: of every shard the newest last.
-        outdated: shards that are due whatever their deltas are.
+        first: shards that are due whatever their deltas are; those that always outgrow theirs must not keep them back.
+        waiting: shards that are not due yet all the same.
         executors: their number.
 
     Example:
-        >>> due_shards({("op", 0): [9_000, 1], ("op", 1): [10, 64], ("op", 2): [10, 1]}, [], [], 2)
+        >>> grown = {("op", 0): [9_000, 1], ("op", 1): [10, 64], ("op", 2): [10, 1]}
+        >>> due_shards(grown, [], [], [], 2)
         [('op', 0), ('op', 1)]
+        >>> due_shards(grown, [], [("op", 2)], [("op", 1)], 2)
+        [('op', 2)]
     """
     sizes = {(kept.operator, kept.shard): kept.size for kept in snapshots}
     weight = {
         place: max(size / (0.3 * sizes.get(place, 0) + 4096), count / 64)
         for place, (size, count) in grown.items()
     }
-    weight.update({place: max(weight.get(place, 0.0), 1.0) for place in outdated})
+    weight.update(dict.fromkeys(first, math.inf))
     chosen: dict[int, Place] = {}
     for place in sorted(weight, key=lambda place: (-weight[place], place)):
-        if weight[place] >= 1:
+        if weight[place] >= 1 and place not in waiting:
             chosen.setdefault(place[1] % executors, place)
     return list(chosen.values())
+
+
+def pinning(catalog: Catalog, segment_bytes: int) -> set[Place]:
+    """Shards whose deltas keep more segments of the journal than a few and the snapshots' bytes: they change too little to be due.
+
+    Example:
+        >>> from engine.checkpoint.records import DeltaRecord
+        >>> deltas = [DeltaRecord("op", n % 2, 0, 1, 0, n, f"{n:06d}-000000.log") for n in range(KEPT_SEGMENTS + 1)]
+        >>> pinning(Catalog(deltas=deltas), 64 << 20)
+        {('op', 0)}
+    """
+    kept = KEPT_SEGMENTS + sum(snapshot.size for snapshot in catalog.snapshots) // segment_bytes
+    old = set(sorted({delta.segment for delta in catalog.deltas})[:-kept])
+    return {(delta.operator, delta.shard) for delta in catalog.deltas if delta.segment in old}
 
 
 class Room:

@@ -5,12 +5,13 @@ to the file: who names it elsewhere does so AFTER `write_durably` has returned. 
 
 Every write goes through functions of `os`, so that a test can record them and replay what a power cut leaves.
 
-Owns: writing, write_durably, read_back, write_all, make_folder, sync_file, sync_folder, checksum.
+Owns: writing, write_durably, read_back, write_all, make_folder, set_aside, sync_file, sync_folder, checksum.
 Never: the second use of a name for different bytes.
 """
 
 import contextlib
 import errno
+import itertools
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -114,6 +115,19 @@ def make_folder(folder: Path) -> None:
         with writing(folder):
             folder.mkdir(exist_ok=True)
         sync_folder(folder.parent)
+
+
+def set_aside(folder: Path) -> Path:
+    """Rename a folder, durably, to the first name that is free of those with .damaged-1, .damaged-2 and so on behind; returns it.
+
+    Raises:
+        CheckpointError: it is not there, or cannot be renamed by this user.
+    """
+    names = (folder.with_name(f"{folder.name}.damaged-{number}") for number in itertools.count(1))
+    with writing(folder):
+        aside = folder.rename(next(name for name in names if not name.exists()))
+    sync_folder(folder.parent)
+    return aside
 
 
 def write_all(descriptor: int, data: bytes) -> None:

@@ -96,7 +96,7 @@ def read_newest(folder: Path, names: Sequence[SegmentName], *, was_used: bool) -
     """Read the newest of the segments that has a valid first frame; without one the folder must never have been used.
 
     Raises:
-        CorruptLogError: there is none, though there was; or a damaged frame has a valid one behind it.
+        CorruptLogError: there is none, though there was; one cannot be read; or a damaged frame has a valid one behind it.
         CheckpointWriteError: what was read cannot be made durable.
     """
     for fallbacks, name in enumerate(reversed(names)):
@@ -128,9 +128,15 @@ def read_segment(path: Path) -> list[Frame]:
     """The valid frames of a segment, up to its end or its torn end.
 
     Raises:
-        CorruptLogError: a damaged frame has a valid one behind it.
+        CorruptLogError: a damaged frame has a valid one behind it, or the file cannot be read.
     """
-    content = path.read_bytes()
+    try:
+        content = path.read_bytes()
+    except OSError as cause:
+        raise CorruptLogError(
+            f"{path} cannot be read ({cause.strerror}), and may hold what was acknowledged; "
+            "restore the file from a copy, or start with an empty checkpoint folder"
+        ) from cause
     frames: list[Frame] = []
     position = 0
     while position < len(content):
@@ -183,6 +189,8 @@ class Journal:
         self._next = SegmentName(epoch, 0)
         self._descriptor = -1
         self._size = 0
+        self._is_blank = False
+        """Nothing was ever written to the open segment."""
         self.written = 0
         """Bytes in all segments of this writer."""
 
@@ -218,7 +226,7 @@ class Journal:
                     f"{path} exists: another process began epoch {self.epoch}; start again"
                 ) from cause
         self.close()
-        self._descriptor, self._size = descriptor, 0
+        self._descriptor, self._size, self._is_blank = descriptor, 0, True
         self._next = SegmentName(self.epoch, self._next.number + 1)
         fail_point("new_segment")
         sync_folder(self._folder)
@@ -232,6 +240,7 @@ class Journal:
         lengths = _LENGTHS.pack(MAGIC, len(head), len(body))
         payload = head + body
         frame = lengths + _CHECKSUM.pack(checksum(lengths, payload)) + payload
+        self._is_blank = False
         with writing(self._folder / self.segment):
             try:
                 write_all(self._descriptor, frame)
@@ -259,7 +268,10 @@ class Journal:
             )
 
     def close(self) -> None:
-        """Close the open segment."""
+        """Close the open segment; one that nothing was written to goes: its start was refused, and its volume is not at fault."""
         if self._descriptor >= 0:
             os.close(self._descriptor)
             self._descriptor = -1
+            if self._is_blank:
+                with contextlib.suppress(OSError):  # then later starts pass it over
+                    (self._folder / self.segment).unlink()

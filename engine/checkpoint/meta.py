@@ -78,7 +78,7 @@ def found_meta(path: Path) -> Meta:
     """
     try:
         found = msgspec.json.decode(path.read_bytes(), type=Meta)
-    except msgspec.MsgspecError as cause:
+    except (OSError, msgspec.MsgspecError) as cause:
         raise StateVersionError(f"{path} cannot be read ({cause}); restore it from a copy") from cause
     if not OLDEST_FORMAT <= found.format <= FORMAT_VERSION:
         raise StateVersionError(
@@ -87,8 +87,9 @@ def found_meta(path: Path) -> Meta:
     return found
 
 
-def too_early(folder: Path, known: str, results: Time) -> CheckpointError:
-    """What a folder is refused with whose newest batch is older than results are."""
+def too_early(folder: Path, newest: int | None, results: Time) -> CheckpointError:
+    """What a folder is refused with whose newest batch is older than results are; it has none at 0, and None is no folder."""
+    known = "is missing" if newest is None else f"ends with batch {newest}" if newest else "holds no batch"
     return CheckpointError(
         f"checkpoint folder {folder} {known}, and results are written up to batch {int(results)}, which would be counted again; restore "
         "a newer folder, give the batches of the ledger with backfill, or start with another application name and other tables"

@@ -229,7 +229,7 @@ class Shard:
         A shard that is behind takes the deltas that it lacks; without one, or with one that is ahead, it is rebuilt.
 
         Raises:
-            CorruptLogError: no snapshot can be read, or a delta is damaged.
+            CorruptLogError: no snapshot can be read, or a delta is damaged or cannot be read.
         """
         self.fallbacks = 0
         if self.overlay_version == plan.version and plan.version and self._overlay_is_committed(plan):
@@ -283,8 +283,9 @@ class Shard:
         for path, version in plan.snapshots:
             try:
                 content = Path(path).read_bytes()
-            except FileNotFoundError:
-                self._fall_back(path, "is gone")
+            except OSError as cause:
+                is_gone = isinstance(cause, FileNotFoundError)
+                self._fall_back(path, "is gone" if is_gone else f"cannot be read: {cause.strerror}")
                 continue
             magic, expected = _SNAPSHOT.unpack_from(content) if len(content) >= _SNAPSHOT.size else (b"", 0)
             body = memoryview(content)[_SNAPSHOT.size :]
@@ -323,17 +324,24 @@ class Shard:
         fail_point("in_snapshot")
         parts = _SNAPSHOT.pack(_SNAPSHOT_MAGIC, checksum(body)), body
         write_durably(path, *parts)
-        # Another process may have made the folder and died BEFORE its name was durable.
-        sync_folder(path.parent.parent)
+        # Another process may have made a folder on the way and died BEFORE its name was durable.
+        for above in path.parents[1:4]:
+            sync_folder(above)
         # An older generation goes once this one is recorded: BEFORE that the volume has shown that it has it.
         read_back(path, *parts)
         return len(self.values), len(body)
 
 
 def _read_delta(place: DeltaPlace) -> bytes:
-    with Path(place.path).open("rb") as file:
-        file.seek(place.offset)
-        data = file.read(place.length)
+    try:
+        with Path(place.path).open("rb") as file:
+            file.seek(place.offset)
+            data = file.read(place.length)
+    except OSError as cause:
+        raise CorruptLogError(
+            f"{place.path} cannot be read ({cause.strerror}), and state needs the delta at its byte {place.offset}; "
+            "restore the file from a copy, or start with an empty checkpoint folder"
+        ) from cause
     if len(data) != place.length or checksum(data) != place.checksum:
         raise CorruptLogError(
             f"{place.path} is damaged: the delta at byte {place.offset} fails its checksum; "

@@ -23,7 +23,7 @@ from engine.dstream.access import Planned
 from engine.dstream.mapstate import Beside, Mapped, MapState, ReadMapped
 from engine.dstream.run import run_version, state_owner
 from engine.dstream.state import Reduce, ShardResult, StateFunction, WriteSnapshot
-from engine.errors import CheckpointError
+from engine.errors import CheckpointError, CorruptLogError
 from engine.rdd.api import RDD, Context
 from engine.rdd.running import current_task, pinning
 from engine.spark.exchange import Bundles, Chunk, Gather, GroupValues, Merge, Scatter
@@ -93,7 +93,10 @@ class ShardTask:
         shard = self._kept(index)
         try:
             shard.restore(plan)
-        except FileNotFoundError as cause:
+        except CorruptLogError as error:
+            cause = error.__cause__
+            if not isinstance(cause, FileNotFoundError):
+                raise
             raise CheckpointError(
                 f"{cause.filename} is not there for a worker of Spark; put the checkpoint folder on a volume that the driver "
                 "and all workers share under one path"

@@ -14,9 +14,7 @@ from engine.dstream.nodes import InputDStream
 from engine.errors import (
     ConcurrentRunError,
     ConfigurationError,
-    CorruptLogError,
     LifecycleError,
-    StateVersionError,
     UserFunctionError,
 )
 from engine.rdd.api import RDD
@@ -350,59 +348,6 @@ def test_setup_function_must_be_one(tmp_path: Path, function: Any) -> None:
         StreamingContext.getOrCreate(tmp_path, function)
     with pytest.raises(TypeError, match="setupFunc should return a StreamingContext, and returned None"):
         StreamingContext.getOrCreate(tmp_path, lambda: None)  # type: ignore[arg-type, return-value]
-
-
-def corrupt(folder: Path) -> None:
-    """Damage an acknowledged record of the journal."""
-    (segment,) = (folder / "test" / "journal").glob("*.log")
-    data = bytearray(segment.read_bytes())
-    data[len(data) // 2] ^= 1
-    segment.write_bytes(data)
-
-
-@pytest.mark.parametrize("name", ["damaged", "of another job"])
-def test_create_on_error_moves_a_bad_folder_aside(context: LocalContext, tmp_path: Path, name: str) -> None:
-    """A damaged folder, or one with another job's state, is refused; with createOnError it is moved aside and the start is fresh."""
-    seen: list[Any] = []
-
-    def setup(operator: str = "total") -> StreamingContext:
-        ssc = StreamingContext(context, 1.0, clock=ManualClock(START_MS), everyInterval=True)
-        totals = ssc.queueStream([[("a", 1)] for _ in range(3)]).updateStateByKey(
-            lambda new, old: sum(new) + (old or 0), name=operator
-        )
-        totals.foreachRDD(lambda rdd: seen.append(rdd.collect()))
-        return ssc
-
-    ssc = StreamingContext.getOrCreate(tmp_path, setup)
-    ssc.start(thread=False)
-    for _ in range(3):
-        ssc.runBatch()
-    ssc.stop(stopSparkContext=False)
-    if name == "damaged":
-        corrupt(tmp_path)
-    operator = "total" if name == "damaged" else "sum"
-    with pytest.raises((CorruptLogError, StateVersionError)):
-        StreamingContext.getOrCreate(tmp_path, lambda: setup(operator)).start(thread=False)
-    again = StreamingContext.getOrCreate(tmp_path, lambda: setup(operator), createOnError=True)
-    again.start(thread=False)
-    again.runBatch()
-    again.stop(stopSparkContext=False)
-
-    assert seen == [[("a", 1)], [("a", 2)], [("a", 3)], [("a", 1)]]
-    assert {path.name for path in tmp_path.iterdir()} == {"test", "test.damaged-1"}
-
-
-def test_create_on_error_takes_no_folder_from_another_process(context: LocalContext, tmp_path: Path) -> None:
-    """A folder that another process holds is refused, createOnError or not."""
-    holder = with_output(context)
-    holder.checkpoint(tmp_path)
-    holder.start(thread=False)
-    StreamingContext._active = None
-    with pytest.raises(ConcurrentRunError, match="in use by another process"):
-        StreamingContext.getOrCreate(tmp_path, lambda: with_output(context), createOnError=True).start()
-    holder.stop(stopSparkContext=False)
-
-    assert [path.name for path in tmp_path.iterdir()] == ["test"]
 
 
 def test_context_makes_its_backend_from_a_master() -> None:

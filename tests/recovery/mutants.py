@@ -73,7 +73,7 @@ def _increments_in_the_sink() -> None:
 
 
 def _no_fsync_of_the_journal() -> None:
-    """A frame counts as durable when it is written."""
+    """A frame counts as durable when it is written; test_power_loss.py leaves out each single fsync."""
     journal_module: Any = journal
     journal_module.os = SimpleNamespace(**{**vars(os), "fdatasync": lambda _descriptor: None})
 

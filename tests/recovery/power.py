@@ -9,12 +9,17 @@ What a volume may leave of the operations before a cut, by the words of POSIX an
 """
 
 import contextlib
+import inspect
 import os
 import random
+import re
+import traceback
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import cache
 from itertools import product
 from math import prod
 from pathlib import Path
+from types import CodeType
 from typing import Any, NamedTuple
 
 import pytest
@@ -27,6 +32,8 @@ FOLDER = -1
 _SECTOR = 512
 _TORN, _ZEROED = 36, 4
 """Lengths at which a write is torn, and ways in which it has sectors of zeros."""
+_NUMBERS = re.compile(r"-[0-9a-f]{16}|\d+")
+"""In a path what differs between files of one kind."""
 _RECORDED = ("open", "close", "write", "ftruncate", "fsync", "fdatasync", "rename", "unlink", "mkdir")
 _UNKNOWN = ("replace", "rmdir", "link", "symlink", "truncate", "pwrite", "writev", "removedirs")
 """What the recorder cannot replay: a call below its folder fails the test."""
@@ -47,6 +54,8 @@ class Op(NamedTuple):
     target: str = ""
     """Of a rename."""
     told: Any = None
+    site: str = ""
+    """Of an fsync which functions of the engine asked for it, and of what kind of file or folder."""
 
     @property
     def folder(self) -> str:
@@ -140,10 +149,11 @@ class Recorder:
 
     def _fsync(self, place: tuple[str, int], _descriptor: int) -> None:
         path, node = place
-        self.ops.append(Op("sync_folder", path) if node == FOLDER else Op("fsync", node=node))
+        kind = "sync_folder" if node == FOLDER else "fsync"
+        self.ops.append(Op(kind, path if node == FOLDER else "", max(node, 0), site=_site(path)))
 
     def _fdatasync(self, place: tuple[str, int], _descriptor: int) -> None:
-        self.ops.append(Op("fdatasync", node=place[1]))
+        self.ops.append(Op("fdatasync", node=place[1], site=_site(place[0])))
 
     def _rename(self, path: str, first: Any, target: Any) -> None:
         self._real["rename"](first, target)
@@ -159,6 +169,26 @@ class Recorder:
     def _mkdir(self, path: str, first: Any, *more: Any) -> None:
         self._real["mkdir"](first, *more)
         self._note(Op("mkdir", path, FOLDER))
+
+
+def _site(path: str) -> str:
+    """Who asks for the fsync that is under way: functions of the engine, the outermost first, and the kind of what is synced."""
+    frames = [
+        frame for frame, _ in traceback.walk_stack(None) if frame.f_globals["__name__"][:7] == "engine."
+    ]
+    calls = [
+        f"{frame.f_code.co_qualname}{_which(frame.f_code, frame.f_lineno)}" for frame in reversed(frames)
+    ]
+    shown = [call for call in calls if call not in {"sync_file", "sync_folder", "_sync"}]
+    return f"{' > '.join(shown)}: {_NUMBERS.sub('*', path) or '.'}"
+
+
+@cache
+def _which(code: CodeType, line: int) -> str:
+    """Of several fsyncs in a function the number of this one; "" where there is one."""
+    lines, first = inspect.getsourcelines(code)
+    calls = [first + index for index, text in enumerate(lines) if "os.fsync(" in text]
+    return f" {calls.index(line) + 1}" if len(calls) > 1 and line in calls else ""
 
 
 def _rename_in(names: dict[str, int], op: Op) -> None:
@@ -262,9 +292,9 @@ def left(ops: Sequence[Op], seed: int, at_most: int) -> Iterator[Tree]:
         yield replay(ops, dict(zip(waiting, fates, strict=True)))
 
 
-def without(ops: Iterable[Op], *kinds: str) -> list[Op]:
-    """The operations of a process that leaves these out."""
-    return [op for op in ops if op.kind not in kinds]
+def without(ops: Iterable[Op], site: str) -> list[Op]:
+    """The operations of a process that leaves out the fsyncs of a site; each is one that does nothing, so positions stay."""
+    return [Op("left out", site=site) if op.site == site else op for op in ops]
 
 
 # Folders.

@@ -2,24 +2,25 @@
 
 A failure here is an error at a fail point, after which the context is let go and a new one opens a copy of the folder as it
 was at the error: what a process that dies at this point leaves, in a hundredth of the time. Real deaths are in
-test_fail_points.py. A failing run prints the steps and the seed that repeats it; `--hypothesis-seed=N` takes one, and
-RECOVERY_EXAMPLES sets how many runs there are.
+test_fail_points.py. A run, whether it passes or fails, says its seed under "figures" at its end: RECOVERY_SEED=N repeats it, history
+by history. RECOVERY_EXAMPLES sets how many histories there are.
 """
 
 import json
 import os
+import secrets
 import shutil
 import sqlite3
 import tempfile
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from operator import add, sub
 from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, Phase, settings
+from hypothesis import HealthCheck, Phase, seed, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     RuleBasedStateMachine,
@@ -40,6 +41,7 @@ from tests.engine.app import START_MS
 from tests.recovery.app import PAD
 
 EXAMPLES = int(os.environ.get("RECOVERY_EXAMPLES", "25"))
+SEED = int(os.environ.get("RECOVERY_SEED") or secrets.randbits(32))
 STEPS = 10
 TOPIC = "letters"
 PARTITIONS = 2
@@ -58,6 +60,8 @@ RECORDS = st.lists(
     max_size=6,
 )
 """Partition, key and number."""
+SUFFIXES = (".log", ".snap")
+"""Of files in which a bit is turned."""
 START_POINTS = ("new_segment", "recover", "restore")
 
 TOTALS = Table("totals", columns=("key", "n"), key=("key",))
@@ -140,8 +144,12 @@ class Recovery(RuleBasedStateMachine):
         """Whether the later version runs a batch: it does after one change, three, and so on."""
         return sum(batch > change for change in self.changes) % 2 == 1
 
-    @initialize(records=RECORDS, early=st.sampled_from(("tear", "rescale", "upgrade", "corrupt")))
-    def begin(self, records: list[tuple[int, str, int]], early: str) -> None:
+    @initialize(
+        records=RECORDS,
+        early=st.sampled_from(("tear", "rescale", "upgrade", "corrupt")),
+        suffix=st.sampled_from(SUFFIXES),
+    )
+    def begin(self, records: list[tuple[int, str, int]], early: str, suffix: str) -> None:
         """The first start, and one of what is rare, so that no run of the test is without it."""
         self._start()
         self.produce(records)
@@ -149,7 +157,7 @@ class Recovery(RuleBasedStateMachine):
             "tear": lambda: self.tear(20),
             "rescale": self.rescale,
             "upgrade": self.change_version,
-            "corrupt": lambda: self.corrupt(".snap", 0, 600, 0),
+            "corrupt": lambda: self.corrupt(suffix, 0, 600, 0),
         }[early]()
 
     def _start(self) -> None:
@@ -291,7 +299,7 @@ class Recovery(RuleBasedStateMachine):
         self.catch_up()
 
     @rule(
-        suffix=st.sampled_from((".log", ".snap")),
+        suffix=st.sampled_from(SUFFIXES),
         file=st.integers(0, 50),
         at=st.integers(0, 5_000),
         bit=st.integers(0, 7),
@@ -383,26 +391,26 @@ class Recovery(RuleBasedStateMachine):
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_any_history_of_faults_leaves_the_tables_of_a_dict(
-    monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+    monkeypatch: pytest.MonkeyPatch, figures: Callable[[str], None]
 ) -> None:
     """Whatever is produced, torn, corrupted, rescaled and upgraded, and wherever it fails, the tables equal a dict over the log after each restart."""
     hook, effects = Hook(), Counter[str]()
+    figures(f"recovery model: RECOVERY_SEED={SEED} repeats this run")
     monkeypatch.setattr(failpoints, "_KINDS", hook)
     with LocalContext("local", "model") as one, LocalContext("local[2]", "model") as two:
         monkeypatch.setattr(Recovery, "contexts", {"local": one, "local[2]": two}, raising=False)
         monkeypatch.setattr(Recovery, "hook", hook, raising=False)
         monkeypatch.setattr(Recovery, "effects", effects, raising=False)
         run_state_machine_as_test(
-            Recovery,
+            seed(SEED)(Recovery),
             settings=settings(
                 max_examples=EXAMPLES,
                 stateful_step_count=STEPS,
                 deadline=None,
                 # Without the search for a shorter history, which would last longer than the suite.
                 phases=(Phase.generate,),
-                # A seed repeats a run; histories of earlier ones would crowd out the new.
+                # SEED repeats a run; histories of earlier ones would crowd out the new.
                 database=None,
-                print_blob=True,
                 suppress_health_check=list(HealthCheck),
             ),
         )
@@ -414,10 +422,12 @@ def test_any_history_of_faults_leaves_the_tables_of_a_dict(
         "upgraded",
         "gone back",
         "rescaled to local[2]",
+        "turned a bit in .log",
         "turned a bit in .snap",
+        "refused for a bit",
     }
     assert EXAMPLES < 25 or rare <= set(effects)
-    request.getfixturevalue("figures")(
+    figures(
         f"recovery model: {EXAMPLES} histories, {hits} crashes at {len([w for w in effects if w[:5] == 'crash'])} points, "
         f"{effects['torn']} torn ends, {effects['upgraded']} upgrades, {effects['gone back']} back, bits: "
         f"{effects['turned a bit in .log']} in segments, {effects['turned a bit in .snap']} in snapshots, "

@@ -114,7 +114,7 @@ def test_a_worker_that_dies_between_two_records_costs_one_more_run(
 
 
 @pytest.mark.fault(13, "executors that die at a point in every run of a batch")
-@pytest.mark.parametrize("point", ["reply", "in_sink"])
+@pytest.mark.parametrize("point", ["reply", "in_sink", "in_restore"])
 def test_workers_that_die_at_a_point_change_no_table(victims: Victims, tmp_path: Path, point: str) -> None:
     """Executors that die at a point as often as they get there end the start with an error, and the next one is exact."""
     app.prepare(tmp_path)
@@ -127,6 +127,23 @@ def test_workers_that_die_at_a_point_change_no_table(victims: Victims, tmp_path:
 
     assert committed(tmp_path) == app.BATCHES
     assert differences(tmp_path) == []
+
+
+@pytest.mark.fault(13, "executors that die in every snapshot, before, in and after the write of its file")
+@pytest.mark.parametrize("point", ["in_snapshot", "before_rename", "after_rename"])
+def test_workers_that_die_in_snapshots_cost_no_batch(victims: Victims, tmp_path: Path, point: str) -> None:
+    """The batch before is committed and not run again, and the deltas make the same tables, in this start and in one without deaths."""
+    app.prepare(tmp_path)
+    environment = traced(tmp_path, f"{point}=crash")
+    assert victims.run(tmp_path, master="local[2]", until=6, environment=environment) == 0
+    assert point_of(tmp_path) == point
+    # Of a worker that died a step earlier there is a temporary file at most.
+    assert bool(list(tmp_path.rglob("*.snap"))) == (point == "after_rename")
+    assert victims.run(tmp_path, master="local[2]") == 0
+
+    assert attempts(tmp_path) == [0] * app.BATCHES
+    assert differences(tmp_path) == []
+    assert list(tmp_path.rglob("*.snap")) != []
 
 
 @pytest.mark.fault(14, "SIGKILL of the driver alone while its executors are about to write rows")

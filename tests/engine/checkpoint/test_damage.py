@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from engine.batch import Time
 from engine.checkpoint.journal import read_segment
-from engine.errors import CorruptLogError, StateVersionError
+from engine.errors import CheckpointError, CorruptLogError, StateVersionError
 from tests.engine.checkpoint.volume import OPERATOR, Volume, damage, room_in_memory, without_waiting
 
 pytestmark = pytest.mark.slow
@@ -224,6 +225,24 @@ def test_torn_end_is_counted_and_a_whole_one_is_not(trial: Trial) -> None:
     torn = trial.start(spoil)
     assert (torn.checkpoint.fallbacks, torn.state()) == (2, STATES[3])
     torn.close()
+
+
+def test_refused_start_leaves_no_segment(trial: Trial) -> None:
+    """A start that ends too early takes its segment back, also in a takeover: nobody is stopped by it, and no later one counts it."""
+    volume = trial.start(lambda _: None)
+    before = volume.segments()
+    for _ in range(3):
+        with pytest.raises(CheckpointError, match="ends with batch 3000"):
+            Volume(trial.folder).open(takeover=True, must_reach=Time(4_000))
+    assert volume.segments() == before
+    volume.run({7: "on"})
+    volume.close()
+    with pytest.raises(CheckpointError, match="ends with batch 4000"):
+        volume.open(must_reach=Time(5_000))
+    volume.open()
+
+    assert (volume.checkpoint.fallbacks, volume.state()) == (0, {**STATES[3], 7: "on"})
+    volume.close()
 
 
 @pytest.mark.parametrize("left", [0, 10])

@@ -2,6 +2,7 @@
 
 import re
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
@@ -9,8 +10,9 @@ import pytest
 
 from engine.batch import Duration, Time
 from engine.checkpoint.checkpoint import Checkpoint
+from engine.checkpoint.journal import read_segment
 from engine.errors import CheckpointError, ConcurrentRunError, StateVersionError
-from tests.engine.checkpoint.volume import INTERVAL, SHARDS, Volume
+from tests.engine.checkpoint.volume import INTERVAL, SHARDS, Volume, make_unreadable
 from tests.engine.children import python
 
 
@@ -87,6 +89,17 @@ def test_damaged_meta_is_refused(tmp_path: Path, content: bytes) -> None:
     checkpoint.close()
 
 
+def test_unreadable_meta_is_refused(tmp_path: Path) -> None:
+    """A meta.json on a bad sector is refused as a damaged one is."""
+    Volume(tmp_path).open().close()
+    make_unreadable(tmp_path / "app" / "meta.json")
+
+    with pytest.raises(
+        StateVersionError, match=r"meta.json cannot be read \(.*Input/output error\); restore"
+    ):
+        Volume(tmp_path).open()
+
+
 def test_missing_meta_beside_a_journal_is_refused(tmp_path: Path) -> None:
     """A journal without its meta.json is no fresh folder."""
     Volume(tmp_path).open().close()
@@ -111,22 +124,48 @@ def test_missing_folder_is_refused_where_one_is_expected(tmp_path: Path) -> None
     assert not (tmp_path / "app").exists()
 
 
-@pytest.mark.fault(
-    33, "the newest segment removed, an older copy put in its place: the ledger knows more batches"
-)
-def test_folder_that_ends_too_early_is_refused(tmp_path: Path) -> None:
-    """With must_reach a folder is taken from the batch on that it names, begun or committed, and refused while it ends before."""
-    volume = Volume(tmp_path).open()
+def lose_newest_segment(volume: Volume, _copy: Path) -> None:
+    """Remove the segment that has the last batches."""
+    before, newest = volume.segments()
+    assert any(b"2000" in frame.head for frame in read_segment(newest))
+    assert not any(b"2000" in frame.head for frame in read_segment(before))
+    newest.unlink()
+
+
+def put_older_copy(volume: Volume, copy: Path) -> None:
+    """Put a copy in the folder's place that was made before the last batches."""
+    shutil.rmtree(volume.folder / "app")
+    copy.rename(volume.folder / "app")
+
+
+@pytest.mark.fault(20, "the newest segment removed: the ledger knows more batches than the one before it")
+@pytest.mark.fault(22, "an older copy of the folder put in its place: the ledger knows more batches")
+@pytest.mark.parametrize("lose", [lose_newest_segment, put_older_copy])
+def test_folder_that_ends_too_early_is_refused(tmp_path: Path, lose: Callable[[Volume, Path], None]) -> None:
+    """With must_reach a folder is taken up to the batch that it knows, begun or committed; refused once that one is lost."""
+    volume = Volume(tmp_path / "own").open()
     volume.run({0: "a"})
+    copy = shutil.copytree(volume.folder / "app", tmp_path / "copy")
+    volume.rotate()
+    volume.run({0: "b"})
     volume.begin()
     volume.close()
-
-    Volume(tmp_path).open(must_reach=Time(2_000)).close()
+    whole = shutil.copytree(volume.folder, tmp_path / "whole")
+    Volume(whole).open(must_reach=Time(3_000)).close()
     with pytest.raises(
-        CheckpointError, match=r"app ends with batch 2000, and results .* up to batch 3000, .*; restore"
+        CheckpointError, match=r"app ends with batch 3000, and results .* up to batch 4000, .*; restore"
     ):
-        Volume(tmp_path).open(must_reach=Time(3_000))
-    Volume(tmp_path).open().close()
+        Volume(whole).open(must_reach=Time(4_000))
+    lose(volume, copy)
+
+    for batch in (2_000, 3_000):
+        with pytest.raises(
+            CheckpointError,
+            match=rf"app ends with batch 1000, and results .* up to batch {batch}, .*; restore",
+        ):
+            volume.open(must_reach=Time(batch))
+    assert volume.open(must_reach=Time(1_000)).state() == {0: "a"}
+    volume.close()
 
 
 @pytest.mark.fault(22, "its journal removed, the rest left")

@@ -37,7 +37,7 @@ def ends(path: Path) -> list[int]:
 
 @pytest.mark.slow
 @settings(max_examples=20)
-@given(frames=st.lists(st.tuples(st.binary(), st.binary()), max_size=6))
+@given(frames=st.lists(st.tuples(st.binary(), st.binary()), min_size=1, max_size=6))
 def test_frames_come_back(
     tmp_path_factory: pytest.TempPathFactory, frames: list[tuple[bytes, bytes]]
 ) -> None:
@@ -139,6 +139,19 @@ def test_new_segment_goes_on_behind_the_old_one(tmp_path: Path) -> None:
 
     assert [heads(tmp_path / name.file) for name in segment_names(tmp_path)] == [[b"one"], [b"two"]]
     assert [name.file for name in segment_names(tmp_path)] == ["000003-000000.log", "000003-000001.log"]
+
+
+def test_blank_segment_goes_with_its_writer(tmp_path: Path) -> None:
+    """A segment that nothing was written to goes when it is closed, also after a newer epoch began; one with a frame stays."""
+    refused, newer = Journal(tmp_path, 2), Journal(tmp_path, 3)
+    refused.begin_segment()
+    newer.begin_segment()
+    newer.append(b"one")
+    refused.close()
+    newer.refuse_if_fenced()
+    newer.close()
+
+    assert segment_names(tmp_path) == [SegmentName(3, 0)]
 
 
 def test_epoch_begins_once(tmp_path: Path) -> None:

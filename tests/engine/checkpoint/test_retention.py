@@ -6,19 +6,17 @@ import pytest
 
 from engine.batch import Time
 from engine.checkpoint import checkpoint as checkpoint_module
+from engine.checkpoint.due import KEPT_SEGMENTS
 from engine.errors import CorruptLogError
-from tests.engine.checkpoint.volume import BIG, OPERATOR, SHARDS, Volume, damage
+from tests.engine.checkpoint.volume import BIG, OPERATOR, SHARDS, Volume, damage, without_waiting
 
 
 def test_outgrown_shard_is_snapshotted(volume: Volume) -> None:
     """A shard whose deltas have outgrown it gets a snapshot, one for each executor at a time."""
-    volume.commit(volume.begin(), dict.fromkeys(range(4), BIG))
-
-    assert [(task.operator, task.shard) for task in volume.checkpoint.snapshots_due(SHARDS)] == [
-        (OPERATOR, 0),
-        (OPERATOR, 1),
-    ]
-    assert len(volume.checkpoint.snapshots_due(1)) == 1
+    for executors, due in ((1, [(OPERATOR, 0)]), (SHARDS, [(OPERATOR, 0), (OPERATOR, 1)])):
+        volume.commit(volume.begin(), dict.fromkeys(range(4), BIG))
+        tasks = volume.checkpoint.snapshots_due(executors)
+        assert [(task.operator, task.shard) for task in tasks] == due
 
 
 @pytest.mark.slow
@@ -133,6 +131,67 @@ def test_segments_stay_for_a_shard_without_snapshots(volume: Volume, monkeypatch
 
     assert first in volume.segments()
     assert volume.reopen().state() == {0: 5, 1: "b"}
+
+
+@pytest.mark.slow
+def test_segments_stay_few_under_a_shard_that_hardly_changes(
+    volume: Volume, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A key that changes once in a segment, beside one whose shard is always due, keeps a few segments, and a restart is exact."""
+    monkeypatch.setattr(checkpoint_module, "SEGMENT_BYTES", 2 * len(BIG))
+    model = {}
+    for n in range(120):
+        changes = {0: f"{n}{BIG}"} | ({1: n} if n % 3 == 0 else {})
+        model |= changes
+        with without_waiting():
+            volume.commit(volume.begin(), changes)
+            for task in volume.checkpoint.snapshots_due(1):
+                volume.snapshot(task)
+            volume.checkpoint.purge(volume.time)
+        # Four more: the open one, the one before it, and those of the two batches that make a shard's snapshots.
+        snapshots = sum(kept.size for kept in volume.checkpoint.catalog.snapshots) // (2 * len(BIG))
+        assert len(volume.segments()) <= KEPT_SEGMENTS + snapshots + 4
+        if n % 40 == 39:
+            assert volume.reopen().state() == model
+    assert snapshots <= 2
+
+
+def test_shard_that_keeps_an_old_segment_gets_two_snapshots(
+    volume: Volume, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A shard that changed once, long ago, is written twice, at two versions, and then not again."""
+    monkeypatch.setattr(checkpoint_module, "SEGMENT_BYTES", 1 << 20)
+    volume.run({1: "once"})
+    first = volume.segments()[0]
+    for n in range(KEPT_SEGMENTS + 6):
+        volume.run({0: n})
+        volume.rotate()
+
+    written = [task.shard for task in volume.checkpoint.catalog.snapshots if task.shard == 1]
+    assert written == [1, 1]
+    assert first not in volume.segments()
+    before = [path for path in volume.snapshots() if path.parent.name == "0001"]
+    for n in range(KEPT_SEGMENTS + 2):
+        volume.run({0: n})
+        volume.rotate()
+    assert [path for path in volume.snapshots() if path.parent.name == "0001"] == before
+    assert volume.reopen().state() == {0: KEPT_SEGMENTS + 1, 1: "once"}
+
+
+def test_snapshot_of_a_worker_that_died_is_never_written_over(volume: Volume) -> None:
+    """A version whose snapshot was begun and not recorded is not due again; the next one is, in a file of its own, and the old one goes."""
+    volume.commit(volume.begin(), {0: BIG})
+    (task,) = volume.checkpoint.snapshots_due(1)
+    volume.shards[0].settle(task.version)
+    volume.shards[0].snapshot(task.path)
+    left = task.path.read_bytes()
+    assert volume.checkpoint.snapshots_due(1) == []
+    assert task.path.read_bytes() == left
+    volume.run({2: "on"})
+
+    assert task.path not in volume.snapshots()
+    assert [path.parent.name for path in volume.snapshots()] == ["0000"]
+    assert volume.reopen().state() == {0: BIG, 2: "on"}
 
 
 def test_damaged_first_frame_of_a_new_segment_loses_nothing(

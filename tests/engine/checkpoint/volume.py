@@ -168,6 +168,12 @@ def damage(path: Path, position: int = -1) -> None:
     path.write_bytes(content)
 
 
+def make_unreadable(path: Path) -> None:
+    """Have every read of a file fail with EIO, as on a bad sector: what it leads to is this process's memory at address 0."""
+    path.unlink()
+    path.symlink_to("/proc/self/mem")
+
+
 @contextlib.contextmanager
 def room_in_memory(otherwise: Path) -> Iterator[Path]:
     """A folder for thousands of small ones: in memory, where that can be."""

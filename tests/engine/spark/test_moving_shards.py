@@ -7,9 +7,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from engine import LocalContext
+from engine.batch import Batch, Time
 from engine.checkpoint.codec import StateCodec
 from engine.checkpoint.files import checksum
 from engine.checkpoint.shards import DeltaPlace, RestorePlan, Shard
+from engine.dstream.run import announce, announce_owner
+from engine.errors import CheckpointError
+from engine.spark.access import ShardTask
 
 CODEC = StateCodec("op")
 
@@ -177,3 +182,15 @@ def test_an_older_state_can_be_had_again(tmp_path: Path) -> None:
 
     assert shard.restore(earlier)
     assert shard.values == {1: 1}
+
+
+def test_a_folder_that_a_worker_does_not_see_is_told(tmp_path: Path) -> None:
+    """A worker without the journal's file names it, and says that the folder belongs on a volume that all share."""
+    path = tmp_path / "000001-000000.log"
+    plan = RestorePlan(1, (), (DeltaPlace(str(path), 0, 1, 0, 1),), complete=True)
+    task = ShardTask(CODEC, {})
+    with LocalContext("local", "test") as context:
+        announce_owner(context, 1, has_folder=True)
+        announce(context, Batch(Time(1_000), {}))
+        with pytest.raises(CheckpointError, match=rf"{path} is not there for a worker of Spark; put"):
+            context.parallelize([0], 1).map(lambda index: task._brought(index, plan).version).collect()

@@ -97,7 +97,7 @@ class MapState(StateFunction):
             raise failed(cause) from cause
         beside = Beside(run.timers, Mapped(run.mapped))
         shard.derived, shard.derived_version = beside, run_version()
-        return ShardResult(index, shard.delta(), keys, len(shard.overlay)), beside.mapped
+        return self._result(index, shard, keys), beside.mapped
 
     def _timers(self, shard: Shard) -> Timers | None:
         kept: Beside | None = shard.derived

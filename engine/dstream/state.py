@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 from engine.checkpoint.codec import StateCodec
 from engine.checkpoint.shards import RestorePlan, Shard, Shards
-from engine.dstream.run import base_version, batch_time, run_version, state_owner
+from engine.dstream.run import base_version, batch_time, has_folder, run_version, state_owner
 from engine.errors import UserFunctionError
 from engine.rdd.running import current_task
 from engine.rdd.task import SCALARS
@@ -31,6 +31,7 @@ class ShardResult(NamedTuple):
 
     shard: int
     delta: bytes
+    """Empty where there is no folder for it."""
     keys: int
     updated: int
     """Keys that the batch put or removed."""
@@ -62,6 +63,9 @@ class StateFunction(ShardAccess, ABC):
         shard = self._shard(index)
         shard.refuse_other_run(run_version())
         return shard
+
+    def _result(self, index: int, shard: Shard, keys: int) -> ShardResult:
+        return ShardResult(index, shard.delta() if has_folder() else b"", keys, len(shard.overlay))
 
 
 class Restore(StateFunction):
@@ -121,7 +125,7 @@ class UpdateState(StateFunction):
             self._advance(shard, new)
         except StopIteration as cause:
             raise failed(cause) from cause
-        return [ShardResult(index, shard.delta(), shard.count(), len(shard.overlay))]
+        return [self._result(index, shard, shard.count())]
 
     def _seeded(
         self, shard: Shard, groups: Iterable[tuple[Hashable, list[Any]]]
@@ -200,7 +204,7 @@ class PutPart(StateFunction):
         part = self._collect(elements)
         if part:
             shard.put(int(time), part)
-        return [ShardResult(index, shard.delta(), shard.count(), len(shard.overlay))]
+        return [self._result(index, shard, shard.count())]
 
 
 class ReadParts(StateFunction):

@@ -19,7 +19,7 @@ from tests.tools.stack_world import python
 from tools.killloop import __main__ as command
 from tools.killloop.kept import Kept, Piece
 from tools.killloop.loop import LOOP_SETTINGS, KillLoop, Plan, Tally
-from tools.killloop.phases import PHASES, REQUIRED, Aim, Trace, phase_of
+from tools.killloop.phases import EARLY, LATE, PHASES, Aim, Trace, phase_of
 from tools.killloop.report import table
 
 pytestmark = pytest.mark.slow
@@ -36,9 +36,9 @@ def embedded(folder: Path) -> Settings:
 
 
 def assert_exact(tally: Tally, plan: Plan, least_kills: int) -> None:
-    """Every kill hit an engine at work, every phase was hit, every restart committed, every row is exact."""
+    """Every kill hit an engine at work, every phase that a job can be in was hit, every restart committed, every row is exact."""
     assert tally.total == plan.kills
-    assert {phase for phase in REQUIRED if tally.kills[phase] < least_kills} == set()
+    assert {phase for phase in LATE if tally.kills[phase] < least_kills} == set()
     assert len(tally.recovered) == plan.kills + 1
     assert tally.least_backlog > 0
     assert tally.interrupted > 0
@@ -54,31 +54,33 @@ def assert_exact(tally: Tally, plan: Plan, least_kills: int) -> None:
 
 
 @pytest.mark.fault(
-    12, "88 kills in all phases of a batch, on the embedded stack; the 1,000 are `make kill-loop`"
+    12, "89 kills in all phases of a batch, on the embedded stack; the 1,000 are `make kill-loop`"
 )
 @pytest.mark.timeout(1_200)
 def test_eighty_kills_on_the_embedded_stack_leave_every_row_exact(
     tmp_path: Path, figures: Callable[[str], None]
 ) -> None:
-    """80 kills, at least 4 in each phase, and 8 more in the middle of a recovery change no row."""
-    plan = Plan(kills=80, echoes=8)
+    """80 kills, at least 4 in each phase of a batch and between two, and 9 more in the middle of a recovery change no row."""
+    plan = Plan(kills=80, echoes=9)
     tally = KillLoop(embedded(tmp_path / "data"), plan, tmp_path / "logs").run()
     for line in table(Piece.of(tally)):
         figures(f"embedded: {line}")
     assert_exact(tally, plan, least_kills=4)
     assert tally.echoes.total() == plan.echoes
+    # Which phase of a recovery the others hit is not certain: it may be over when they come.
+    assert len([phase for phase in EARLY if tally.echoes[phase]]) >= 5
 
 
-@pytest.mark.fault(12, "14 kills beside a real Kafka and a real Cassandra; the 100 are `make kill-loop`")
+@pytest.mark.fault(12, "20 kills beside a real Kafka and a real Cassandra; the 100 are `make kill-loop`")
 @pytest.mark.servers
 @pytest.mark.timeout(600)
-def test_twelve_kills_on_the_real_stack_leave_every_row_exact(
+def test_eighteen_kills_on_the_real_stack_leave_every_row_exact(
     kafka_server: KafkaServer,
     cassandra_server: CassandraServer,
     tmp_path: Path,
     figures: Callable[[str], None],
 ) -> None:
-    """12 kills beside a real Kafka and a real Cassandra, at least one in each phase, change no row."""
+    """18 kills beside a real Kafka and a real Cassandra, at least one in each phase of a batch and between two, change no row."""
     own = {
         "app": "kill-loop",
         "keyspace": cassandra_server.keyspace(),
@@ -87,7 +89,7 @@ def test_twelve_kills_on_the_real_stack_leave_every_row_exact(
     }
     settings = kafka_server.stack.settings.model_copy(update=own)
     create_topics(settings)
-    plan = Plan(kills=12, echoes=2)
+    plan = Plan(kills=18, echoes=2)
     tally = KillLoop(settings, plan, tmp_path / "logs").run()
     for line in table(Piece.of(tally)):
         figures(f"processes: {line}")
@@ -127,9 +129,10 @@ def test_failed_restart_is_not_forgotten(
 
 
 def test_every_fail_point_has_one_phase() -> None:
-    """The phases divide the engine's fail points among them, and a process that reached none is in its start."""
+    """The phases divide the engine's fail points among them, a loop aims at all but blocks, and a process that reached none is in its start."""
     points = [point for points in PHASES.values() for point in points]
     assert sorted(points) == sorted({"", *FAIL_POINTS})
+    assert set(PHASES) - {*LATE, *EARLY} == {"block"}
     assert [phase_of(point) for point in ("", "before_begin", "in_sink")] == ["start", "begin", "sink"]
 
 
@@ -165,6 +168,8 @@ def test_pieces_of_a_loop_are_kept_and_added_up(tmp_path: Path) -> None:
     assert (whole.total, whole.least_backlog, whole.mismatches, whole.is_exact) == (4, 700, 3, False)
     lines = list(table(whole))
     assert "all                  4                         1" in lines
+    assert [line.split("  ")[0] for line in lines[1 : 1 + len(PHASES)]] == list(PHASES)
+    assert "snapshot             0                         0" in lines
     assert "restarts             3, to a new commit median 1.50 s, worst 2.50 s" in lines
     assert "mismatches           3" in lines
     kept.forget()

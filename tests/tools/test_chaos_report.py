@@ -1,17 +1,21 @@
-"""What is kept of drills and what is made of it: runs of several calls in one table, a summary of all faults, a soak's judgement."""
+"""What is kept of drills and what is made of it: runs of several calls in one table, a summary of all faults, a soak's and a demo's judgement."""
 
 import json
 from pathlib import Path
 
 import pytest
 
+from services.settings import Settings
 from tools.chaos.drill import least_hold
 from tools.chaos.history import OF_A_SOAK, History, Key, Past, newest_series, past_of
 from tools.chaos.report import as_json, summary
 from tools.chaos.scene import Outcome
-from tools.chaos.soak import HOLDS, Sample, Soaked
+from tools.chaos.showing import DEMOS
+from tools.chaos.soak import CALM_SHARE, HOLDS, Sample, Soaked
 from tools.chaos.spoilt import burst
 from tools.verify import Verdict
+from tools.verify.schema import TABLES
+from tools.verify.verdict import LedgerVerdict, Offender, TableVerdict
 
 KEY = Key("embedded", "engine-kill", 1, 10.0)
 
@@ -82,10 +86,38 @@ def test_summary_has_median_and_worst_of_every_fault_in_eighty_columns() -> None
     assert report["faults"][0]["worst"] == dict.fromkeys(report["faults"][0]["worst"], 300.0)
 
 
-def soaked(sizes: list[int]) -> Soaked:
-    """A soak with these sizes of the engine, a second apart."""
+def proof(broken: str, *faults: str) -> Verdict:
+    """A verdict with a wrong row in a table, and these faults of the ledger."""
+    tables = tuple(TableVerdict(one, rows=1, wrong=one.name == broken) for one in TABLES.values())
+    ledger = LedgerVerdict(1, 1, 1, 0, tuple(Offender("wrong", "t[0]", "from 3", text) for text in faults))
+    return Verdict(tables, ledger)
+
+
+@pytest.mark.parametrize(
+    ("name", "broken", "faults", "expected"),
+    [
+        ("no-checkpoint", "page_totals", ["a gap of 4: [7, 9)"], True),
+        ("no-checkpoint", "page_totals", [], False),
+        ("no-checkpoint", "page_totals", ["a gap of 4: [7, 9)", "an overlap of 1: [8, 9)"], False),
+        ("no-checkpoint", "", ["a gap of 4: [7, 9)"], False),
+        ("counters", "page_totals", [], True),
+        ("counters", "page_totals", ["a gap of 4: [7, 9)"], False),
+        ("counters", "trending_pages", [], False),
+    ],
+)
+def test_demo_is_as_foretold_by_rows_and_ledger(
+    name: str, broken: str, faults: list[str], *, expected: bool
+) -> None:
+    """A demo needs its broken table and, where its text says so, gaps in the ledger; any other fault is not foretold."""
+    assert DEMOS[name].is_as_foretold(proof(broken, *faults)) is expected
+
+
+def soaked(sizes: list[int], events_a_second: int = 1_000) -> Soaked:
+    """A soak with these sizes of the engine, in MiB, a second apart."""
     found = Soaked("embedded", 1, seconds=60.0)
-    found.memory = [Sample(float(second), 7, size << 20) for second, size in enumerate(sizes)]
+    found.memory = [
+        Sample(float(second), 7, size << 20, second * events_a_second) for second, size in enumerate(sizes)
+    ]
     found.add("engine-kill", outcome(1))
     return found
 
@@ -93,6 +125,7 @@ def soaked(sizes: list[int]) -> Soaked:
 def test_soak_is_judged_by_its_proofs_and_by_its_memory() -> None:
     """Memory that wavers is flat; memory that grows to the double, a doubt, or no fault at all spoils a soak, and its report says so."""
     flat, grown = soaked([200, 210, 190, 205, 200, 215]), soaked([200, 240, 280, 320, 360, 400])
+    assert grown.event_slope == pytest.approx(40_000 << 20)
     assert flat.is_good
     assert not grown.is_flat
     assert not grown.is_good
@@ -105,6 +138,22 @@ def test_soak_is_judged_by_its_proofs_and_by_its_memory() -> None:
     assert "faults        2 of 2 kinds" in lines
     assert lines[-1] == Verdict().line
     assert flat.as_json()["memory"]["is_flat"]
+
+
+def test_leak_of_a_hundred_bytes_an_event_is_found_in_half_an_hour() -> None:
+    """At the default rate 100 bytes an event in the calm part of 30 minutes are not flat, and the report tells them; noise of 4 % is."""
+    rate, seconds = Settings().ad_rate + Settings().page_rate, int(30 * 60 * CALM_SHARE)
+    noise = [300 + place % 13 for place in range(seconds)]
+    leaking = soaked(noise, int(rate))
+    leaking.memory = [
+        sample._replace(size_bytes=sample.size_bytes + 100 * sample.records) for sample in leaking.memory
+    ]
+
+    assert soaked(noise, int(rate)).is_flat
+    assert not leaking.is_flat
+    assert leaking.event_slope == pytest.approx(100e6, rel=0.1)
+    assert any(line.endswith("MiB/min, +95.4 MiB/M events") for line in leaking.lines())
+    assert max(map(len, leaking.lines())) <= 80
 
 
 def test_memory_is_judged_within_one_life() -> None:

@@ -40,7 +40,7 @@ def test_short_soak_is_exact(tmp_path: Path, figures: Callable[[str], None]) -> 
     assert report["seconds"] >= 12
     assert report["events"] > 0
     assert all(run["line"] for fault in report["faults"] for run in fault["runs"])
-    assert min(size for _, _, size in report["memory"]["samples"]) > 20 << 20
+    assert min(size for _, _, size, _ in report["memory"]["samples"]) > 20 << 20
     assert report["memory"]["life_seconds"] >= 4
 
 
@@ -66,6 +66,6 @@ def test_right_engine_is_no_demo() -> None:
     assert show("counters", lines.append, engine=(sys.executable, "-m", "services.pipeline.main")) == 1
 
     assert lines[-2] == (
-        "NOT as foretold: page_totals should be broken, and campaign_windows, trending_pages whole"
+        "NOT as foretold: page_totals should be broken, and campaign_windows, trending_pages and the ledger whole"
     )
     assert "missing=0 over=0 wrong=0" in lines[-1]

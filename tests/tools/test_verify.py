@@ -119,7 +119,9 @@ def test_changed_row_is_found_and_counted(
 def test_stale_row_is_wrong(world: World) -> None:
     """A row as of an older batch than the newest that touched its key is wrong, though it was exact once."""
     before = {row[0]: row for row in model_rows(world.log, world.ledger[:4])["page_totals"]}["/page/001"]
-    world.sql("UPDATE page_totals SET views = ?, batch = ? WHERE page = ?", before[1], before[2], before[0])
+    world.sql(
+        "UPDATE page_totals SET views = ?, seq_sum = ?, batch = ? WHERE page = ?", *before[1:], before[0]
+    )
     verdict = world.verify()
     assert counts(verdict) == (0, 0, 1)
     assert table(verdict, "page_totals").offenders[0].found.endswith("batch=1970-01-01T00:03:24.000Z")
@@ -134,6 +136,26 @@ def test_batch_counted_twice_is_wrong_in_every_row_it_touched(world: World) -> N
     world.fill([first, doubled, *rest])
     assert differing > 9
     assert counts(world.verify()) == (0, 0, differing)
+
+
+@pytest.mark.parametrize(
+    ("where", "lost", "twice", "name"),
+    [((ADS, 0), 5, 1, "campaign_windows"), ((PAGES, 0), 10, 0, "page_totals")],
+)
+def test_lost_event_beside_one_that_counts_twice_is_found(
+    world: World, where: tuple[str, int], lost: int, twice: int, name: str
+) -> None:
+    """When a row counts one of its events twice in the place of another one, its views are right, and its seq_sum shows it."""
+    log = {**world.log, where: list(world.log[where])}
+    log[where][lost] = log[where][twice]
+    true, false = (set(model_rows(each, world.ledger)[name]) for each in (world.log, log))
+    (right,), (wrong,) = true - false, false - true
+    assert (right[:-2], right[-1]) == (wrong[:-2], wrong[-1])
+    world.put(name, wrong)
+    found = world.verify()
+    assert counts(table(found, name)) == counts(found) == (0, 0, 1)
+    (offender,) = table(found, name).offenders
+    assert list(offender.lines())[-1] == "      differs  seq_sum"
 
 
 def test_late_record_that_was_counted_is_found(world: World) -> None:
@@ -173,18 +195,19 @@ def test_tables_of_other_jobs_are_told_when_they_have_rows(world: World) -> None
 
 
 def test_first_offenders_of_a_table_are_shown(world: World) -> None:
-    """Of many rows that are not exact the first five are shown, each with key, expected and found values."""
+    """Of many rows that are not exact the first five are shown, each with key, expected and found values, and what differs."""
     world.sql("UPDATE page_totals SET views = views + 10")
     world.sql("UPDATE dead_letters SET reason = 'other'")
     verdict = world.verify()
     lines = list(table(verdict, "page_totals").lines())
     assert max(map(len, verdict.lines())) <= 80
     assert lines[0] == "page_totals       rows 12  exact 0  missing 0  over 0  wrong 12"
-    assert len(lines) == 16
-    assert lines[1:4] == [
+    assert len(lines) == 21
+    assert lines[1:5] == [
         "    wrong    /page/000",
-        "      expected views=5 batch=1970-01-01T00:03:25.000Z",
-        "      found    views=15 batch=1970-01-01T00:03:25.000Z",
+        "      expected views=5 seq_sum=150 batch=1970-01-01T00:03:25.000Z",
+        "      found    views=15 seq_sum=150 batch=1970-01-01T00:03:25.000Z",
+        "      differs  views",
     ]
 
 
@@ -211,6 +234,10 @@ def test_first_offenders_of_a_table_are_shown(world: World) -> None:
         b'{"page":"x","event_time":-1}',
         b'{"page":"x","event_time":9223372036854775808}',
         b'\xef\xbb\xbf{"page":"x","event_time":1}',
+        b'{"page":"x","event_time":1,"seq":null}',
+        b'{"page":"x","event_time":1,"seq":"1"}',
+        b'{"page":"x","event_time":1,"seq":-1}',
+        b'{"page":"x","event_time":1,"seq":9223372036854775808}',
         b"[" * 100_000,
     ],
 )
@@ -219,7 +246,7 @@ def test_value_that_does_not_decode_is_a_dead_letter(tmp_path: Path, value: byte
     world = World(tmp_path)
     world.send(PAGES, 0, page("/page/000"), value)
     world.batch(1_000)
-    world.put("page_totals", ("/page/000", 1, 1_000))
+    world.put("page_totals", ("/page/000", 1, 0, 1_000))
     assert counts(world.verify()) == (1, 0, 0)
     world.put("dead_letters", (PAGES, 0, 1, "undecodable: why", value, 1_000))
     assert (world.verify().exact, world.verify().code) == (2, 0)
@@ -264,11 +291,14 @@ def test_future_events_close_no_window(tmp_path: Path) -> None:
 
 
 times = st.integers(0, 150_000)
+numbers = st.one_of(st.none(), st.integers(0, 9), st.integers(2**62, 2**63 - 1))
 ad_values = st.one_of(
-    st.builds(ad, times, st.integers(0, 12), st.sampled_from(["view", "click"])),
+    st.builds(ad, times, st.integers(0, 12), st.sampled_from(["view", "click"]), numbers),
     st.sampled_from([b"{", None, ad(0, 4_000)]),
 )
-page_values = st.one_of(st.builds(page, st.sampled_from("abcdefghijklm")), st.just(b'{"page":1}'))
+page_values = st.one_of(
+    st.builds(page, st.sampled_from("abcdefghijklm"), times, numbers), st.just(b'{"page":1}')
+)
 slices = st.tuples(
     st.sampled_from([1_000, 2_000, 7_000]),
     st.lists(ad_values, max_size=5),

@@ -164,9 +164,12 @@ def test_batch_that_commits_meanwhile_is_judged(world: World, in_between: list[C
         ("UPDATE page_totals SET views = 99, batch = 206000 WHERE page = '/page/000'", (0, 0, 1)),
         ("UPDATE page_totals SET batch = 206000 WHERE page = '/page/001'", (0, 0, 1)),
         ("UPDATE page_totals SET batch = 5500 WHERE page = '/page/000'", (0, 0, 1)),
-        ("INSERT INTO page_totals (page, views, batch) VALUES ('/page/new', 2, 206000)", (0, 0, 1)),
+        (
+            "INSERT INTO page_totals (page, views, seq_sum, batch) VALUES ('/page/new', 2, 0, 206000)",
+            (0, 0, 1),
+        ),
         ("INSERT INTO page_totals (page, views, batch) VALUES ('/page/999', 1, 6000)", (0, 1, 0)),
-        ("INSERT INTO page_totals (page, views, batch) VALUES ('/page/new', 1, 4000)", (0, 1, 0)),
+        ("INSERT INTO page_totals (page, views, seq_sum, batch) VALUES ('/page/new', 1, 0, 4000)", (0, 1, 0)),
     ],
 )
 def test_wrong_row_of_a_batch_that_commits_meanwhile_is_found(

@@ -35,7 +35,10 @@ def send(server: KafkaServer, topic: str, transactions: Sequence[tuple[bool, int
     with closing(KafkaProducer(bootstrap_servers=server.bootstrap, transactional_id=topic)) as producer:
         producer.init_transactions()
         for number, (is_committed, records) in enumerate(transactions):
-            values = [page(f"/page/{(number + n) % 5:03d}") if n % 7 else None for n in range(records)]
+            values = [
+                page(f"/page/{(number + n) % 5:03d}", seq=1_000 * number + n) if n % 7 else None
+                for n in range(records)
+            ]
             producer.begin_transaction()
             futures = [producer.send(topic, value, key=b"user", partition=0) for value in values]
             offsets = [future.get(timeout=30).offset for future in futures]
@@ -110,6 +113,7 @@ def moment(milliseconds: int) -> datetime:
 def fill(session: Any, topic: str, sent: Sent, end: int) -> None:
     """Write the ledger of batches of 100 offsets, each on a day of its own, and the rows that follow."""
     views: Counter[str] = Counter()
+    seqs: Counter[str] = Counter()
     for number, start in enumerate(range(0, end, 100)):
         time = START + number * 1_000
         ranges = json.dumps([[topic, 0, start, min(start + 100, end)], [topic, 1, 0, 0]])
@@ -124,11 +128,13 @@ def fill(session: Any, topic: str, sent: Sent, end: int) -> None:
                     (topic, offset, "undecodable: null", moment(time)),
                 )
             elif value := sent.get(offset):
-                name = json.loads(value)["page"]
+                event = json.loads(value)
+                name = event["page"]
                 views[name] += 1
+                seqs[name] += event["seq"]
                 session.execute(
-                    'INSERT INTO page_totals (page, views, "batch") VALUES (%s, %s, %s)',
-                    (name, views[name], moment(time)),
+                    'INSERT INTO page_totals (page, views, seq_sum, "batch") VALUES (%s, %s, %s, %s)',
+                    (name, views[name], seqs[name], moment(time)),
                 )
 
 
@@ -157,7 +163,7 @@ def test_rows_on_real_servers_are_proven(
         assert (verdict.code, verdict.reason, verdict.exact) == (0, "", verdict.windows)
         assert (verdict.ledger.batches, verdict.ledger.records, verdict.ledger.behind) == (3, len(sent), 0)
         assert verdict.windows == 5 + sum(value is None for value in sent.values())
-        session.execute("UPDATE page_totals SET views = 1 WHERE page = '/page/001'")
+        session.execute("UPDATE page_totals SET seq_sum = 1 WHERE page = '/page/001'")
         session.execute("DELETE FROM page_totals WHERE page = '/page/002'")
         session.execute(
             "INSERT INTO campaign_windows (campaign_id, window_start, views, \"batch\") VALUES ('campaign-00', 0, 1, %s)",

@@ -96,6 +96,7 @@ def test_rows_are_counted_when_they_break_and_when_they_heal(
     ]
     assert "/page/001: expected views=10" in caplog.messages[-1]
     assert "found views=999" in caplog.messages[-1]
+    assert caplog.messages[-1].endswith(", differs views")
 
     environment.fill()
     watch.take(run_verify())

@@ -26,9 +26,9 @@ from tools.verify import TableVerdict, Verdict, verify
 ADS, PAGES = "ad-events", "page-views"
 
 COLUMNS = {
-    "campaign_windows": ("campaign_id", "window_start", "views", "batch"),
+    "campaign_windows": ("campaign_id", "window_start", "views", "seq_sum", "batch"),
     "trending_pages": ("window_end", "rank", "page", "views", "batch"),
-    "page_totals": ("page", "views", "batch"),
+    "page_totals": ("page", "views", "seq_sum", "batch"),
     "dead_letters": ("topic", "partition", "record_offset", "reason", "value", "batch"),
 }
 KEY_WIDTH = {"campaign_windows": 2, "trending_pages": 2, "page_totals": 1, "dead_letters": 3}
@@ -40,14 +40,16 @@ FAR = 200_000
 Log = Mapping[tuple[str, int], Sequence[bytes | None]]
 
 
-def ad(event_time: int, number: int = 0, kind: str = "view") -> bytes:
-    """The value of an ad event with just the fields that count."""
-    return json.dumps({"event_type": kind, "ad_id": f"ad-{number:04d}", "event_time": event_time}).encode()
+def ad(event_time: int, number: int = 0, kind: str = "view", seq: int | None = None) -> bytes:
+    """The value of an ad event with just the fields that count; without a seq unless one is given."""
+    fields = {"event_type": kind, "ad_id": f"ad-{number:04d}", "event_time": event_time}
+    return json.dumps(fields if seq is None else {"seq": seq, **fields}).encode()
 
 
-def page(name: str, event_time: int = 0) -> bytes:
-    """The value of a page view with just the fields that count."""
-    return json.dumps({"page": name, "event_time": event_time}).encode()
+def page(name: str, event_time: int = 0, seq: int | None = None) -> bytes:
+    """The value of a page view with just the fields that count; without a seq unless one is given."""
+    fields = {"page": name, "event_time": event_time}
+    return json.dumps(fields if seq is None else {"seq": seq, **fields}).encode()
 
 
 @dataclass(frozen=True)
@@ -79,9 +81,9 @@ def model_rows(log: Log, ledger: Sequence[LedgerRow]) -> dict[str, list[Row]]:
         for offset, value in enumerate(log[topic, partition][start:until], start)
     ]
     ads = [event for event in events if event.topic == ADS and event.fields]
-    pages = [(event.fields["page"], event.batch) for event in events if event.topic == PAGES and event.fields]
+    pages = [(event.fields["page"], event) for event in events if event.topic == PAGES and event.fields]
     late = [event for event in ads if _is_late(event, ads, [key[1] for key in log if key[0] == ADS])]
-    views = [(_window(event), event.batch) for event in ads if event not in late and _window(event)]
+    views = [(_window(event), event) for event in ads if event not in late and _window(event)]
     dead = [(event, "undecodable: x") for event in events if not event.fields] + [
         (event, "late") for event in late
     ]
@@ -95,12 +97,12 @@ def model_rows(log: Log, ledger: Sequence[LedgerRow]) -> dict[str, list[Row]]:
 
 def _fields(topic: str, value: bytes | None) -> Any:
     wanted = (
-        {"event_type": str, "ad_id": str, "event_time": int}
+        {"event_type": str, "ad_id": str, "event_time": int, "seq": int}
         if topic == ADS
-        else {"page": str, "event_time": int}
+        else {"page": str, "event_time": int, "seq": int}
     )
     with contextlib.suppress(ValueError, AttributeError, TypeError, KeyError):
-        event = json.loads(str(value, "utf-8"))
+        event = {"seq": 0, **json.loads(str(value, "utf-8"))}
         if all(type(event[name]) is kind for name, kind in wanted.items()):
             return event
     return None
@@ -122,15 +124,16 @@ def _window(event: _Event) -> tuple[str, int] | None:
     return f"campaign-{event.fields['ad_id'][4:6]}", event.fields["event_time"] // 10_000 * 10_000
 
 
-def _total(touches: Sequence[tuple[Any, int]], key: Any) -> tuple[int, int]:
-    batches = [batch for touched, batch in touches if touched == key]
-    return len(batches), max(batches)
+def _total(touches: Sequence[tuple[Any, _Event]], key: Any) -> tuple[int, int, int]:
+    mine = [event for touched, event in touches if touched == key]
+    sum_of_numbers = sum(event.fields["seq"] for event in mine) % 2**63
+    return len(mine), sum_of_numbers, max(event.batch for event in mine)
 
 
-def _trending(entry: LedgerRow, pages: Sequence[tuple[str, int]]) -> list[Row]:
+def _trending(entry: LedgerRow, pages: Sequence[tuple[str, _Event]]) -> list[Row]:
     if (entry.batch - entry.zero_time) % 2_000:
         return []
-    found = Counter(name for name, batch in pages if entry.batch - 3_000 < batch <= entry.batch)
+    found = Counter(name for name, event in pages if entry.batch - 3_000 < event.batch <= entry.batch)
     ranked = sorted(found, key=lambda name: (-found[name], name))[:10]
     return [(entry.batch, rank, name, found[name], entry.batch) for rank, name in enumerate(ranked, 1)]
 
@@ -209,12 +212,19 @@ def exact_world(tmp_path: Path) -> Iterator[World]:
     world = World(tmp_path)
     for second in range(1, 6):
         time = second * 1_000
-        world.send(ADS, 0, ad(time, 1), ad(time + 4_000, 15), ad(time, 7, "click"), ad(time, 5_000))
-        world.send(ADS, 1, ad(time + 1, 2), b"not json" if second == 2 else ad(time, 999))
+        world.send(
+            ADS,
+            0,
+            ad(time, 1, seq=10 * second),
+            ad(time + 4_000, 15, seq=10 * second + 1),
+            ad(time, 7, "click"),
+            ad(time, 5_000),
+        )
+        world.send(ADS, 1, ad(time + 1, 2), b"not json" if second == 2 else ad(time, 999, seq=second))
         world.send(
             PAGES,
             0,
-            *(page(f"/page/{n:03d}") for n in range(second + 7)),
+            *(page(f"/page/{n:03d}", seq=10 * second + n) for n in range(second + 7)),
             page("/page/002"),
             page("/page/001"),
         )

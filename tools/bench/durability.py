@@ -1,11 +1,11 @@
 """What durability costs: the pipeline's query from an embedded log with its checkpoints, and without a checkpoint folder.
 
 Each run is a process of its own with two executors, in batches of one second; sides take turns, so that whatever else the machine does
-meets both. Without a folder nothing is written down: no journal, no snapshot. Executors encode what changed all the same.
+meets both. Without a folder nothing is written down, and executors do not encode what changed.
 
 Run as a program with FOLDER RATE BATCHES on|off it is one run, and prints the CPU seconds of its process tree.
 
-Owns: compare.
+Owns: CASES, compare.
 Never: a wall clock; the CPU seconds of the whole process tree count.
 """
 
@@ -27,7 +27,12 @@ from services.pipeline.jobs import campaign_windows
 from services.pipeline.jobs.campaign_windows import AdEvent
 from services.settings import REPOSITORY
 from services.sqlite.migrate import migrate
+from tools.bench import metrics
 from tools.bench.metrics import PARTITIONS, START_MS, TOPIC, Case, Cost, cpu_seconds, fill
+
+LARGE, SMALL = metrics.CASES
+CASES = (LARGE, SMALL._replace(share=0.04))
+"""With the default number of events both have more batches than the 70 after which a window is closed: keys leave, old files go."""
 
 
 def measure(folder: Path, rate: int, batches: int, *, is_durable: bool) -> float:

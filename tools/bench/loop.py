@@ -29,12 +29,13 @@ class Event(msgspec.Struct, gc=False):
     ad_id: str
     event_type: str
     event_time: int
+    seq: int
 
 
-def count(consumer: Consumer, until: dict[int, int]) -> dict[tuple[str, int], int]:
-    """Views by (campaign, window) of the assigned partitions up to their offsets."""
+def count(consumer: Consumer, until: dict[int, int]) -> dict[tuple[str, int], list[int]]:
+    """Views and the sum of their seq by (campaign, window) of the assigned partitions up to their offsets."""
     decode, campaign_of = msgspec.json.Decoder(Event).decode, campaigns()
-    counts: dict[tuple[str, int], int] = {}
+    counts: dict[tuple[str, int], list[int]] = {}
     left = sum(until.values())
     while left:
         for message in consumer.consume(500, 1.0):
@@ -47,7 +48,12 @@ def count(consumer: Consumer, until: dict[int, int]) -> dict[tuple[str, int], in
                 campaign = campaign_of.get(event.ad_id)
                 if campaign is not None:
                     key = (campaign, event.event_time - event.event_time % WINDOW_MS)
-                    counts[key] = counts.get(key, 0) + 1
+                    known = counts.get(key)
+                    if known is None:
+                        counts[key] = [1, event.seq]
+                    else:
+                        known[0] += 1
+                        known[1] += event.seq
     return counts
 
 
@@ -74,7 +80,7 @@ def main(bootstrap: str, topic: str, places: Sequence[str]) -> None:
         "end": time.time(),
         "cpu_seconds": time.process_time() - cpu_before,
         "peak_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
-        "counts": [[campaign, window, views] for (campaign, window), views in sorted(counts.items())],
+        "counts": [[*key, *known] for key, known in sorted(counts.items())],
     }
     print(json.dumps(result), flush=True)
     consumer.close()

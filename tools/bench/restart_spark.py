@@ -4,11 +4,13 @@ Owns: main.
 """
 
 import warnings
+from pathlib import Path
+from typing import Any
 
 from pyspark import SparkConf, SparkContext
 from pyspark.streaming import StreamingContext
 
-from tools.bench.restarts import build
+from tools.bench.restarts import HEAP, Told, build
 
 _SETTINGS = {
     "spark.ui.enabled": "false",
@@ -16,7 +18,6 @@ _SETTINGS = {
     "spark.default.parallelism": "4",
     "spark.driver.host": "127.0.0.1",
     "spark.driver.bindAddress": "127.0.0.1",
-    "spark.driver.memory": "2g",
     # Over TCP each task waits about 40 ms.
     "spark.python.unix.domain.socket.enabled": "true",
 }
@@ -34,5 +35,7 @@ def main(folder: str, interval: int) -> None:
         return ssc
 
     ssc = StreamingContext.getOrCreate(f"{folder}/checkpoints", setup)
+    jvm: Any = ssc.sparkContext._jvm  # noqa: SLF001 - PySpark has no public way to its JVM
+    Told(Path(folder) / HEAP).tell(jvm.java.lang.Runtime.getRuntime().maxMemory())
     ssc.start()
     ssc.awaitTermination()

@@ -13,11 +13,13 @@ from pathlib import Path
 from typing import Any
 
 HANG = "hang"
-"""While a file of this name is there, the output of a batch tells what it saw and does not return: it waits for its kill."""
+"""A file of this name holds a sum: the output of a batch that sees it tells so and does not return, it waits for its kill."""
+HEAP = "heap"
+"""Where each life on PySpark tells the most bytes that its JVM takes for objects."""
 
 
 class Told:
-    """Lines that a process appends to a file for whoever watches it: (batch time, keys, sum)."""
+    """Lines that a process appends to a file for whoever watches it, such as (batch time, keys, sum)."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -53,7 +55,8 @@ def _see(folder: str, time: Any, rdd: Any) -> None:
     parts = rdd.mapPartitions(_sums).collect()
     keys, total = (sum(column) for column in zip(*parts, strict=True)) if parts else (0, 0)
     Told(Path(folder) / "seen").tell(str(time), keys, total)
-    if (Path(folder) / HANG).exists():
+    hang = Path(folder) / HANG
+    if hang.exists() and total == int(hang.read_text()):
         threading.Event().wait()
 
 

@@ -12,8 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import psutil
@@ -34,8 +33,8 @@ START_MS = 1_700_000_000_000
 EVENTS_PER_MS = 100
 """Event time moves by a millisecond every so many events: 100k events/s of event time."""
 
-Counts = dict[tuple[str, int], int]
-"""Views by (campaign, start of the window in milliseconds since the epoch)."""
+Counts = dict[tuple[str, int], tuple[int, int]]
+"""Views and the sum of their events' seq, by (campaign, start of the window in milliseconds since the epoch)."""
 
 
 class Run(NamedTuple):
@@ -78,14 +77,25 @@ def fill(bootstrap: str, topic: str, events: int, progress: Callable[[int], None
 
 def truth(events: int) -> Counts:
     """The counts that the events have by their making, without a look at the topic."""
-    counts: Counter[tuple[str, int]] = Counter()
+    return _added(_single_views(events))
+
+
+def _single_views(events: int) -> Iterator[Sequence[Any]]:
     for partition in range(PARTITIONS):
         for seq in range(0, events // PARTITIONS, 3):
             value = json.loads(ad_event(1, partition, seq, 0)[1])
             campaign = f"campaign-{int(value['ad_id'][3:]) // ADS_PER_CAMPAIGN:02d}"
             time_ms = event_time(seq)
-            counts[campaign, time_ms - time_ms % campaign_windows.WINDOW_MS] += 1
-    return dict(counts)
+            yield campaign, time_ms - time_ms % campaign_windows.WINDOW_MS, 1, seq
+
+
+def _added(rows: Iterable[Sequence[Any]]) -> Counts:
+    """Rows of campaign, window, views and sum of seq, those of one key together."""
+    counts: Counts = {}
+    for campaign, window, views, seqs in rows:
+        known = counts.get((campaign, window), (0, 0))
+        counts[campaign, window] = known[0] + views, known[1] + seqs
+    return counts
 
 
 def run_loop(bootstrap: str, topic: str, events: int, processes: int) -> Run:
@@ -109,15 +119,12 @@ def run_loop(bootstrap: str, topic: str, events: int, processes: int) -> Run:
         child.stdin.write("go\n")
         child.stdin.flush()
     results = [json.loads(child.communicate()[0]) for child in children]
-    counts: Counter[tuple[str, int]] = Counter()
-    for result in results:
-        counts.update({(campaign, window): views for campaign, window, views in result["counts"]})
     return Run(
         f"loop, {processes} process{'es' if processes > 1 else ''}",
         max(result["end"] for result in results) - min(result["begin"] for result in results),
         sum(result["cpu_seconds"] for result in results),
         max(result["peak_bytes"] for result in results),
-        dict(counts),
+        _added(row for result in results for row in result["counts"]),
     )
 
 
@@ -133,7 +140,7 @@ class _Kept:
         self.counts: Counts = {}
 
     def __call__(self, rdd: RDD[Any]) -> None:
-        self.counts.update({(campaign, window): views for campaign, window, views in rdd.collect()})
+        self.counts.update({(campaign, window): tuple(sums) for campaign, window, *sums in rdd.collect()})
 
 
 def run_engine(bootstrap: str, topic: str, events: int, master: str, batch_records: int) -> Run:

@@ -31,7 +31,8 @@ def table(runs: Sequence[Past]) -> Iterator[str]:
         yield f"{run.run:<4}" + _cells(run.phases, 12) + f"  {_TOLD[run.verdict]}"
     if len(runs) > 1:
         for name, figures in figures_of(runs).items():
-            yield f"{name[:4]:<4}" + _cells(figures, 12)
+            # The names are longer than the column; the first cell has blanks to spare.
+            yield f"{name:<6}" + _cells(figures, 12)[2:]
     yield _LEGEND
     yield from _remarks("run", runs)
     if runs and runs[-1].line:

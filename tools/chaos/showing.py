@@ -49,16 +49,29 @@ class Demo:
     whole: Sequence[str]
     """The tables that must not."""
     why: str
+    has_gap: bool = False
+    """Whether the ledger must have a gap too, and nothing else; without one it must be whole."""
 
     @property
     def engine(self) -> tuple[str, ...]:
         """What runs in place of the engine."""
         return (sys.executable, "-m", "tools.chaos.demos", self.name)
 
+    @property
+    def rest(self) -> str:
+        """How the ledger and the other tables must be."""
+        return "a gap in the ledger" if self.has_gap else f"{', '.join(self.whole)} and the ledger whole"
+
     def is_as_foretold(self, verdict: Verdict) -> bool:
-        """Whether the rows are broken where they must be, and nowhere else."""
+        """Whether rows and ledger are broken where they must be, and nowhere else."""
         faults = {table.name: table.faults for table in verdict.tables}
-        return faults.get(self.broken, 0) > 0 and not any(faults.get(name, 0) for name in self.whole)
+        gaps = [fault.found.startswith("a gap") for fault in verdict.ledger.faults] if verdict.ledger else []
+        return (
+            faults.get(self.broken, 0) > 0
+            and not any(faults.get(name, 0) for name in self.whole)
+            and all(gaps)
+            and bool(gaps) == self.has_gap
+        )
 
 
 DEMOS: Mapping[str, Demo] = MappingProxyType(
@@ -71,10 +84,12 @@ DEMOS: Mapping[str, Demo] = MappingProxyType(
                 "run",
                 "page_totals",
                 (),
-                "The engine's checkpoint was gone with its process, as one in a container without a volume. After the kill it counted from zero and went "
-                "on with the records that came then: whatever had come while it was away is in no row, and every total that it wrote "
-                "since is the sum since the restart. The ledger shows the gap. With a folder that stays, the next process takes over "
-                "the state and the ranges of the batch that was cut short.",
+                "The engine's checkpoint was gone with its process, as one in a container without a volume. So it knew no offset, and began "
+                "as a consumer without one often does: this engine is set to read from the end of the log. After the kill it counted "
+                "from zero: whatever had come while it was away is in no row, and every total that it wrote since is the sum since the "
+                "restart. The ledger shows the gap. With a folder that stays, the next process takes over the state and the ranges of "
+                "the batch that was cut short.",
+                has_gap=True,
             ),
             Demo(
                 "counters",
@@ -132,8 +147,7 @@ def show(name: str, say: Callable[[str], None], engine: Sequence[str] = ()) -> i
         say(f"broken as foretold, in {demo.broken}")
         say(verdict.line)
         return 0
-    whole = f", and {', '.join(demo.whole)} whole" if demo.whole else ""
-    say(f"NOT as foretold: {demo.broken} should be broken{whole}")
+    say(f"NOT as foretold: {demo.broken} should be broken, and {demo.rest}")
     say(verdict.reason or verdict.line)
     return 1
 

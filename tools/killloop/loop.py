@@ -17,7 +17,7 @@ from typing import Any
 from engine.errors import StreamingError
 from services.settings import Settings
 from tools.killloop.backlog import Backlog
-from tools.killloop.phases import REQUIRED, Aim, phase_of
+from tools.killloop.phases import EARLY, LATE, PHASES, Aim, phase_of
 from tools.killloop.victim import ENGINE, Victim, await_drained
 from tools.progress import Progress
 from tools.verify import Verdict, verify
@@ -26,6 +26,8 @@ COMMIT_SECONDS = 60.0
 """How long a start may take to its first new commit."""
 AIM_SECONDS = 10.0
 """How long to wait for the chosen point; after this the kill hits wherever the engine is."""
+SNAPSHOT_SECONDS = 60.0
+"""How long for one of a snapshot, which is due once in up to 64 batches."""
 DRAIN_SECONDS = 180.0
 
 LOOP_SETTINGS: Mapping[str, Mapping[str, float]] = MappingProxyType(
@@ -38,6 +40,8 @@ LOOP_SETTINGS: Mapping[str, Mapping[str, float]] = MappingProxyType(
 
 _MASTERS = ("local", "local[2]")
 _DRAIN_RATE = 1_000_000
+_FILL_SECONDS = 1.0
+"""The log is filled again so often while a point is waited for."""
 _DELAY_SECONDS = 0.03
 _WHOLE_TREES = 0.3
 _ANY_MOMENT = 0.15
@@ -131,8 +135,7 @@ class KillLoop:
         before, aim = self._progress.newest().time, self._aim()
         with self._start(aim) as victim:
             self.tally.recovered.append(victim.await_commit(self._progress, before, COMMIT_SECONDS))
-            if aim.point:
-                victim.await_point(aim.point, AIM_SECONDS)
+            self._await_point(victim, aim)
             time.sleep(aim.after)
             self.tally.kills[phase_of(victim.kill(is_whole_tree=aim.is_whole_tree))] += 1
         self.tally.trees += aim.is_whole_tree
@@ -140,13 +143,10 @@ class KillLoop:
 
     def _die_early(self) -> None:
         """One life that ends while it still makes good for the one before it, most times before it has committed anything."""
-        point = self._random.choice(
-            ("", *REQUIRED["begin"], *REQUIRED["run"], *REQUIRED["sink"], *REQUIRED["before commit"])
-        )
-        aim = Aim(point, _DELAY_SECONDS, self._random.uniform(0, _DELAY_SECONDS / 2), is_whole_tree=False)
+        aim = self._aim_at(EARLY, self.tally.echoes, is_whole_tree=False)
         with self._start(aim) as victim:
-            if point:
-                victim.await_point(point, AIM_SECONDS)
+            if aim.point:
+                victim.await_point(aim.point, AIM_SECONDS)
             else:
                 time.sleep(self._random.uniform(0.1, 0.8) * self.tally.recovered[-1])
             time.sleep(aim.after)
@@ -161,10 +161,23 @@ class KillLoop:
         is_whole_tree = pick.random() < _WHOLE_TREES
         if pick.random() < _ANY_MOMENT:
             return Aim("", 0, pick.uniform(0, 4 * self._settings.batch_seconds), is_whole_tree)
-        fewest = min(self.tally.kills[phase] for phase in REQUIRED)
-        phase = pick.choice([phase for phase in REQUIRED if self.tally.kills[phase] == fewest])
+        return self._aim_at(LATE, self.tally.kills, is_whole_tree=is_whole_tree)
+
+    def _aim_at(self, phases: Sequence[str], hits: Counter[str], *, is_whole_tree: bool) -> Aim:
+        """One of the points of those phases that were hit least."""
+        pick, fewest = self._random, min(hits[phase] for phase in phases)
+        phase = pick.choice([phase for phase in phases if hits[phase] == fewest])
         after = pick.uniform(0, _DELAY_SECONDS / 2)
-        return Aim(pick.choice(REQUIRED[phase]), _DELAY_SECONDS, after, is_whole_tree)
+        return Aim(pick.choice(PHASES[phase]), _DELAY_SECONDS, after, is_whole_tree)
+
+    def _await_point(self, victim: Victim, aim: Aim) -> None:
+        """Wait until the victim is where the kill is to hit, with records ahead of it all the time."""
+        if not aim.point:
+            return
+        seconds = SNAPSHOT_SECONDS if aim.point in PHASES["snapshot"] else AIM_SECONDS
+        until = time.monotonic() + seconds
+        while not victim.await_point(aim.point, _FILL_SECONDS) and time.monotonic() < until:
+            self._backlog.fill(self._ahead)
 
     @contextmanager
     def _start(self, aim: Aim, **settings: Any) -> Iterator[Victim]:

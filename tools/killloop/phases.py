@@ -2,7 +2,7 @@
 
 A process is in the phase of the fail point that it reached last; `FAIL_POINT_TRACE` tells which that was, also after its death.
 
-Owns: PHASES, Aim, phase_of, Trace.
+Owns: PHASES, LATE, EARLY, Aim, phase_of, Trace.
 Never: a kill.
 """
 
@@ -12,30 +12,29 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import NamedTuple
 
-REQUIRED: Mapping[str, tuple[str, ...]] = MappingProxyType(
-    {
-        "plan": ("plan",),
-        "begin": ("before_begin", "after_begin"),
-        "run": ("run",),
-        "sink": ("before_sink", "in_sink", "after_sink"),
-        "before commit": ("before_ledger", "after_ledger", "before_commit"),
-        "purge": ("purge", "in_purge", "after_purge"),
-    }
-)
-"""By phase its fail points, in the order of a batch; a loop aims at each of these."""
-
 PHASES: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
-        **REQUIRED,
+        "start": ("", "new_segment", "recover", "restore", "in_restore"),
+        "plan": ("plan",),
+        "begin": ("before_begin", "after_begin"),
+        "journal": ("in_append",),
         "state": ("before_state", "after_state"),
+        "run": ("run",),
         "answer": ("reply",),
-        "journal": ("in_append", "before_block", "after_block"),
+        "sink": ("before_sink", "in_sink", "after_sink"),
+        "before commit": ("before_ledger", "after_ledger", "before_commit"),
         "after commit": ("after_commit", "before_hint", "after_hint"),
         "snapshot": ("before_snapshot", "in_snapshot", "before_rename", "after_rename", "after_snapshot"),
-        "start": ("", "new_segment", "recover", "restore", "in_restore"),
+        "purge": ("purge", "in_purge", "after_purge"),
+        "block": ("before_block", "after_block"),
     }
 )
-"""Every phase; a process that has not reached any point is in its start."""
+"""By phase its fail points, in the order of a life; a process that has not reached any point is in its start."""
+
+LATE = tuple(phase for phase in PHASES if phase not in {"start", "block"})
+"""The phases of a batch and between two: a loop aims at each of them. No job of the pipeline has a receiver, and so blocks."""
+EARLY = ("start", "plan", "begin", "journal", "state", "run", "answer", "sink", "before commit")
+"""Those that come before the first commit of a life: a loop aims its echoes at these."""
 
 _POINTS = {point: phase for phase, points in PHASES.items() for point in points}
 _NAME_BYTES = 32

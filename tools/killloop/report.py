@@ -8,15 +8,14 @@ import statistics
 from collections.abc import Iterator
 
 from tools.killloop.kept import Piece
-from tools.killloop.phases import PHASES, REQUIRED
+from tools.killloop.phases import PHASES
 
 
 def table(piece: Piece) -> Iterator[str]:
     """What a loop, or several, have done, in plain lines."""
     yield f"{'phase':<15} {'kills':>6} {'before its first commit':>25}"
     for phase in PHASES:
-        if piece.kills[phase] or piece.echoes[phase] or phase in REQUIRED:
-            yield f"{phase:<15} {piece.kills[phase]:>6} {piece.echoes[phase]:>25}"
+        yield f"{phase:<15} {piece.kills[phase]:>6} {piece.echoes[phase]:>25}"
     yield f"{'all':<15} {piece.total:>6} {piece.echoes.total():>25}"
     yield f"in mid-batch    {piece.interrupted:>6}"
     yield f"with executors  {piece.trees:>6}"

@@ -41,7 +41,7 @@ NETWORK = "data"
 _TOLD_BY = {
     "engine": (
         *("KEYSPACE", "APP", "JOBS", "MASTER", "BATCH_SECONDS", "MAX_RATE_PER_PARTITION"),
-        *("BACKPRESSURE", "TASK_TIMEOUT"),
+        *("BACKPRESSURE", "INITIAL_RATE", "TASK_TIMEOUT"),
     ),
     "producer": ("AD_RATE", "PAGE_RATE", "SEED", "AD_PARTITIONS", "PAGE_PARTITIONS"),
 }
@@ -290,15 +290,11 @@ class ComposeStack:
                 continue
             if is_death:
                 code = happening.exit_code
-                facts = {"pid": self._killed(name), "exit_code": code, "signal": signal_of(code)}
+                # Docker does not tell which process died: the pid of the restart shows that it is another one.
+                facts = {"exit_code": code, "signal": signal_of(code)}
             else:
                 facts = {"pid": container.pid, "restarts": container.restarts}
             self._events.append_at(moment, name, kind, **facts)
-
-    def _killed(self, name: str) -> int | None:
-        """The pid that was signalled last."""
-        kills = [event for event in self.events() if (event.name, event.kind) == (name, "kill")]
-        return kills[-1].facts["pid"] if kills else None
 
     def _lasting(self) -> list[Container]:
         lasting = [container for container in containers_of(self.project) if container.is_lasting]

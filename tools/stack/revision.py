@@ -14,7 +14,7 @@ from services.settings import REPOSITORY, Settings
 FOLDERS = ("engine", "services")
 """What runs, without the tools that watch it."""
 SETTINGS = (
-    *("batch_seconds", "max_rate_per_partition", "backpressure", "task_timeout"),
+    *("batch_seconds", "max_rate_per_partition", "backpressure", "initial_rate", "task_timeout"),
     *("ad_rate", "page_rate", "master", "jobs"),
 )
 """What changes the batches that are proven."""

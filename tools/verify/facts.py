@@ -61,9 +61,9 @@ class PackedFacts:
     Example:
         >>> from tools.verify.schema import TABLES
         >>> facts = PackedFacts(TABLES["campaign_windows"])
-        >>> facts.put(("campaign-01", 10_000), (3,), 2_000)
+        >>> facts.put(("campaign-01", 10_000), (3, 57), 2_000)
         >>> facts.take(("campaign-01", 10_000)), facts.take(("campaign-01", 10_000))
-        (Fact(values=(3,), batch=2000), None)
+        (Fact(values=(3, 57), batch=2000), None)
     """
 
     def __init__(self, table: ResultTable) -> None:

@@ -17,7 +17,7 @@ Keys that were touched only AFTER the cut may or may not have been there in 2: t
 missed where they are not. Retention that eats the log while it is read is noticed: could not tell.
 
 Ledger, log and tables are read once, and nothing of them is kept that was compared. What is held, and grows with the log, is the
-newest truth of every key up to the cut, 16 to 24 bytes a row, until the tables go by; then the rows later than the cut, until
+newest truth of every key up to the cut, 24 bytes a row, until the tables go by; then the rows later than the cut, until
 their own batches go by.
 
 Owns: verify, open_store.

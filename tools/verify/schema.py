@@ -49,8 +49,8 @@ class ResultTable:
         """A row in the order of `columns` as its key and what it says.
 
         Example:
-            >>> TABLES["page_totals"].fact(("/page/001", 7, 3_000))
-            (('/page/001',), Fact(values=(7,), batch=3000))
+            >>> TABLES["page_totals"].fact(("/page/001", 7, 123, 3_000))
+            (('/page/001',), Fact(values=(7, 123), batch=3000))
         """
         batch = row[-1]
         width = len(self.key)
@@ -70,6 +70,16 @@ class ResultTable:
         )
         return " ".join((*shown, f"batch={show_time(fact.batch)}"))
 
+    def differing(self, one: Fact, other: Fact) -> str:
+        """The names of the columns in which two facts differ, on one line.
+
+        Example:
+            >>> TABLES["page_totals"].differing(Fact((7, 123), 3_000), Fact((7, 125), 3_000))
+            'seq_sum'
+        """
+        pairs = zip((*one.values, one.batch), (*other.values, other.batch), strict=True)
+        return " ".join(name for name, (a, b) in zip((*self.values, "batch"), pairs, strict=True) if a != b)
+
     def _show(self, name: str, value: object) -> str:
         if name in self.times:
             return show_time(value)
@@ -81,10 +91,13 @@ TABLES = {
     table.name: table
     for table in (
         ResultTable(
-            "campaign_windows", ("campaign_id", "window_start"), ("views",), frozenset({"window_start"})
+            "campaign_windows",
+            ("campaign_id", "window_start"),
+            ("views", "seq_sum"),
+            frozenset({"window_start"}),
         ),
         ResultTable("trending_pages", ("window_end", "rank"), ("page", "views"), frozenset({"window_end"})),
-        ResultTable("page_totals", ("page",), ("views",)),
+        ResultTable("page_totals", ("page",), ("views", "seq_sum")),
         ResultTable("dead_letters", ("topic", "partition", "record_offset"), ("reason", "value")),
     )
 }

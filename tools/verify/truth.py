@@ -7,6 +7,8 @@ the engine or the jobs.
     watermark of a batch    min over ALL partitions of the largest event time in the batches before it; it never falls, and an
                             event time that is later than its batch counts as the batch's
     late                    window end + 60 s <= watermark
+    seq_sum                 the sum of `seq` of the counted events, modulo 2^63; an event without one adds 0. It shows one event lost and
+                            another one counted twice, unless both have the same number, in two partitions
     window of trending      the batches with a time in (t - 3 s, t], at every t on the grid of 2 s
 
 Owns: Truth, Changes, decode.
@@ -31,6 +33,7 @@ LENGTH_MS = 3_000
 TOP = 10
 LONGEST_PAGE = 1_000
 LAST_TIME_MS = 253_402_300_799_999
+SEQ_SUMS = 2**63
 
 CAMPAIGNS = {f"ad-{index:04d}": f"campaign-{index // 10:02d}" for index in range(1_000)}
 """The campaign of each ad."""
@@ -110,12 +113,47 @@ def _is_time(value: Any) -> TypeGuard[int]:
     return type(value) is int and 0 <= value <= LAST_TIME_MS
 
 
+def _is_seq(value: Any) -> TypeGuard[int]:
+    """Whether a field can be an event's number in its partition."""
+    return type(value) is int and 0 <= value < SEQ_SUMS
+
+
+class Counts:
+    """The views of each key, and the sum of their events' numbers.
+
+    Example:
+        >>> counts = Counts()
+        >>> counts.add("/page/001", 7)
+        >>> counts.add("/page/001", 2**63 - 1)
+        >>> counts.row("/page/001")
+        (2, 6)
+    """
+
+    def __init__(self) -> None:
+        self.views: Counter[str] = Counter()
+        self.seqs: Counter[str] = Counter()
+
+    def add(self, key: str, seq: int) -> None:
+        """Count an event."""
+        self.views[key] += 1
+        self.seqs[key] += seq
+
+    def update(self, others: "Counts") -> None:
+        """Count the events of others too."""
+        self.views.update(others.views)
+        self.seqs.update(others.seqs)
+
+    def row(self, key: str) -> Values:
+        """The columns of a key."""
+        return self.views[key], self.seqs[key] % SEQ_SUMS
+
+
 class Truth:
     """The tables' contents, moved on one committed batch at a time.
 
     1. Batches are applied in batch order, each once.
 
-    State: one count per page, one per campaign and window that may still change, the counts of the last three seconds of batches.
+    State: counts of each page, of each campaign and window that may still change, and of the last three seconds of batches.
     """
 
     def __init__(self) -> None:
@@ -123,9 +161,9 @@ class Truth:
         """For each partition of ad-events the largest event time of the batches before; None before its first."""
         self._mark: int | None = None
         """The watermark of the newest batch, which never falls."""
-        self._windows: defaultdict[int, Counter[str]] = defaultdict(Counter)
-        """The views of each campaign, by the start of the window; without windows for which every event is late."""
-        self._pages: Counter[str] = Counter()
+        self._windows: defaultdict[int, Counts] = defaultdict(Counts)
+        """Those of each campaign, by the start of the window; without windows for which every event is late."""
+        self._pages = Counts()
         self._parts: deque[tuple[int, Counter[str]]] = deque()
         """Batch time and page counts of the batches that a window may still need."""
 
@@ -133,24 +171,26 @@ class Truth:
         """Take in the records of a batch; what it changed."""
         changes: Changes = {name: {} for name in TABLES}
         late = self._newest_late(batch)
-        views: Counter[tuple[str, int]] = Counter()
-        pages: Counter[str] = Counter()
+        windows: defaultdict[int, Counts] = defaultdict(Counts)
+        pages = Counts()
         for item in batch.ranges:
             if item.topic == AD_EVENTS:
-                self._read_ads(item, read(item), late, views, changes["dead_letters"])
+                self._read_ads(item, read(item), late, windows, changes["dead_letters"])
                 high = self._newest_ad_ms[item.partition]
                 if high is not None:
                     self._newest_ad_ms[item.partition] = min(high, batch.time)
             elif item.topic == PAGE_VIEWS:
                 _read_pages(item, read(item), pages, changes["dead_letters"])
-        for (campaign, start), count in views.items():
-            self._windows[start][campaign] += count
+        for start, counts in windows.items():
+            self._windows[start].update(counts)
         self._pages.update(pages)
         changes["campaign_windows"] = {
-            (campaign, start): (self._windows[start][campaign],) for campaign, start in views
+            (campaign, start): self._windows[start].row(campaign)
+            for start, counts in windows.items()
+            for campaign in counts.views
         }
-        changes["page_totals"] = {(page,): (self._pages[page],) for page in pages}
-        changes["trending_pages"] = self._trending(batch, pages)
+        changes["page_totals"] = {(page,): self._pages.row(page) for page in pages.views}
+        changes["trending_pages"] = self._trending(batch, pages.views)
         return changes
 
     def _watermark(self, batch: LedgerBatch) -> int | None:
@@ -176,13 +216,14 @@ class Truth:
         item: Range,
         records: Iterable[Record],
         late: int,
-        views: Counter[tuple[str, int]],
+        windows: defaultdict[int, Counts],
         dead: dict[Values, Values],
     ) -> None:
         high = self._newest_ad_ms.get(item.partition)
         for offset, value, event in records:
             kind, ad, time = map(event.get, _AD_FIELDS) if event else _NO_AD
-            if not (_is_text(kind) and _is_text(ad) and _is_time(time)):
+            seq = event.get("seq", 0) if event else None
+            if not (_is_text(kind) and _is_text(ad) and _is_time(time) and _is_seq(seq)):
                 dead[AD_EVENTS, item.partition, offset] = ("undecodable", value)
                 continue
             if high is None or time > high:
@@ -191,7 +232,7 @@ class Truth:
             if start <= late:
                 dead[AD_EVENTS, item.partition, offset] = ("late", value)
             elif kind == "view" and ad in CAMPAIGNS:
-                views[CAMPAIGNS[ad], start] += 1
+                windows[start].add(CAMPAIGNS[ad], seq)
         self._newest_ad_ms[item.partition] = high
 
     def _trending(self, batch: LedgerBatch, pages: Counter[str]) -> dict[Values, Values]:
@@ -207,12 +248,10 @@ class Truth:
         return {(batch.time, rank): page for rank, page in enumerate(ranked, start=1)}
 
 
-def _read_pages(
-    item: Range, records: Iterable[Record], pages: Counter[str], dead: dict[Values, Values]
-) -> None:
+def _read_pages(item: Range, records: Iterable[Record], pages: Counts, dead: dict[Values, Values]) -> None:
     for offset, value, event in records:
-        page = event.get("page") if event else None
-        if event and _is_page(page) and _is_time(event.get("event_time")):
-            pages[page] += 1
+        page, seq = (event.get("page"), event.get("seq", 0)) if event else (None, None)
+        if event and _is_page(page) and _is_time(event.get("event_time")) and _is_seq(seq):
+            pages.add(page, seq)
         else:
             dead[PAGE_VIEWS, item.partition, offset] = ("undecodable", value)

@@ -30,11 +30,13 @@ class Offender:
     key: str
     expected: str
     found: str
+    differs: str = ""
+    """The columns of a wrong row that differ."""
 
     def lines(self) -> Iterator[str]:
         """The offender in a few lines of a screen's width."""
         yield f"    {self.kind:<8} {self.key}"
-        for label, text in (("expected", self.expected), ("found", self.found)):
+        for label, text in (("expected", self.expected), ("found", self.found), ("differs", self.differs)):
             if text:
                 yield from textwrap.wrap(
                     text, SHOWN_COLUMNS, initial_indent=f"      {label:<8} ", subsequent_indent=" " * 15
@@ -87,8 +89,9 @@ class TableVerdict:
 
     def _show(self, kind: str, key: Values, expected: Fact | None, found: Fact | None) -> None:
         if len(self.offenders) < SHOWN_OFFENDERS:
-            shown = (self.table.show_fact(fact) if fact else "" for fact in (expected, found))
-            self.offenders.append(Offender(kind, self.table.show_key(key), *shown))
+            meant, held = (self.table.show_fact(fact) if fact else "" for fact in (expected, found))
+            differs = self.table.differing(expected, found) if expected and found else ""
+            self.offenders.append(Offender(kind, self.table.show_key(key), meant, held, differs))
 
     def lines(self) -> Iterator[str]:
         """One line with the counts, then the first offenders."""

@@ -142,7 +142,9 @@ def _findings(verdict: dict[str, Any]) -> Iterator[tuple[Finding, str]]:
     parts += [("closed_form", (verdict["producers"] or {}).get("wrong_totals", ()))]
     for table, offenders in parts:
         for offender in offenders:
-            sides = (f"{side} {offender[side]}" for side in ("expected", "found") if offender[side])
+            sides = (
+                f"{side} {offender[side]}" for side in ("expected", "found", "differs") if offender[side]
+            )
             yield Finding(table, offender["kind"], offender["key"]), ", ".join(sides)
 
 

@@ -16,12 +16,13 @@ from engine.dstream.run import batch_time
 from engine.rdd.api import RDD
 from services.pipeline import main
 from services.pipeline.jobs import page_totals
-from services.pipeline.records import PageView
+from services.pipeline.records import PageView, counted
 from services.settings import load_settings
 
 _ADD = """
-INSERT INTO page_totals (page, views, batch) VALUES (?, ?, ?)
-ON CONFLICT (page) DO UPDATE SET views = views + excluded.views, batch = excluded.batch
+INSERT INTO page_totals (page, views, seq_sum, batch) VALUES (?, ?, ?, ?)
+ON CONFLICT (page) DO UPDATE SET
+views = views + excluded.views, seq_sum = seq_sum + excluded.seq_sum, batch = excluded.batch
 """
 _LOCK_SECONDS = 30.0
 
@@ -42,7 +43,7 @@ class Increments:
 
     def add(self, counts: Iterator[tuple[str, int]]) -> list[int]:
         """Add the counts of a partition; how many there were."""
-        rows = [(page, views, int(batch_time())) for page, views in counts]
+        rows = [(page, *counted([views], 0, 0), int(batch_time())) for page, views in counts]
         with closing(sqlite3.connect(self._path, timeout=_LOCK_SECONDS)) as store, store:
             store.executemany(_ADD, rows)
         return [len(rows)]

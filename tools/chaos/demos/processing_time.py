@@ -14,14 +14,15 @@ from services.pipeline import main
 from services.pipeline.campaigns import campaigns
 from services.pipeline.jobs import campaign_windows
 from services.pipeline.jobs.campaign_windows import WINDOW_MS, AdEvent, Key, Tally
+from services.pipeline.records import VIEW
 
 _CAMPAIGNS = campaigns()
 
 
 def by_arrival(event: AdEvent) -> tuple[Key, int]:
-    """One view of (campaign, the window in which it was processed)."""
+    """One view of (campaign, the window in which it was processed), by its number."""
     now = int(batch_time())
-    return (_CAMPAIGNS[event.ad_id], now - now % WINDOW_MS), 1
+    return (_CAMPAIGNS[event.ad_id], now - now % WINDOW_MS), VIEW + event.seq
 
 
 def build(ssc: StreamingContext, events: DStream[AdEvent], write: Any) -> None:

@@ -1,8 +1,9 @@
 """What the migrations of both stores have in common: numbered files, their checksums, and what is still to be done.
 
-A migration is a file `NNN_name.ext` of statements that each end with a semicolon at the end of a line and may run twice
-(IF NOT EXISTS). A store keeps a row (version, name, checksum, applied_at) for each file that it has taken in, and a file never
-changes after that: what comes next is a new file. Nothing is ever dropped.
+A migration is a file `NNN_name.ext` of statements that each end with a semicolon at the end of a line. Those of Cassandra may run
+twice (IF NOT EXISTS); those of SQLite are one transaction with the row that tells of them. A store keeps a row (version, name,
+checksum, applied_at) for each file that it has taken in, and a file never changes after that: what comes next is a new file. Nothing is
+ever dropped.
 
 Owns: Migration, read_migrations, pending.
 Never: a database; each store runs the statements itself.

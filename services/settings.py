@@ -156,10 +156,15 @@ class Settings(BaseSettings):
     """Records per second and partition."""
     backpressure: bool = False
     """Whether inputs are held back to what batches get done in an interval, below max_rate_per_partition."""
+    initial_rate: Annotated[
+        Annotated[float, Field(gt=0, allow_inf_nan=False)] | None, BeforeValidator(_unless_none)
+    ] = None
+    """Records per second of each input before backpressure has its first estimate. None for max_rate_per_partition."""
     task_timeout: Annotated[
         Annotated[float, Field(gt=0, le=86_400)] | None, BeforeValidator(_unless_none)
     ] = None
-    """Seconds for each task that an executor has in a stage; after that it is ended and the engine stops. None for no limit."""
+    """Seconds for each task that an executor has in a stage, those aside in which it waits for Kafka or the store; after that it is
+    ended and the engine stops. None for no limit."""
     listen_host: Annotated[
         str, _matching(r"[A-Za-z0-9.:-]+", "it must be an address of this machine, 127.0.0.1 or 0.0.0.0")
     ] = "127.0.0.1"
@@ -213,6 +218,15 @@ class Settings(BaseSettings):
             raise ConfigurationError(
                 f"TASK_TIMEOUT={self.task_timeout:g} needs executors of ours and MASTER={self.master} has none; "
                 "set MASTER=local[N], or TASK_TIMEOUT=none"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _rate_has_its_use(self) -> Self:
+        if self.initial_rate is not None and not self.backpressure:
+            raise ConfigurationError(
+                f"INITIAL_RATE={self.initial_rate:g} is where backpressure begins and BACKPRESSURE is off; "
+                "set BACKPRESSURE=true, or INITIAL_RATE=none"
             )
         return self
 

@@ -19,7 +19,8 @@ LAYERS: tuple[tuple[str, str], ...] = (
         "values, formats and functions",
         """engine.batch engine.metrics engine.rdd.jobs engine.rdd.captures engine.rdd.operators engine.rdd.partitioner engine.rdd.serializers
         engine.checkpoint.journal engine.checkpoint.names engine.monitoring.collectors engine.sinks.api engine.sinks.flight
-        engine.sources.log_format engine.rdd.backends engine.rdd.conf engine.rdd.reading engine.dstream.policy engine.dstream.steps""",
+        engine.sources.log_format engine.rdd.backends engine.rdd.conf engine.rdd.reading engine.dstream.policy engine.dstream.steps
+        engine.waits""",
     ),
     ("the actions of an RDD, Hadoop's files", "engine.rdd.actions engine.rdd.sequence"),
     (
@@ -82,7 +83,10 @@ LAYERS: tuple[tuple[str, str], ...] = (
     ),
     ("receivers of ours", "engine.sources.sockets"),
     ("what makes streams of sources", "engine.inputs"),
-    ("what the scheduler notes", "engine.scheduler.accounting engine.monitoring.page"),
+    (
+        "what the scheduler notes, what it runs again",
+        "engine.scheduler.accounting engine.scheduler.retries engine.monitoring.page",
+    ),
     ("what it tells", "engine.scheduler.telling"),
     ("the scheduler", "engine.scheduler.scheduler"),
     ("what is set on a context before its start", "engine.preparation"),

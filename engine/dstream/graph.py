@@ -7,9 +7,10 @@ Never: I/O, a clock, a thread.
 import itertools
 import re
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from operator import attrgetter
 from typing import Any, NamedTuple
 
@@ -19,12 +20,22 @@ from engine.checkpoint.upgrade import DeclaredState, StateChanges
 from engine.dstream.access import access_of
 from engine.dstream.backfill import GivenBatches
 from engine.dstream.nodes import ForEachDStream, InputDStream, Node, Observed, StatefulNode, naming_errors
+from engine.dstream.policy import STOP, Retry
 from engine.dstream.run import announce, announce_owner
 from engine.errors import ConfigurationError, LifecycleError, StateVersionError
 from engine.failpoints import fail_point
 from engine.rdd.api import Context
 
+Patiently = Callable[[Retry, Callable[[], None]], None]
+"""Does the work as often as the policy allows."""
+
+
+def _once(_: Retry, work: Callable[[], None]) -> None:
+    work()
+
+
 _TIME = attrgetter("time")
+_TIMES = attrgetter("times")
 _starts = itertools.count(1)
 """Numbers the graphs that this process starts: executors tell by it whose state they hold."""
 
@@ -86,8 +97,11 @@ class DStreamGraph:
         self._versions: Mapping[str, int] = {}
         self._watermarks: Mapping[str, int] = {}
         """Of the last committed batch."""
+        self._patience: dict[str, Retry] = {}
+        """By node the policy with the fewest runs of the outputs that are made of it, as of the start."""
         self._running: Batch | None = None
         self._deltas: list[Delta] = []
+        self._has_folder = True
 
     # Building.
 
@@ -147,12 +161,13 @@ class DStreamGraph:
         return max((node.total_reach() for node in self._nodes.values()), default=Duration(0)) + self.remember
 
     def validate(self, has_checkpoint: bool) -> None:
-        """Prove before the start that the graph can run.
+        """Prove before the start that the graph can run; without a checkpoint folder no delta is made.
 
         Raises:
             ConfigurationError: there is no output, or state without a checkpoint folder, or blocks without one on a cluster, or
                 given batches are of other inputs.
         """
+        self._has_folder = has_checkpoint
         if not self.outputs:
             raise ConfigurationError(
                 "No output operations registered, so nothing to execute; add one, such as pprint()"
@@ -214,6 +229,22 @@ class DStreamGraph:
                     "give the operator its name back with name=, or say what becomes of its state with renameState or dropState"
                 )
 
+    def refuse_lost_input(self, pending: Batch | None) -> None:
+        """Prove that a batch that runs again has all inputs that it was begun with: its commit says that every range was read.
+
+        Raises:
+            StateVersionError: an input with records in the batch is gone.
+        """
+        known = {stream.name for stream in self.inputs}
+        if pending is None:
+            return
+        for name, parts in pending.ranges.items():
+            if name not in known and any(part.count() for part in parts):
+                raise StateVersionError(
+                    f"batch {int(pending.time)} was begun with records of input {name!r} and not committed, and this job does not have "
+                    "that input; start once with the job that has it, until the batch is committed, or use another checkpoint folder"
+                )
+
     def start(
         self,
         zero_time: Time,
@@ -231,6 +262,9 @@ class DStreamGraph:
         """
         for number, output in enumerate(self.outputs):
             output.operation = replace(output.operation, id=number)
+            for node in output.ancestors():
+                policies = (output.policy, self._patience.get(node.name, output.policy))
+                self._patience[node.name] = min(policies, key=_TIMES)
         self._watermarks = dict(watermarks or {})
         self.zero_time = zero_time
         self._history = list(history)
@@ -240,7 +274,7 @@ class DStreamGraph:
         self.is_fixed = True
         for stream in self.inputs:
             stream.rereads = self._rereads(stream)
-        announce_owner(self.context, next(_starts))
+        announce_owner(self.context, next(_starts), has_folder=self._has_folder)
 
     def _rereads(self, stream: InputDStream) -> Duration:
         """How far back windows read the ranges of an input again, in milliseconds; those behind a state keep elements."""
@@ -285,13 +319,15 @@ class DStreamGraph:
         for stream in self.inputs:
             stream.begin(batch)
 
-    def advance(self, batch: Batch) -> tuple[list[Delta], dict[str, int]]:
-        """Compute every shard of every stateful operator once; returns the deltas and the versions after this batch."""
+    def advance(self, batch: Batch, patiently: Patiently = _once) -> tuple[list[Delta], dict[str, int]]:
+        """Compute every shard of every stateful operator once; returns the deltas and the versions after this batch.
+
+        An operator that fails runs again as often as the least patient output allows that is made of it; one that has advanced stays so.
+        """
         versions = dict(self._versions)
         for node in self.stateful:
             if node.parents[0].is_due(batch.time):
-                with naming_errors(f"operator {node.name!r}", batch.time):
-                    node.advance_once(batch.time)
+                patiently(self._patience.get(node.name, STOP), partial(_advance, node, batch.time))
                 versions[node.name] = batch.write_timestamp
         return self._deltas, versions
 
@@ -374,6 +410,11 @@ class DStreamGraph:
             )
             for name, node in self._nodes.items()
         ]
+
+
+def _advance(node: StatefulNode, time: Time) -> None:
+    with naming_errors(f"operator {node.name!r}", time):
+        node.advance_once(time)
 
 
 def kind_of(lineage: str) -> str:

@@ -191,6 +191,13 @@ class Node(ABC):
             found.update({stream.name: stream for stream in parent.inputs()})
         return list(found.values())
 
+    def ancestors(self) -> list["Node"]:
+        """The nodes that this node is made of, each once."""
+        found: dict[str, Node] = {}
+        for parent in self.parents:
+            found.update({node.name: node for node in (parent, *parent.ancestors())})
+        return list(found.values())
+
     def has_state_upstream(self) -> bool:
         """Whether this node or one that it is made of keeps state, so that its RDDs cannot be computed again."""
         return self.is_stateful or any(parent.has_state_upstream() for parent in self.parents)

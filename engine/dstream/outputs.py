@@ -3,7 +3,8 @@
 A batch's outputs run one after another in the order in which they were made. When one fails, those after it do not run, the batch is
 not committed and the context ends with the error; the next start runs the batch again, all of its outputs, with the same elements.
 So no output is ever lost (Spark loses one when a later output of its batch succeeds), and each must be safe to repeat. With
-`onFailure=Retry(n)` a failed output runs again in place up to n times before that.
+`onFailure=Retry(n)` a failed output runs again in place up to n times before that, and so does a stateful operator that all its outputs
+allow to.
 
 Owns: OutputOperations.
 Never: a computation; the nodes do that.
@@ -38,8 +39,9 @@ class OutputOperations(Handle[T]):
             func: counted as a caller sees it: partials, bound methods, callable objects and defaults work.
             name: of the output, as listeners and pages tell it; the lineage when not given.
             onFailure: "stop" ends the stream with the error of a run that failed; `Retry(n)` runs the output again in place up to n
-                times first, with pauses that grow, while the batch stays where it is and no other begins. A dead executor is no
-                failure of the output: its batch runs again as a whole.
+                times first, with pauses that grow, while the batch stays where it is and no other begins. A state that the output
+                is made of and whose function failed runs again as often, unless another output of it allows fewer. A dead executor
+                is no failure of the output: its batch runs again as a whole.
 
         Raises:
             ConfigurationError: `func` takes neither one nor two arguments, or the policy is none.

@@ -2,8 +2,8 @@
 
 And the other way, in the driver: what an output reports of its writes to the scheduler that runs it.
 
-Owns: announce, announce_base, announce_owner, batch_time, run_version, base_version, state_owner, watermark, collecting_writes,
-report_writes.
+Owns: announce, announce_base, announce_owner, batch_time, run_version, base_version, state_owner, has_folder, watermark,
+collecting_writes, report_writes.
 Never: a clock.
 """
 
@@ -21,6 +21,7 @@ _TIME = "engine.time"
 _VERSION = "engine.version"
 _BASE = "engine.base"
 _OWNER = "engine.owner"
+_FOLDER = "engine.folder"
 _WATERMARKS = "engine.watermarks"
 _collecting: list[list[WriteReport]] = []
 """In the driver, where reports of writes go: to the newest; one batch runs in a process, but an output may use threads."""
@@ -38,9 +39,10 @@ def announce_base(context: Context, version: int) -> None:
     context.setLocalProperty(_BASE, str(version))
 
 
-def announce_owner(context: Context, owner: int) -> None:
-    """Tell the tasks of all later jobs whose state they work on."""
+def announce_owner(context: Context, owner: int, *, has_folder: bool) -> None:
+    """Tell the tasks of all later jobs whose state they work on, and whether it has a checkpoint folder."""
     context.setLocalProperty(_OWNER, str(owner))
+    context.setLocalProperty(_FOLDER, str(has_folder))
 
 
 def _property(key: str) -> str:
@@ -68,6 +70,11 @@ def base_version() -> int:
 def state_owner() -> int:
     """The started context whose state this job works on; executors drop what an earlier one left with them."""
     return int(_property(_OWNER))
+
+
+def has_folder() -> bool:
+    """Whether what this job changes in the state goes to a checkpoint folder."""
+    return _property(_FOLDER) == str(True)
 
 
 def watermark(stream: str) -> int | None:

@@ -78,8 +78,9 @@ class LocalContext(DriverOnly, Surroundings):
         memory_profiler_cls: see gateway.
         memory: MB that one operation of a task may hold, above what its process held before; beyond it goes to disk. 160, or the
             spark.python.worker.memory of `conf`.
-        taskTimeout: seconds that a task may take; an executor that has no answer after that for each task of its stage is killed, and the
-            job fails with the function that it was in. None for no limit, and with "local", whose tasks run in this process.
+        taskTimeout: seconds that a task may take, those aside in which it waits for Kafka or one of the engine's stores; an executor that
+            has no answer after that for each task of its stage is killed, and the job fails with the function that it was in. None for
+            no limit, and with "local", whose tasks run in this process.
         temporaryFolder: where shuffles and what is beyond memory go; when None the first spark.local.dir of `conf`, or else the system's
             folder of temporary files.
             Nothing is left there when the context stops; what a killed driver left is removed by the next context.

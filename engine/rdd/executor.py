@@ -32,6 +32,7 @@ from engine.rdd.scratch import Disk
 from engine.rdd.serializers import dump, load
 from engine.rdd.shared import Broadcast
 from engine.rdd.task import Runtime, TaskContext
+from engine.waits import seconds_waited, waiting
 
 
 class Stage(NamedTuple):
@@ -93,7 +94,9 @@ class ExecutorProcess:
         self.index = index
         self._task_timeout = task_timeout
         self._sent = self._allowed = 0.0
-        """When the stage was sent, in monotonic seconds, and how long it may take."""
+        """When the stage was sent, in monotonic seconds, and how long it may take beside its waits."""
+        self._waited_before = 0.0
+        """Seconds, in earlier stages."""
         self._stack = f"{folder}/{secrets.token_hex(8)}.stack" if folder and task_timeout is not None else ""
         """Made by the process when it is up, and written when it is asked where it is."""
         self._is_up = not self._stack
@@ -138,10 +141,9 @@ class ExecutorProcess:
         except OSError as cause:
             raise self._lost() from cause
         if self._task_timeout is not None:
-            self._sent, self._allowed = (
-                _clock.monotonic(),
-                self._task_timeout * max(1, len(list(stage.tasks))),
-            )
+            self._allowed = self._task_timeout * max(1, len(list(stage.tasks)))
+            self._waited_before = self._waited()
+            self._sent = _clock.monotonic()
         self.shipped |= stage.functions.keys()
         self.shipped -= set(stage.forget_functions)
 
@@ -177,12 +179,25 @@ class ExecutorProcess:
         self._process.wait()
 
     def _answers(self) -> bool:
-        """Wait for an answer, or the end of the process; whether there was one in time, which begins when the process is up."""
+        """Wait for an answer, or the end of the process; whether there was one in time, which begins when the process is up.
+
+        Time that tasks wait for a server does not count: that is no fault of a user's function.
+        """
         while not self._is_up:
             if self.connection.poll(_LOOK_SECONDS):
                 return True
             self._sent, self._is_up = _clock.monotonic(), Path(self._stack).exists()
-        return self.connection.poll(max(0.0, self._sent + self._allowed - _clock.monotonic()))
+        while (left := self._left()) > 0:
+            if self.connection.poll(max(left, _LOOK_SECONDS)):
+                return True
+        return self.connection.poll(0)
+
+    def _left(self) -> float:
+        """Seconds that the stage has left; while it waits for a server they become no fewer."""
+        return self._allowed + self._waited() - self._waited_before - (_clock.monotonic() - self._sent)
+
+    def _waited(self) -> float:
+        return seconds_waited(_waits_of(self._stack)) if self._stack and self._is_up else 0.0
 
     def _hung(self) -> TaskTimeoutError:
         """End the process, which is given a moment to show where it was."""
@@ -218,6 +233,11 @@ def _users_frame(thread: str) -> str:
     own = (f'File "{Path(__file__).parents[1]}', 'File "<')
     frames = [line.strip() for line in thread.splitlines() if line.startswith("  File ")]
     return next((f"in {frame}" for frame in reversed(frames) if not frame.startswith(own)), "")
+
+
+def _waits_of(stack: str) -> str:
+    """The file of an executor's waits, by that of its stack."""
+    return f"{stack}.waits"
 
 
 def _message(stage: Stage) -> bytes:
@@ -288,6 +308,7 @@ def _exit_with_driver(watched: int) -> None:
 def main(connection_fd: int, watched_fd: int, memory_bytes: int, folder: str, stack: str = "") -> None:
     """Serve stages until the driver closes the socket or dies."""
     if stack:
+        waiting.tell(_waits_of(stack))
         # Written by the signal's handler itself, so that a function which holds the interpreter is shown too.
         faulthandler.register(signal.SIGUSR1, file=Path(stack).open("wb"), all_threads=True)  # noqa: SIM115 - open for the process's life
     # Ctrl-C and SIGTERM go to the driver, which drains; the executors leave when it closes their sockets.

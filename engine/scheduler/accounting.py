@@ -1,16 +1,20 @@
 """What the scheduler notes of a batch beside running it: how long its stages take, how far behind it is, what executors did.
 
-Owns: Stages, Lags, ExecutorWatch.
+Owns: Stages, Lags, Behind, ExecutorWatch.
 Never: an effect on the batch.
 """
 
+import logging
 from collections.abc import Iterable, Iterator, Mapping
 
 from engine.batch import Batch, OffsetRange, Time, TopicPartition
 from engine.clock import Clock
+from engine.dstream.graph import DStreamGraph
 from engine.dstream.nodes import InputDStream, Observed
 from engine.rdd.api import Context, Executors
 from engine.reports import Lag
+
+log = logging.getLogger(__name__)
 
 
 class Stages:
@@ -91,6 +95,37 @@ class Lags:
 
     def _lag(self, part: OffsetRange, records: int) -> Lag:
         return Lag(records, self._since.get(part.topicPartition(), self._last))
+
+
+class Behind:
+    """Says in the log which windows end at times that a batch takes over; once for each output while the engine is behind.
+
+    Args:
+        graph: what a batch is made of.
+    """
+
+    def __init__(self, graph: DStreamGraph) -> None:
+        self._graph = graph
+        self._told: set[str] = set()
+        """Outputs of which a line has said so."""
+
+    def takes_over(self, last: Time, time: Time) -> None:
+        """A batch of this time comes after the last one."""
+        zero = self._graph.zero_time
+        if time <= last.plus(self._graph.batch_duration) or last == zero:
+            self._told.clear()
+            return
+        for output in self._graph.outputs:
+            if output.slide == self._graph.batch_duration or output.name in self._told:
+                continue
+            passed = (time - 1 - zero) // output.slide - (last - zero) // output.slide
+            if passed:
+                self._told.add(output.name)
+                log.warning(
+                    "behind: the batch of %s takes over the times since %s; output %r has no window of %d of them; "
+                    "with everyInterval=True each time has its own batch",
+                    *(time.as_datetime(), last.as_datetime(), output.name, passed),
+                )
 
 
 class ExecutorWatch:

@@ -152,7 +152,7 @@ class _Input(Protocol):
 class RateControl:
     """Tells every input its rate, after every batch.
 
-    Replay: a batch that runs again tells nothing: what it took to recover is no measure of its input.
+    Replay: a batch that runs again tells how long it took as any other, and not how long it has waited.
 
     Args:
         settings: of the context.

@@ -14,23 +14,24 @@ from engine.checkpoint.checkpoint import Checkpoint, SnapshotTask
 from engine.clock import Clock
 from engine.dstream.graph import DStreamGraph
 from engine.dstream.nodes import DeadLetter, ForEachDStream, Observed, naming_errors
+from engine.dstream.policy import Retry
 from engine.dstream.run import collecting_writes
 from engine.dstream.state import Restore, WriteSnapshot
 from engine.errors import (
     CheckpointError,
+    CheckpointWriteError,
     ExecutorLostError,
     LifecycleError,
-    SinkError,
-    SourceError,
     TaskTimeoutError,
-    UserFunctionError,
 )
 from engine.failpoints import fail_point
 from engine.rdd.backends import translating
 from engine.reports import WriteReport, by_table
+from engine.scheduler.accounting import Behind
 from engine.scheduler.generator import JobGenerator
 from engine.scheduler.listener import StreamingListenerBus
 from engine.scheduler.rate import Backpressure, RateControl
+from engine.scheduler.retries import RETRIED, patiently
 from engine.scheduler.telling import Done, Teller
 
 log = logging.getLogger(__name__)
@@ -39,9 +40,6 @@ MAX_ATTEMPTS = 4
 """Runs of one batch in one process, as Spark's spark.task.maxFailures: one that kills its executor every time must not loop for ever."""
 
 _NO_BACKPRESSURE = Backpressure()
-
-_OF_OUTPUTS = (UserFunctionError, SinkError, SourceError)
-"""What an output's policy decides on; all else concerns the batch, the checkpoint or the whole context."""
 
 
 class Ledger(Protocol):
@@ -97,12 +95,14 @@ class JobScheduler:
         self.ended = threading.Event()
         """Set when no batch runs any more."""
         self.error: BaseException | None = None
+        """What ended the stream."""
+        self._is_cut_off = False
+        """Whether the batch that runs is ended from outside."""
         self.failed: Callable[[], None] = _nothing
-        """Called once the stream has ended with an error, on the thread that ran the batch, receivers stopped."""
+        """Called once the stream has ended with an error, or was cut off, on the thread that ran the batch, receivers stopped."""
         self._thread = threading.Thread(target=self._run, name="job-scheduler", daemon=True)
         self._generator = JobGenerator(graph.batch_duration, graph.zero_time)
-        self._told_behind: set[str] = set()
-        """Outputs of which a log line has said that windows are passed over, while the engine is behind."""
+        self._behind = Behind(graph)
         self._tell = Teller(bus, clock, graph, checkpoint)
         self._rates = RateControl(backpressure, graph.batch_duration, graph.inputs)
         self._begun = 0.0
@@ -113,6 +113,8 @@ class JobScheduler:
     def recover(self, *, every_interval: bool) -> None:
         """Bring graph, shards and generator to where the journal ends, and fix the graph."""
         fail_point("recover")
+        # BEFORE anything is written: the job that has the input finds the folder as it left it.
+        self._graph.refuse_lost_input(self._checkpoint.pending())
         commit = self._checkpoint.last_commit
         self._graph.access.plan_with(self._checkpoint.restore_plan)
         self._checkpoint.upgrade(self._graph.declared(commit.operators if commit else {}))
@@ -177,7 +179,7 @@ class JobScheduler:
                 if batch is not None:
                     self.run_batch(batch)
         except BaseException as error:  # an interrupt too: only a new start can go on
-            self.error = error
+            self._end_with(error)
             self._end_receiving()
             if threading.current_thread() is not self._thread:
                 self.failed()
@@ -189,7 +191,7 @@ class JobScheduler:
             return None
         self._tell.stages.enter("plan")
         last, time = self._generator.last, self._generator.due(self._clock.wall_ms())
-        self._warn_of_windows_between(last, time)
+        self._behind.takes_over(last, time)
         try:
             batch = self._graph.plan(time, self._maxima)
         except Exception:
@@ -198,24 +200,6 @@ class JobScheduler:
             return None  # `stop` closed the inputs; nothing had begun
         self._tell.stages.leave()
         return batch if self._set_planning(begins=False) else None
-
-    def _warn_of_windows_between(self, last: Time, time: Time) -> None:
-        """Say which windows ended at times that this batch takes over; once for each output while the engine is behind."""
-        zero = self._graph.zero_time
-        if time <= last.plus(self._graph.batch_duration) or last == zero:
-            self._told_behind.clear()
-            return
-        for output in self._graph.outputs:
-            if output.slide == self._graph.batch_duration or output.name in self._told_behind:
-                continue
-            passed = (time - 1 - zero) // output.slide - (last - zero) // output.slide
-            if passed:
-                self._told_behind.add(output.name)
-                log.warning(
-                    "behind: the batch of %s takes over the times since %s; output %r has no window of %d of them; "
-                    "with everyInterval=True each time has its own batch",
-                    *(time.as_datetime(), last.as_datetime(), output.name, passed),
-                )
 
     def _set_planning(self, *, begins: bool) -> bool:
         """A plan begins or ends; returns whether batches go on."""
@@ -275,6 +259,21 @@ class JobScheduler:
                 self._turn.release()
         return not self._thread.is_alive()
 
+    def cut_off(self, end_executors: Callable[[], object], timeout: float) -> bool:
+        """End a batch that does not end by itself; returns whether it did so within the seconds."""
+        self._is_cut_off = True
+        end_executors()
+        has_ended = self.stop(timeout)
+        pending = self._checkpoint.pending()
+        if pending is not None:
+            log.warning("batch %d was cut off and runs again at the next start", pending.time)
+        return has_ended
+
+    def _end_with(self, error: BaseException) -> None:
+        """The stream has ended with this error; what becomes of a batch that was cut off is none, but for the checkpoint's."""
+        if not self._is_cut_off or isinstance(error, CheckpointError | CheckpointWriteError):
+            self.error = error
+
     def _drain(self) -> None:
         """Run batches until the inputs have nothing left that they took, or the time for it is over."""
         while self._drain_until is not None and self.error is None:
@@ -292,10 +291,10 @@ class JobScheduler:
                 self.run_next()
             self._drain()
         except BaseException as error:  # noqa: BLE001 - the thread's end: whoever awaits the context gets what it was, an exit too
-            self.error = error
+            self._end_with(error)
         finally:
             self._end_receiving()
-            if self.error is not None:
+            if self.error is not None or self._is_cut_off:
                 self.failed()
             self.ended.set()
 
@@ -312,12 +311,13 @@ class JobScheduler:
         self._runner = threading.current_thread()
         try:
             begun = self._clock.wall_ms()
-            self._tell.submitted(batch, begun if attempt else int(batch.time))
+            # One that runs again has waited for its process, which says nothing of its input.
+            due = begun if attempt else int(batch.time)
+            self._tell.submitted(batch, due)
             horizon = self._run_attempts(batch, attempt)
             self._between_batches(batch.time, horizon)
-            if not attempt:
-                now = self._clock.monotonic()
-                self._rates.completed(batch, now, now - self._begun, max(0, begun - batch.time) / 1_000)
+            now = self._clock.monotonic()
+            self._rates.completed(batch, now, now - self._begun, max(0, begun - due) / 1_000)
         finally:
             self._runner = None
 
@@ -358,7 +358,7 @@ class JobScheduler:
         # State: old version + batch = new version, every shard exactly once, whatever the outputs will ask for.
         stages.enter("state")
         fail_point("before_state")
-        deltas, versions = self._graph.advance(batch)
+        deltas, versions = self._graph.advance(batch, self._patiently)
         fail_point("after_state")
         # Each output returns AFTER its store has acknowledged every row.
         stages.enter("outputs")
@@ -394,22 +394,18 @@ class JobScheduler:
 
     def _run_output(self, output: ForEachDStream, batch: Batch) -> OutputInfo:
         """Run an output until it is done, as often as its policy allows; how each run went is told, also when it failed."""
-        failures = 0
-        while True:
-            try:
-                return self._run_output_once(output, batch, may_retry=failures < output.policy.times)
-            except TaskTimeoutError:
-                raise
-            except _OF_OUTPUTS as error:
-                failures += 1
-                if failures > output.policy.times:
-                    raise
-                pause = output.policy.pause(failures)
-                log.warning(
-                    "%s; it runs again in %.1f s (%d of %d)", error, pause, failures, output.policy.times
-                )
-                # A stop lets the batch end: what retries are left follow at once.
-                self._clock.wait(self._stopping, pause)
+        return patiently(
+            output.policy,
+            lambda may_retry: self._run_output_once(output, batch, may_retry=may_retry),
+            self._pause,
+        )
+
+    def _patiently(self, policy: Retry, work: Callable[[], None]) -> None:
+        patiently(policy, lambda _may_retry: work(), self._pause)
+
+    def _pause(self, seconds: float) -> None:
+        """Wait; a stop lets the batch end, so what retries are left follow at once."""
+        self._clock.wait(self._stopping, seconds)
 
     def _run_output_once(self, output: ForEachDStream, batch: Batch, *, may_retry: bool) -> OutputInfo:
         started, failure, is_retried = self._tell.output_started(batch.time, output.operation), None, False
@@ -420,7 +416,7 @@ class JobScheduler:
             except BaseException as error:
                 failure = str(error) or type(error).__name__
                 is_retried = (
-                    may_retry and isinstance(error, _OF_OUTPUTS) and not isinstance(error, TaskTimeoutError)
+                    may_retry and isinstance(error, RETRIED) and not isinstance(error, TaskTimeoutError)
                 )
                 raise
             finally:

@@ -15,6 +15,7 @@ from typing import Any, Final, NamedTuple, TypeVar
 from engine.clock import Clock, SystemClock
 from engine.errors import SinkError
 from engine.sinks.api import Delete, Row, Table
+from engine.waits import waiting
 
 T = TypeVar("T")
 """What an attempt returns."""
@@ -182,15 +183,19 @@ class Outage:
         """Pauses so far, each followed by another attempt."""
 
     def retry(self, attempt: Callable[[], T], transient: tuple[type[Exception], ...]) -> T:
-        """What the attempt returns, once it does; its transient errors are waited out, others pass."""
-        while True:
-            try:
-                result = attempt()
-            except transient as error:
-                self._wait(error)
-            else:
-                self._end()
-                return result
+        """What the attempt returns, once it does; its transient errors are waited out, others pass.
+
+        It is the store's time: it does not count against a limit of the task.
+        """
+        with waiting:
+            while True:
+                try:
+                    result = attempt()
+                except transient as error:
+                    self._wait(error)
+                else:
+                    self._end()
+                    return result
 
     def progress(self) -> None:
         """Make the next pause short again: the store took some of the work."""

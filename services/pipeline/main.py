@@ -145,7 +145,12 @@ def build(
     Raises:
         ConfigurationError: a table is not there as its job needs it, or the file is no backfill.
     """
-    ssc = StreamingContext(context, settings.batch_seconds, backpressure=settings.backpressure)
+    ssc = StreamingContext(
+        context,
+        settings.batch_seconds,
+        backpressure=settings.backpressure,
+        initialRate=settings.initial_rate,
+    )
     if backfill is not None:
         ssc.backfill(*read_backfill(backfill, _topics_of_others(settings)))
     store = store_of(settings)
@@ -215,6 +220,8 @@ def run(*, takeover: bool, backfill: Path | None = None) -> int:
                 pass
         finally:
             ssc.stop(timeout=DRAIN_SECONDS)
+        # The batch that was let end may have failed.
+        ssc.awaitTermination(0)
     log.info("pipeline: stopped")
     return 0
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from engine import LocalContext, ManualClock, State, StateSpec, StreamingContext, failpoints
+from engine.checkpoint import checkpoint
 from engine.dstream.dstream import DStream
 from engine.dstream.run import batch_time
 from engine.sinks.api import ResultStore, Table
@@ -138,12 +139,16 @@ class Start:
     """What it does: crash, raise or delay:SECONDS."""
     after: int = 0
     """It is armed before the first batch that finds so many committed."""
+    behind: str = ""
+    """Another point that must be passed first; "" for none."""
     at_start: bool = False
     """It is armed before the folder is opened."""
     until: int = BATCHES
     """Stop in peace when so many batches are committed."""
     master: str = "local"
     takeover: bool = False
+    segment_bytes: int = checkpoint.SEGMENT_BYTES
+    """The journal goes on in a new segment between two batches once one is larger."""
     deadly: int = -1
     """The number of a record at which the process that has it is killed, once; -1 for none."""
     in_map: bool = False
@@ -184,14 +189,16 @@ class Armed:
 
     def __init__(self, folder: Path, start: Start) -> None:
         self._file = os.open(folder / "reached", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        self._points, self._kind = frozenset(start.point.split(",")), start.kind
+        self._points, self._kind, self._behind = frozenset(start.point.split(",")), start.kind, start.behind
         self.is_armed = start.at_start
         hooks: Any = failpoints
         hooks._KINDS = self
 
     def get(self, name: str) -> str | None:
         """What the point does."""
-        if not self.is_armed or name not in self._points:
+        if self.is_armed and name == self._behind:
+            self._behind = ""
+        if not self.is_armed or self._behind or name not in self._points:
             return None
         os.write(self._file, f"{name}\n".encode())
         return self._kind
@@ -204,6 +211,8 @@ def run(place: str, settings: Mapping[str, Any]) -> None:
     (folder / "pid").write_text(str(os.getpid()))
     os.environ.update(start.environment)
     armed = Armed(folder, start)
+    setting: Any = checkpoint
+    setting.SEGMENT_BYTES = start.segment_bytes
     mutants.note_syncs(folder / "synced")
     mutants.MUTANTS[start.mutant]()
     try:

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import psutil
 
+from engine import State
+
 LIMIT_BYTES = 256 << 20
 """What a leaking task may take above what its process has."""
 
@@ -57,3 +59,33 @@ class Leaking:
                 kept.append(allocate(ctypes.c_size_t(8 << 20)))
                 ctypes.memset(kept[-1] or 0, 1, 8 << 20)
         return pair
+
+
+class Flaky:
+    """Adds up, and raises on 3 as long as a file is there."""
+
+    def __init__(self, folder: Path, times: int) -> None:
+        self._folder = folder
+        for number in range(times):
+            (folder / f"flaw-{number}").touch()
+
+    def left(self) -> int:
+        """How often it will raise yet."""
+        return len(list(self._folder.glob("flaw-*")))
+
+    def _fail(self, number: int) -> None:
+        left = sorted(self._folder.glob("flaw-*"))
+        if number == 3 and left:
+            left[0].unlink()
+            raise ConnectionError("the service is away")
+
+    def update(self, values: list[int], state: int | None) -> int:
+        """For updateStateByKey."""
+        self._fail(sum(values))
+        return total(values, state)
+
+    def map(self, _key: str, value: int | None, state: State[int]) -> int:
+        """For mapWithState."""
+        self._fail(value or 0)
+        state.update((value or 0) + (state.getOption() or 0))
+        return state.get()

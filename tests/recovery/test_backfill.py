@@ -157,7 +157,7 @@ def test_backfill_goes_on_where_it_was_killed(context: LocalContext, tmp_path: P
 
 
 @pytest.mark.fault(
-    33, "the checkpoint folder lost, or an older copy in its place, where the ledger has more batches"
+    22, "the checkpoint folder lost, or an older copy in its place, where the ledger has more batches"
 )
 @pytest.mark.parametrize("kept", [4, 0], ids=["older copy", "lost"])
 def test_older_folder_is_refused_and_goes_on_with_the_ledgers_batches(

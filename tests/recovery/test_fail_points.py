@@ -15,12 +15,14 @@ pytestmark = pytest.mark.slow
 STARTS = ("new_segment", "recover", "restore", "in_restore")
 """Points on the way to the first batch."""
 BLOCKS = ("before_block", "after_block")
-"""Points of receivers, which this application has none of; see tests/engine/sources/test_kills.py."""
+"""Points of receivers, which this application has none of: tests/engine/sources/test_kills.py has them, with all three kinds."""
 BATCHES = tuple(point for point in FAIL_POINTS if point not in {*STARTS, *BLOCKS})
 BEGUN = BATCHES[BATCHES.index("in_append") : BATCHES.index("after_commit")]
 """Points between the begin record of a batch and its commit record: what dies here runs again."""
 LATER = BATCHES[BATCHES.index("before_snapshot") :]
 """Points between batches, which not every batch comes to."""
+ROTATION = ("new_segment", "in_append")
+"""Points of a segment that ends between two batches: its successor has no durable name, then no durable first frame."""
 
 
 @pytest.mark.fault(1, "fail point plan: the ranges are chosen, no record is read")
@@ -48,6 +50,28 @@ def test_a_kill_at_any_point_changes_no_table(victims: Victims, tmp_path: Path, 
         assert [attempts(tmp_path)[batch] for batch in (0, 3)] == again
 
 
+@pytest.mark.parametrize("kind", ["crash", "raise"])
+@pytest.mark.parametrize("point", [*ROTATION, *LATER])
+def test_an_end_where_the_journal_begins_a_segment_changes_no_table(
+    victims: Victims, tmp_path: Path, point: str, kind: str
+) -> None:
+    """With a new segment after every batch, killed or failed on its way there and behind it, every table is exact, and no batch runs twice."""
+    app.prepare(tmp_path)
+    behind = "new_segment" if point == "in_append" else ""
+    for after in (0, 3):
+        code = victims.run(tmp_path, point=point, kind=kind, behind=behind, after=after, segment_bytes=1)
+        assert code == (-signal.SIGKILL if kind == "crash" else 1)
+        assert reached(tmp_path)[:1] == [point]
+    newest = max(tmp_path.glob("checkpoints/*/journal/*.log"))
+    assert not newest.stem.endswith("-000000")
+    before = committed(tmp_path)
+    assert victims.run(tmp_path, segment_bytes=1) == 0
+
+    assert before < app.BATCHES == committed(tmp_path)
+    assert differences(tmp_path) == []
+    assert set(attempts(tmp_path)) == {0}
+
+
 @pytest.mark.parametrize("point", BATCHES)
 def test_an_error_at_any_point_stops_the_engine_and_changes_no_table(
     victims: Victims, tmp_path: Path, point: str
@@ -69,8 +93,10 @@ def test_a_pause_at_every_point_changes_no_table(victims: Victims, tmp_path: Pat
     app.prepare(tmp_path)
     assert victims.run(tmp_path, until=4) == 0
     points = {*STARTS, *BATCHES}
-    assert victims.run(tmp_path, point=",".join(points), kind="delay:0.002", at_start=True) == 0
+    how = {"kind": "delay:0.002", "at_start": True, "segment_bytes": 1}
+    assert victims.run(tmp_path, point=",".join(points), **how) == 0
     assert set(reached(tmp_path)) == points
+    assert reached(tmp_path).count("new_segment") > 1
 
     assert differences(tmp_path) == []
     assert set(attempts(tmp_path)) == {0}

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from engine import LocalContext, StreamingContext
-from engine.batch import TopicPartition
+from engine.batch import OffsetRange, TopicPartition
 from engine.errors import StreamingError
 from engine.monitoring import StreamingPage
 from engine.sources.kafka import KafkaUtils, PreferConsistent, Subscribe
@@ -161,6 +161,32 @@ class TestNetwork:
         assert waited >= 3
         assert [line for line in caplog.messages if proxy.address in line]
         assert tiles(noted.ranges())
+
+    @pytest.mark.fault(
+        42, "a proxy before Kafka holds every byte for 3 s under a task whose taskTimeout is 1 s"
+    )
+    def test_wait_for_kafka_is_no_hanging_function(
+        self, kafka_server: KafkaServer, writer: TopicWriter, proxy: ProxyProcess
+    ) -> None:
+        """A task that reads over a way that is cut for longer than its time waits for it, and its process stays."""
+        writer.write(numbered(0, 1_000))
+        params = {"bootstrap.servers": proxy.address}
+        ranges = [OffsetRange(writer.topic, 0, 0, 1_000), OffsetRange(writer.topic, 0, 1_000, 2_000)]
+        with LocalContext("local[1]", "test", taskTimeout=1.0) as context:
+            first, second = (KafkaUtils.createRDD(context, params, [part], decoder=bytes) for part in ranges)
+            assert first.collect() == numbered(0, 1_000)
+            before = context.executor_pids
+            proxy.tell("cut")
+            cut = time.monotonic()
+            writer.write(numbered(1_000, 2_000))
+            joined = threading.Timer(3.0, proxy.tell, ["join"])
+            joined.start()
+            assert second.collect() == numbered(1_000, 2_000)
+            waited = time.monotonic() - cut
+            joined.join()
+            assert context.executor_pids == before
+
+        assert waited >= 3
 
     @pytest.mark.fault(42, "a proxy before Kafka passes every byte a second late, in each direction")
     def test_slow_way_to_kafka_costs_time_only(

@@ -1,22 +1,28 @@
 """What a user's function does to a batch: it raises, hangs, leaks, exits, and the policy decides what becomes of it."""
 
 import os
+import sqlite3
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from engine import LocalContext, ManualClock, Retry, StreamingContext, StreamingListener
+from engine import LocalContext, ManualClock, Retry, StateSpec, StreamingContext, StreamingListener
 from engine.dstream.dstream import DStream
 from engine.errors import ConfigurationError, ExecutorLostError, TaskTimeoutError, UserFunctionError
 from engine.monitoring.metrics import PrometheusListener
 from engine.scheduler import events
+from engine.sinks.output import TableOutput
 from tests.engine.app import START_MS, App
 from tests.engine.children import runs
-from tests.recovery.functions import Leaking, hang, hold, total
+from tests.engine.sinks.stores import TOTALS as TOTALS_TABLE
+from tests.engine.sinks.stores import SQLiteWorld
+from tests.recovery.functions import Flaky, Leaking, hang, hold, total
 
 TOTALS = [[("a", 1)], [("a", 3)], [("a", 6)]]
 LIMIT_SECONDS = 1.0
@@ -142,6 +148,70 @@ def test_unknown_policies_are_refused(policy: Any) -> None:
             stream.foreachRDD(print, onFailure=policy() if callable(policy) else policy)
 
 
+# State.
+
+
+def flaky_state(
+    kind: str, flaky: Flaky, told: Told, output: Failing, policies: list[Any], seen: list[Any]
+) -> Any:
+    """A job whose state raises, with an output for each policy, and one of the input that has none; `seen` is what the latter got."""
+
+    def job(ssc: StreamingContext, stream: DStream[Any], _app: App) -> None:
+        ssc.addStreamingListener(told)
+        before = stream.updateStateByKey(total, name="before")
+        if kind == "update":
+            totals = stream.updateStateByKey(flaky.update, name="totals")
+        else:
+            totals = stream.mapWithState(StateSpec.function(flaky.map)).map(lambda number: ("a", number))
+        for number, policy in enumerate(policies):
+            totals.union(before).foreachRDD(output, name=f"output {number}", onFailure=policy)
+        stream.foreachRDD(lambda rdd: seen.append(rdd.collect()))
+
+    return job
+
+
+@pytest.mark.fault(46, "a function of a state raises twice, and the policy of its output is Retry(3)")
+@pytest.mark.parametrize("kind", ["update", "map"])
+def test_state_runs_again_in_place(context: LocalContext, tmp_path: Path, kind: str) -> None:
+    """A state whose function raises less often than its output's policy retries is computed again, in the same attempt, and exact."""
+    told, output, seen = Told(), Failing(0), []
+    flaky = Flaky(tmp_path, 2)
+    job = flaky_state(kind, flaky, told, output, [Retry(3, backoff=0), Retry(2, backoff=0)], seen)
+    batches = [[("a", n)] for n in (1, 3, 2)]
+    with App(context, tmp_path / "checkpoints", job, batches) as app:
+        app.run(3)
+
+    assert flaky.left() == 0
+    # What another state has done before it failed is not done twice.
+    assert output.seen == [[("a", n), ("a", n)] for n in (1, 1, 4, 4, 6, 6)]
+    assert seen == batches
+    assert told.attempts == [0, 0, 0]
+    assert told.failed == []
+
+
+@pytest.mark.fault(46, "a function of a state raises, and one of its outputs has no policy")
+@pytest.mark.parametrize("policies", [[Retry(3, backoff=0), "stop"], [Retry(1, backoff=0)]])
+def test_state_stops_with_its_least_patient_output(
+    context: LocalContext, tmp_path: Path, policies: list[Any]
+) -> None:
+    """A state that fails more often than the least patient of its outputs allows stops the stream, and the next start runs its batch."""
+    told, output = Told(), Failing(0)
+    flaky = Flaky(tmp_path, 2)
+    job = flaky_state("update", flaky, told, output, policies, [])
+    with App(context, tmp_path / "checkpoints", job, [[("a", 1)], [("a", 3)]]) as app:
+        app.run()
+        with pytest.raises(UserFunctionError, match=r"operator 'totals', batch \d+: .*the service is away"):
+            app.run()
+        left = flaky.left()
+        for path in tmp_path.glob("flaw-*"):
+            path.unlink()
+        app.crash()
+
+    assert left == (1 if "stop" in policies else 0)
+    assert output.seen[-1] == [("a", 4), ("a", 4)]
+    assert told.attempts == [0, 1]
+
+
 # Tasks.
 
 
@@ -196,6 +266,43 @@ def test_tasks_within_their_time_are_left_alone(tmp_path: Path) -> None:
         assert context.executor_pids == before
 
     assert app.out["totals"] == TOTALS
+
+
+@pytest.mark.slow
+@pytest.mark.fault(
+    46, "a store away for longer than taskTimeout in a task: a file of SQLite that another connection holds"
+)
+def test_wait_for_a_store_is_no_hanging_function(tmp_path: Path) -> None:
+    """A task whose store is away for longer than its time waits for it, and one that hangs afterwards is ended all the same."""
+    away = 2.5 * LIMIT_SECONDS
+    world = SQLiteWorld(tmp_path / "results.sqlite3")
+
+    def job(_ssc: StreamingContext, stream: DStream[Any], _app: App) -> None:
+        stream.map(hang).foreachRDD(TableOutput(world.store, TOTALS_TABLE, 1))
+
+    with (
+        LocalContext("local[1]", "test", taskTimeout=LIMIT_SECONDS) as context,
+        closing(sqlite3.connect(world.path, check_same_thread=False, isolation_level=None)) as other,
+        App(context, tmp_path / "checkpoints", job, [[("a", 1)], [("a", 3)], [("a", 2)]]) as app,
+    ):
+        app.run()
+        before = context.executor_pids
+        other.execute("BEGIN EXCLUSIVE")
+        began = time.monotonic()
+        back = threading.Timer(away, other.execute, ["ROLLBACK"])
+        back.start()
+        app.run()
+        waited = time.monotonic() - began
+        back.join()
+        assert context.executor_pids == before
+        began = time.monotonic()
+        with pytest.raises(TaskTimeoutError, match="in hang"):
+            app.run()
+        took = time.monotonic() - began
+
+    assert waited >= away
+    assert LIMIT_SECONDS <= took < away
+    assert [row[:2] for row in world.rows(TOTALS_TABLE, "a")] == [("a", 3)]
 
 
 @pytest.mark.parametrize(("master", "seconds"), [("local", 1), ("local[2]", 0), ("local[2]", "soon")])

@@ -19,7 +19,10 @@ def test_embedded_stack_is_prepared_once(tmp_path: Path) -> None:
     made, schema = prepare(settings)
 
     assert made == "ad-events: 4 partitions, page-views: 2 partitions"
-    assert schema == "schema: 001_results.sql, 002_dead_letters.sql, 003_ledger.sql, 004_replays.sql"
+    assert (
+        schema
+        == "schema: 001_results.sql, 002_dead_letters.sql, 003_ledger.sql, 004_replays.sql, 005_seq_sums.sql"
+    )
     assert prepare(settings) == [made, "schema: nothing to do"]
 
 

@@ -61,7 +61,7 @@ def test_variable_set_to_nothing_counts_as_not_set(monkeypatch: pytest.MonkeyPat
     assert load_settings().stack == "processes"
 
 
-@pytest.mark.parametrize("more", [{}, {"task_timeout": 2.5, "backpressure": True}])
+@pytest.mark.parametrize("more", [{}, {"task_timeout": 2.5, "backpressure": True, "initial_rate": 40.5}])
 def test_environment_of_settings_gives_the_same_settings(
     monkeypatch: pytest.MonkeyPatch, more: dict[str, Any]
 ) -> None:
@@ -108,6 +108,8 @@ def test_settings_are_frozen() -> None:
         ("BATCH_SECONDS", "nan", "less than or equal to"),
         ("MAX_RATE_PER_PARTITION", "-1", "greater than or equal to 1"),
         ("BACKPRESSURE", "perhaps", "it must be true or false"),
+        ("INITIAL_RATE", "0", "greater than 0"),
+        ("INITIAL_RATE", "inf", "finite number"),
         ("TASK_TIMEOUT", "0", "greater than 0"),
         ("TASK_TIMEOUT", "soon", "it must be a number"),
         ("AD_RATE", "1.5", "it must be a whole number"),
@@ -147,6 +149,15 @@ def test_limit_of_tasks_that_nobody_ends_is_refused(master: str, monkeypatch: py
     monkeypatch.setenv("TASK_TIMEOUT", "30")
     monkeypatch.setenv("MASTER", master)
     with pytest.raises(ConfigurationError, match=f"TASK_TIMEOUT=30 needs .* MASTER={master} has none"):
+        load_settings()
+
+
+def test_rate_that_nobody_begins_with_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """INITIAL_RATE without backpressure is refused with both variables."""
+    monkeypatch.setenv("INITIAL_RATE", "400")
+    with pytest.raises(
+        ConfigurationError, match=r"INITIAL_RATE=400 .* BACKPRESSURE is off; set BACKPRESSURE=true"
+    ):
         load_settings()
 
 

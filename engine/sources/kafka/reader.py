@@ -33,6 +33,7 @@ from engine.sources.kafka.client import (
     let_go,
 )
 from engine.sources.kafka.records import Decoder, KafkaConsumerRecord
+from engine.waits import waiting
 
 _TIMESTAMP_TYPES = {TIMESTAMP_CREATE_TIME: 0, TIMESTAMP_LOG_APPEND_TIME: 1}
 """librdkafka's number of a kind of timestamp and that of Kafka's own client."""
@@ -197,18 +198,22 @@ class PartitionReader:
         return records, bool(records) and _offset(records[-1]) >= until - 1
 
     def _next_messages(self, wanted: OffsetRange, offset: int) -> list[Message]:
-        """The next records or events, however long they take, unless the log proves that they cannot come."""
-        while not self._closed.is_set():
-            if not self._broken:
-                messages = self._consumer.poll(_SLICE_RECORDS, _POLL_SECONDS)
-                if messages:
-                    return messages
-            self._look_at_log(wanted, offset)
-            if self._lost is not None:
-                return []
-            if self._broken:
-                self._closed.wait(_POLL_SECONDS)
-                self._jump(offset)
+        """The next records or events, however long they take, unless the log proves that they cannot come.
+
+        It is Kafka's time: it does not count against a limit of the task.
+        """
+        with waiting:
+            while not self._closed.is_set():
+                if not self._broken:
+                    messages = self._consumer.poll(_SLICE_RECORDS, _POLL_SECONDS)
+                    if messages:
+                        return messages
+                self._look_at_log(wanted, offset)
+                if self._lost is not None:
+                    return []
+                if self._broken:
+                    self._closed.wait(_POLL_SECONDS)
+                    self._jump(offset)
         raise SourceError(f"{_name(wanted)} was closed while offset {offset} was awaited")
 
     def _look_at_log(self, wanted: OffsetRange, offset: int) -> None:

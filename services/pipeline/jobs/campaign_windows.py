@@ -1,7 +1,8 @@
 """Views of each campaign in fixed windows of ten seconds of event time: the Yahoo streaming benchmark's query.
 
-Views are joined with the side table of ads, counted by (campaign, window) and added to the state. A window's key is
-dropped when the watermark has passed its end by the grace; from then on a record of it is late, and the input has put it aside.
+Views are joined with the side table of ads, counted by (campaign, window) and added to the state, as are their numbers, so that
+verify can tell which were counted. A window's key is dropped when the watermark has passed its end by the grace; from then on a record
+of it is late, and the input has put it aside.
 
 Owns: AdEvent, EVENT_TIME, build, rows of `campaign_windows`.
 """
@@ -18,11 +19,13 @@ from engine.dstream.run import watermark
 from engine.sinks.api import Table
 from engine.sources.direct import EventTime
 from services.pipeline.campaigns import campaigns
-from services.pipeline.records import EventTimeMs
+from services.pipeline.records import VIEW, EventTimeMs, Seq, counted
 
 NAME = "campaign_windows"
 STREAM = "ad-events"
-TABLE = Table(NAME, columns=("campaign_id", "window_start", "views"), key=("campaign_id", "window_start"))
+TABLE = Table(
+    NAME, columns=("campaign_id", "window_start", "views", "seq_sum"), key=("campaign_id", "window_start")
+)
 WINDOW_MS = 10_000
 GRACE_MS = 60_000
 
@@ -33,14 +36,15 @@ class AdEvent(msgspec.Struct, frozen=True, gc=False):
     ad_id: str
     event_type: str
     event_time: EventTimeMs
+    seq: Seq = 0
 
 
 EVENT_TIME = EventTime(of=attrgetter("event_time"), window=WINDOW_MS / 1_000, grace=GRACE_MS / 1_000)
 
 Key = tuple[str, int]
 """(campaign, start of the window in milliseconds since the epoch)."""
-Tally = tuple[int, bool]
-"""(views, whether this batch added some)."""
+Tally = tuple[int, int, bool]
+"""(views, sum of their events' seq, whether this batch added some)."""
 
 _CAMPAIGNS = campaigns()
 
@@ -51,9 +55,9 @@ def is_known_view(event: AdEvent) -> bool:
 
 
 def by_window(event: AdEvent) -> tuple[Key, int]:
-    """One view of (campaign, window)."""
+    """One view of (campaign, window), by its number."""
     time = event.event_time
-    return (_CAMPAIGNS[event.ad_id], time - time % WINDOW_MS), 1
+    return (_CAMPAIGNS[event.ad_id], time - time % WINDOW_MS), VIEW + event.seq
 
 
 def tally(_time: Time, key: Key, views: list[int], state: Tally | None) -> Tally | None:
@@ -61,18 +65,18 @@ def tally(_time: Time, key: Key, views: list[int], state: Tally | None) -> Tally
     mark = watermark(STREAM)
     if mark is not None and key[1] + WINDOW_MS + GRACE_MS <= mark:
         return None
-    return (state[0] if state else 0) + sum(views), bool(views)
+    return *counted(views, *(state[:2] if state else (0, 0))), bool(views)
 
 
 def is_fresh(window: tuple[Key, Tally]) -> bool:
     """Whether this batch added views."""
-    return window[1][1]
+    return window[1][2]
 
 
 def to_row(window: tuple[Key, Tally]) -> tuple[Any, ...]:
     """A row of the table."""
-    (campaign, start), (views, _) = window
-    return campaign, start, views
+    (campaign, start), (views, seq_sum, _) = window
+    return campaign, start, views, seq_sum
 
 
 def build(ssc: StreamingContext, events: DStream[AdEvent], write: Any) -> None:

@@ -1,4 +1,4 @@
-"""How often each page was viewed since the beginning: updateStateByKey.
+"""How often each page was viewed since the beginning, and the sum of the views' numbers: updateStateByKey.
 
 Owns: build, rows of `page_totals`.
 """
@@ -9,33 +9,34 @@ from typing import Any
 from engine import StreamingContext
 from engine.dstream.dstream import DStream
 from engine.sinks.api import Table
-from services.pipeline.records import PageView
+from services.pipeline.records import VIEW, PageView, counted
 
 NAME = "page_totals"
-TABLE = Table(NAME, columns=("page", "views"), key=("page",))
+TABLE = Table(NAME, columns=("page", "views", "seq_sum"), key=("page",))
 
-Total = tuple[int, bool]
-"""(views, whether this batch added some)."""
+Total = tuple[int, int, bool]
+"""(views, sum of their events' seq, whether this batch added some)."""
 
 
 def one_view(view: PageView) -> tuple[str, int]:
-    """One view of a page."""
-    return view.page, 1
+    """One view of a page, by its number."""
+    return view.page, VIEW + view.seq
 
 
 def total(views: list[int], state: Total | None) -> Total:
     """Add the batch's views."""
-    return (state[0] if state else 0) + sum(views), bool(views)
+    return *counted(views, *(state[:2] if state else (0, 0))), bool(views)
 
 
 def is_fresh(page: tuple[str, Total]) -> bool:
     """Whether this batch added views."""
-    return page[1][1]
+    return page[1][2]
 
 
 def to_row(page: tuple[str, Total]) -> tuple[Any, ...]:
     """A row of the table."""
-    return page[0], page[1][0]
+    name, (views, seq_sum, _) = page
+    return name, views, seq_sum
 
 
 def build(ssc: StreamingContext, views: DStream[PageView], write: Any) -> None:

@@ -1,11 +1,13 @@
-"""The graph: planning and watermarks."""
+"""The graph: planning and watermarks, and what a batch hands to the checkpoint."""
 
 from collections.abc import Sequence
+from operator import add
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from engine import LocalContext
+from engine import LocalContext, ManualClock, StreamingContext
 from engine.batch import Batch, Duration, Interval, OffsetRange, Time, TopicPartition
 from engine.dstream.graph import DStreamGraph
 from engine.dstream.nodes import InputDStream
@@ -63,6 +65,33 @@ def test_batches_are_remembered_in_the_order_of_time() -> None:
     first = graph.first_remembered()
     assert first is not None
     assert first.time == 3_000
+
+
+@pytest.mark.parametrize("has_folder", [True, False])
+def test_delta_is_made_for_a_checkpoint_folder_only(
+    context: LocalContext, tmp_path: Path, *, has_folder: bool
+) -> None:
+    """What a batch changed in a window comes to the driver as bytes where there is a checkpoint folder, and elsewhere as counts alone."""
+    clock = ManualClock(1_000_000)
+    ssc = StreamingContext(context, 1, clock=clock, shards=2)
+    if has_folder:
+        ssc.checkpoint(tmp_path)
+    found: list[tuple[bool, int]] = []
+
+    def look(_rdd: RDD[Any]) -> None:
+        running = ssc.graph.batch(Time(clock.wall_ms()))
+        deltas, _ = ssc.graph.advance(running, lambda _policy, work: work())
+        found.extend((bool(delta.data), delta.updated) for delta in deltas)
+
+    ssc.queueStream([[(1, 1), (2, 1)]]).reduceByKeyAndWindow(add, None, 2, 1).foreachRDD(look)
+    try:
+        ssc.start(thread=False)
+        clock.advance(1_000)
+        ssc.runBatch()
+    finally:
+        ssc.stop(stopSparkContext=False)
+
+    assert found == [(has_folder, 1)] * 2
 
 
 class _Ranges(InputDStream):

@@ -9,11 +9,12 @@ from hypothesis import strategies as st
 
 from engine import LocalContext, ManualClock, SparkConf, StreamingContext
 from engine.batch import Duration, TopicPartition
-from engine.errors import ConfigurationError
+from engine.errors import ConfigurationError, UserFunctionError
 from engine.scheduler.rate import KEYS, Backpressure, PidRateEstimator
 from engine.sources.direct import create_direct_stream
 from engine.sources.limits import RateLimit
 from engine.sources.log import LogSource, LogWriter, create_topic
+from tests.engine.app import CrashError
 
 MS = 0.001
 """Seconds."""
@@ -170,6 +171,10 @@ class Held:
         self.each_ms = each_ms
         self.fast_from = 1_000_000
         """The batch from which on a record takes a millisecond."""
+        self.refill: tuple[int, ...] = ()
+        """What is appended before each batch."""
+        self.crashes = False
+        """Whether the next batch does, when it has its records."""
         self.times: list[int] = []
         self.counts: list[int] = []
         self.limits: list[float | None] = []
@@ -184,8 +189,9 @@ class Held:
 
     def run(self, context: LocalContext, batches: int) -> None:
         """Run batches as they are due."""
-        clock = ManualClock(1_000_000)
+        clock = ManualClock(self.times[-1] if self.times else 1_000_000)
         ssc = StreamingContext(context, 1.0, clock=clock, **self._settings)
+        ssc.checkpoint(self._folder / "checkpoints")
         source = LogSource(self._folder / "log", ["t"])
         stream = create_direct_stream(ssc, source, name="t", decoder=int, reset="earliest")
 
@@ -194,12 +200,16 @@ class Held:
             self.times.append(round(at.timestamp() * 1_000))
             self.counts.append(count)
             self.limits.append(ssc.graph.inputs[0].limit)
+            if self.crashes:
+                self.crashes = False
+                raise CrashError
             clock.advance(count * (self.each_ms if len(self.counts) <= self.fast_from else 1))
 
         stream.foreachRDD(output)
         ssc.start(thread=False)
         try:
             for _ in range(batches):
+                self.write(*self.refill)
                 clock.advance(1_000 - clock.wall_ms() % 1_000)
                 ssc.runBatch()
         finally:
@@ -229,6 +239,19 @@ def test_rate_rises_with_the_speed(context: LocalContext, tmp_path: Path) -> Non
     assert sum(held.counts) == 6_000
     assert max(held.counts[:4]) <= 100
     assert max(held.counts) >= 900
+
+
+def test_batch_that_runs_again_is_the_first_to_tell_its_speed(context: LocalContext, tmp_path: Path) -> None:
+    """After a crash the batch that runs again counts for the estimate, so one more batch goes without and the next has it."""
+    held = Held(tmp_path, 1, backpressure=True)
+    held.refill = (5_000, 0)
+    held.crashes = True
+    with pytest.raises(UserFunctionError, match="CrashError"):
+        held.run(context, 1)
+    held.run(context, 3)
+
+    assert held.counts[:3] == [5_000, 5_000, 5_000]
+    assert held.counts[3] <= 1_000
 
 
 def test_without_backpressure_one_batch_takes_all(context: LocalContext, tmp_path: Path) -> None:

@@ -1,18 +1,19 @@
-"""An application on the block log that is killed at fail points and started again: what must be in its batches in the end.
+"""An application on the block log that is killed, or made to fail or wait, at fail points and started again: what its batches must have.
 
 Its inputs are a list in a queue, a receiver that stores its position, and files in a folder; each has the numbers from 0 on, three
 a step. A batch writes what it holds to a file of its own, so a batch that runs again writes the same file.
 """
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from engine import LocalContext, ManualClock, StreamingContext, failpoints
+from engine import LocalContext, ManualClock, StreamingContext
 from engine.dstream.dstream import DStream
 from engine.sources.receiver import Receiver
 from tests.engine.app import START_MS
+from tests.recovery.app import Armed, Start
 
 STEPS = 6
 ROWS = 3
@@ -56,10 +57,10 @@ def inputs(kind: str, ssc: StreamingContext, folder: Path) -> tuple[DStream[int]
     return ssc.textFileStream(folder / "in").map(int), lambda: move_in(folder / "in")
 
 
-def run(kind: str, place: str, point: str, after: int) -> None:
-    """Run until every number is in a batch, with the fail point armed once so many steps were brought."""
-    kinds: Any = failpoints._KINDS
-    folder = Path(place)
+def run(kind: str, place: str, start: Mapping[str, Any]) -> None:
+    """Run until every number is in a batch; `after` says from which step on the fail point is armed."""
+    folder, settings = Path(place), Start(**start)
+    armed = Armed(folder, settings)
     out = folder / "out"
     out.mkdir(exist_ok=True)
 
@@ -78,8 +79,7 @@ def run(kind: str, place: str, point: str, after: int) -> None:
         stream.window(3, 1).count().foreachRDD(lambda rdd: rdd.collect())
         ssc.start(thread=False)
         for step in range(STEPS + 1):
-            if point and step >= after:
-                kinds[point] = "crash"
+            armed.is_armed = bool(settings.point) and step >= settings.after
             bring()
             ssc.runBatch()
         ssc.stop()

@@ -15,6 +15,8 @@ from services.settings import JOB_NAMES
 
 Build = Callable[[StreamingContext, DStream[Any], Any], None]
 START_MS = 1_000_000
+LAST = 2**63 - 1
+"""The largest number that an event may have."""
 
 
 def rows_of(build: Build, batches: Sequence[Sequence[Any]], folder: Path) -> list[list[Any]]:
@@ -37,9 +39,9 @@ def rows_of(build: Build, batches: Sequence[Sequence[Any]], folder: Path) -> lis
     return written
 
 
-def view(ad: int, event_time: int, kind: str = "view") -> AdEvent:
+def view(ad: int, event_time: int, kind: str = "view", seq: int = 0) -> AdEvent:
     """An ad event."""
-    return AdEvent(f"ad-{ad:04d}", kind, event_time)
+    return AdEvent(f"ad-{ad:04d}", kind, event_time, seq)
 
 
 def test_campaign_windows_counts_views_of_known_ads_by_event_time(tmp_path: Path) -> None:
@@ -48,23 +50,25 @@ def test_campaign_windows_counts_views_of_known_ads_by_event_time(tmp_path: Path
 
     written = rows_of(campaign_windows.build, [batch], tmp_path)
 
-    assert written == [[("campaign-00", 0, 2), ("campaign-00", 10_000, 1), ("campaign-01", 0, 1)]]
+    assert written == [[("campaign-00", 0, 2, 0), ("campaign-00", 10_000, 1, 0), ("campaign-01", 0, 1, 0)]]
 
 
 def test_campaign_windows_writes_running_totals_of_touched_windows_only(tmp_path: Path) -> None:
-    """A later batch writes the whole count of the windows that it adds to, and no others."""
-    written = rows_of(campaign_windows.build, [[view(0, 1), view(10, 1)], [view(0, 2)], []], tmp_path)
+    """A later batch writes the whole count and sum of the windows that it adds to, and no others."""
+    written = rows_of(
+        campaign_windows.build, [[view(0, 1, seq=7), view(10, 1, seq=8)], [view(0, 2, seq=9)], []], tmp_path
+    )
 
-    assert written == [[("campaign-00", 0, 1), ("campaign-01", 0, 1)], [("campaign-00", 0, 2)], []]
+    assert written == [[("campaign-00", 0, 1, 7), ("campaign-01", 0, 1, 8)], [("campaign-00", 0, 2, 16)], []]
 
 
 def test_page_totals_writes_running_totals_of_touched_pages_only(tmp_path: Path) -> None:
-    """A page's row is its count since the beginning, written when the batch adds to it."""
-    batches = [[PageView("/a", 1), PageView("/a", 2), PageView("/b", 3)], [PageView("/a", 4)], []]
+    """A page's row is its count since the beginning and its sum modulo 2^63, written when the batch adds to it."""
+    batches = [[PageView("/a", 1, 5), PageView("/a", 2, 6), PageView("/b", 3)], [PageView("/a", 4, LAST)], []]
 
     written = rows_of(page_totals.build, batches, tmp_path)
 
-    assert written == [[("/a", 2), ("/b", 1)], [("/a", 3)], []]
+    assert written == [[("/a", 2, 11), ("/b", 1, 0)], [("/a", 3, 10)], []]
 
 
 def test_trending_pages_ranks_three_seconds_every_two(tmp_path: Path) -> None:

@@ -4,19 +4,24 @@ import json
 import os
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
+from engine.errors import SinkError
+from engine.sources.log import LogWriter
 from services.pipeline.main import SCRATCH, build, context_of
+from services.producer.events import page_event
 from services.settings import REPOSITORY, Settings, base_environment
 from services.sqlite import migrate
-from services.topics import create_topics
+from services.topics import PAGE_VIEWS, create_topics
 
 pytestmark = pytest.mark.slow
 
@@ -201,6 +206,37 @@ def test_checkpoint_of_a_newer_format_is_refused(
     meta.write_text(meta.read_text().replace('"format": 1', '"format": 2'))
 
     assert "format" in refusal(start(settings, engines))
+
+
+@pytest.mark.fault(44, "a batch fails under a backlog, with BACKPRESSURE=true and INITIAL_RATE")
+def test_first_batches_under_a_backlog_keep_the_initial_rate(settings: Settings) -> None:
+    """With INITIAL_RATE the first batch of a start takes no more of a backlog than that, also after one that failed and runs again."""
+    asked = settings.model_copy(
+        update={"jobs": ("page_totals",), "backpressure": True, "initial_rate": 400.0, "batch_seconds": 0.1}
+    )
+    for partition in range(asked.page_partitions):
+        with LogWriter(asked.log_dir, PAGE_VIEWS, partition) as writer:
+            writer.append([(n, *page_event(1, partition, n, n)) for n in range(500)])
+    with closing(sqlite3.connect(asked.results_path)) as store:
+        with context_of(asked) as context:
+            ssc = build(asked, context)
+            ssc.start(thread=False)
+            store.execute("ALTER TABLE ledger RENAME TO away")
+            with pytest.raises(SinkError, match="ledger"):
+                ssc.runBatch()
+            ssc.stop(stopSparkContext=False)
+        store.execute("ALTER TABLE away RENAME TO ledger")
+        with context_of(asked) as context:
+            ssc = build(asked, context)
+            ssc.start(thread=False)
+            ssc.runBatch()
+            ssc.stop(stopSparkContext=False)
+        rows = store.execute("SELECT attempt, ranges FROM ledger ORDER BY batch").fetchall()
+
+    taken = [
+        (attempt, sum(until - begin for _, _, begin, until in json.loads(ranges))) for attempt, ranges in rows
+    ]
+    assert taken == [(1, 40), (0, 40)]
 
 
 def test_time_limit_and_backpressure_arrive_at_the_context(settings: Settings) -> None:

@@ -1,4 +1,4 @@
-"""SIGTERM in the middle of a batch: the batch is committed, the exit code is 0, the next start repeats nothing."""
+"""SIGTERM in the middle of a batch: it is committed and the exit code is 0; one that fails, or lasts too long, is told."""
 
 import re
 import signal
@@ -23,6 +23,8 @@ from tests.ports import free_port
 pytestmark = pytest.mark.slow
 
 AS_PROCESS_1 = ("unshare", "--user", "--map-root-user", "--pid", "--fork", "--kill-child")
+IMPATIENT = "from services.pipeline import main; main.DRAIN_SECONDS = 0.2; main.command()"
+"""The engine service with a shorter wait for the running batch."""
 EVENTS = 200
 
 
@@ -33,18 +35,27 @@ class Engine:
         settings: of its stack.
         trace: file in which it says where it is.
         before: a command that runs it.
+        program: what Python runs.
+        wait: how long it waits, seconds.
     """
 
-    def __init__(self, settings: Settings, trace: Path, before: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        trace: Path,
+        before: tuple[str, ...] = (),
+        program: tuple[str, ...] = ("-m", "services.pipeline.main"),
+        wait: float = 0.5,
+    ) -> None:
         self._trace = trace
         self._popen = subprocess.Popen(
-            [*before, sys.executable, "-m", "services.pipeline.main"],
+            [*before, sys.executable, *program],
             cwd=REPOSITORY,
             env={
                 **base_environment(),
                 **settings.environment(),
                 "PYTHONUNBUFFERED": "1",
-                "FAIL_POINT": "in_sink=delay:0.5",
+                "FAIL_POINT": f"in_sink=delay:{wait}",
                 "FAIL_POINT_TRACE": str(trace),
             },
             stdout=subprocess.PIPE,
@@ -162,3 +173,56 @@ def test_batch_under_way_is_committed(
     engine.process.send_signal(signal.SIGTERM)
     assert engine.end()[0] == 0
     assert counted(settings) == (2 * EVENTS, {0})
+
+
+@pytest.mark.fault(15, "SIGTERM while rows are written, which the table then refuses")
+def test_batch_that_fails_after_sigterm_is_told(
+    settings: Settings, engines: list[Engine], tmp_path: Path
+) -> None:
+    """A batch that fails while SIGTERM waits for it ends the engine with its error and exit code 1, and the next start runs it."""
+    engine = Engine(settings, tmp_path / "trace")
+    engines.append(engine)
+    engine.reach_sink()
+    engine.process.send_signal(signal.SIGTERM)
+    with closing(sqlite3.connect(settings.results_path)) as store:
+        store.execute("ALTER TABLE page_totals RENAME TO away")
+    code, said = engine.end()
+
+    assert code == 1, said
+    assert "table 'page_totals': SQLite" in said.splitlines()[-1]
+    assert "pipeline: stopped" not in said
+    with closing(sqlite3.connect(settings.results_path)) as store:
+        store.execute("ALTER TABLE away RENAME TO page_totals")
+    assert repeated(settings, engines, tmp_path) == (EVENTS, {1})
+
+
+@pytest.mark.fault(15, "SIGTERM while rows are written, for longer than it waits: the batch is cut off")
+@pytest.mark.parametrize("master", ["local", "local[1]"])
+def test_batch_that_is_cut_off_is_told(
+    settings: Settings, engines: list[Engine], tmp_path: Path, master: str
+) -> None:
+    """A batch that outlasts the wait of SIGTERM is cut off with a line that names it and exit code 0, and the next start runs it."""
+    own = settings.model_copy(update={"master": master})
+    engine = Engine(own, tmp_path / "trace", program=("-c", IMPATIENT), wait=60)
+    engines.append(engine)
+    engine.reach_sink()
+    engine.process.send_signal(signal.SIGTERM)
+    code, said = engine.end()
+
+    assert code == 0, said
+    assert re.search(r"batch \d+ was cut off and runs again at the next start", said)
+    begun, committed = frames(own)
+    assert begun == committed + 1
+    assert repeated(own, engines, tmp_path) == (EVENTS, {1})
+
+
+def repeated(settings: Settings, engines: list[Engine], tmp_path: Path) -> tuple[int, set[int]]:
+    """What is counted once the next start has run the batch again, and by which attempts."""
+    (tmp_path / "trace").unlink()
+    engine = Engine(settings, tmp_path / "trace", wait=0)
+    engines.append(engine)
+    wait_until(lambda: counted(settings)[0] == EVENTS, "the batch is committed", 60)
+    engine.process.send_signal(signal.SIGTERM)
+    assert engine.end()[0] == 0
+    total, attempts = counted(settings)
+    return total, attempts - {0}

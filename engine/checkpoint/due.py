@@ -58,7 +58,9 @@ def due_shards(
 
 
 def pinning(catalog: Catalog, segment_bytes: int) -> set[Place]:
-    """Shards whose deltas keep more segments of the journal than a few and the snapshots' bytes: they change too little to be due.
+    """Shards whose deltas keep the oldest segment of the journal, where those are more than a few and the snapshots' bytes.
+
+    They change too little to be due. One segment after the other: what comes first must not keep back what is due anyhow.
 
     Example:
         >>> from engine.checkpoint.records import DeltaRecord
@@ -67,8 +69,8 @@ def pinning(catalog: Catalog, segment_bytes: int) -> set[Place]:
         {('op', 0)}
     """
     kept = KEPT_SEGMENTS + sum(snapshot.size for snapshot in catalog.snapshots) // segment_bytes
-    old = set(sorted({delta.segment for delta in catalog.deltas})[:-kept])
-    return {(delta.operator, delta.shard) for delta in catalog.deltas if delta.segment in old}
+    oldest = sorted({delta.segment for delta in catalog.deltas})[:-kept][:1]
+    return {(delta.operator, delta.shard) for delta in catalog.deltas if delta.segment in oldest}
 
 
 class Room:

@@ -186,21 +186,22 @@ class Node(ABC):
 
     def inputs(self) -> list["InputDStream"]:
         """The inputs that this node is made of, each once."""
-        found: dict[str, InputDStream] = {}
-        for parent in self.parents:
-            found.update({stream.name: stream for stream in parent.inputs()})
-        return list(found.values())
+        return [node for node in self.ancestors() if isinstance(node, InputDStream)]
 
     def ancestors(self) -> list["Node"]:
-        """The nodes that this node is made of, each once."""
-        found: dict[str, Node] = {}
-        for parent in self.parents:
-            found.update({node.name: node for node in (parent, *parent.ancestors())})
+        """The nodes that this node is made of, each once, the first parent with all behind it first."""
+        found: dict[int, Node] = {}
+        behind = [*reversed(self.parents)]
+        while behind:
+            node = behind.pop()
+            if id(node) not in found:
+                found[id(node)] = node
+                behind += reversed(node.parents)
         return list(found.values())
 
     def has_state_upstream(self) -> bool:
         """Whether this node or one that it is made of keeps state, so that its RDDs cannot be computed again."""
-        return self.is_stateful or any(parent.has_state_upstream() for parent in self.parents)
+        return self.is_stateful or any(node.is_stateful for node in self.ancestors())
 
     @property
     def reach(self) -> Duration:

@@ -283,7 +283,9 @@ class ReduceWindow(StateFunction):
     def _running(self, shard: Shard) -> Running:
         if shard.derived is None or shard.derived_version != run_version():
             time = batch_time()
-            last: Running | None = shard.derived
+            # A user's function may break off half way what changes in place: whoever comes next makes it anew.
+            last: Running | None
+            last, shard.derived = shard.derived, None
             if self._functions[1] is not None and last is not None and time - last.time <= self._slide_ms:
                 shard.derived = self._moved(shard, last, time)
             else:

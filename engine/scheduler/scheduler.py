@@ -262,6 +262,7 @@ class JobScheduler:
     def cut_off(self, end_executors: Callable[[], object], timeout: float) -> bool:
         """End a batch that does not end by itself; returns whether it did so within the seconds."""
         self._is_cut_off = True
+        self._drain_until = None
         end_executors()
         has_ended = self.stop(timeout)
         pending = self._checkpoint.pending()

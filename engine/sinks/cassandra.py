@@ -265,14 +265,16 @@ class CassandraSink:
         name = f"{self.keyspace}.{ledger.name}"
         first, second = ledger.partition_key
         days = f"SELECT DISTINCT {first}, {second} FROM {name}"  # noqa: S608 - identifiers of a Table are checked
-        newest = f'SELECT toUnixTimestamp(MAX("batch")) FROM {name} WHERE {first} = %s AND {second} = %s'  # noqa: S608 - as above
+        rows = f'SELECT toUnixTimestamp("batch") FROM {name} WHERE {first} = %s AND {second} = %s'  # noqa: S608 - as above
+        newest = f'{rows} ORDER BY "batch" DESC LIMIT 1'
 
         def look(connected: _Connected) -> int | None:
             session = connected.session
             for day in sorted((row[1] for row in session.execute(days) if row[0] == app), reverse=True):
-                found: int | None = session.execute(newest, (app, day)).one()[0]
+                found = session.execute(newest, (app, day)).one()
                 if found is not None:
-                    return found
+                    time: int = found[0]
+                    return time
             return None
 
         return self._patiently(ledger, self._outage(f"a look into table {ledger.name}"), look)

@@ -173,12 +173,7 @@ class ReadBack(ShardTask):
                 shard = self._brought(place.shard, plan)
                 shard.open(plan.version, run)
                 shard.overlay_of(run, place.delta)
-            try:
-                return list(self._function(place.shard, iter(())))
-            except BaseException:
-                # A function of the user broke off a window's running value half way: the next attempt makes it anew.
-                shard.derived = None
-                raise
+            return list(self._function(place.shard, iter(())))
 
     def _is_there(self, shard: Shard, plan: RestorePlan, run: int, delta: bytes) -> bool:
         """Whether this worker has what the driver has of this run."""

@@ -26,6 +26,8 @@ SLOW = {"FAIL_POINT": "before_commit=delay:2.2"}
 COMPLETED = """count =>
   Number(/(\\d+) completed/.exec(document.getElementById('timelines-note').textContent)[1]) >= count"""
 """Whether the engine has completed so many batches."""
+TOO_LONG = """count => document.querySelectorAll("#completed [data-tone=bad]").length >= count"""
+"""Whether so many of the listed batches took longer than their interval."""
 LAG = """() => /batches' worth\\nup to ([2-9]|\\d\\d)[.\\d]* s old/.test(document.getElementById("tiles").innerText)"""
 """Whether the lag is called more than a batch takes, and old."""
 
@@ -156,13 +158,12 @@ def test_overload_and_kill_are_seen_as_they_happen(
     seen.wait("() => document.getElementById('phase').textContent === 'running'")
     seen.wait("() => document.querySelector('[data-key=processingTime]').classList.contains('over')")
     seen.wait("() => document.querySelectorAll('#waiting tbody tr').length >= 2")
-    if screenshots:
-        seen.wait("() => document.querySelectorAll('#completed [data-tone=bad]').length >= 8")
+    seen.wait(TOO_LONG, 8 if screenshots else 4)
     # A batch takes all that its plan sees; what came while it ran waits, and more than an interval makes.
     seen.wait(LAG)
 
     assert seen.coloured("lag", "--accent") > 20
-    assert seen.coloured("processingTime", "--bad") > 40
+    assert seen.coloured("processingTime", "--bad") > 20
     seen.shoot(screenshots, "overloaded")
 
 

@@ -84,6 +84,16 @@ class Flaky:
         self._fail(sum(values))
         return total(values, state)
 
+    def add(self, left: int, right: int) -> int:
+        """For a window, of what enters it."""
+        self._fail(right)
+        return left + right
+
+    def subtract(self, left: int, right: int) -> int:
+        """For a window, of what leaves it."""
+        self._fail(right)
+        return left - right
+
     def map(self, _key: str, value: int | None, state: State[int]) -> int:
         """For mapWithState."""
         self._fail(value or 0)

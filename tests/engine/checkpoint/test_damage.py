@@ -228,7 +228,7 @@ def test_torn_end_is_counted_and_a_whole_one_is_not(trial: Trial) -> None:
 
 
 def test_refused_start_leaves_no_segment(trial: Trial) -> None:
-    """A start that ends too early takes its segment back, also in a takeover: nobody is stopped by it, and no later one counts it."""
+    """A start that ends too early takes its segment back, also in a takeover: who comes to look later is not stopped, and no start counts it."""
     volume = trial.start(lambda _: None)
     before = volume.segments()
     for _ in range(3):

@@ -180,7 +180,7 @@ def test_batch_that_fails_after_sigterm_is_told(
     settings: Settings, engines: list[Engine], tmp_path: Path
 ) -> None:
     """A batch that fails while SIGTERM waits for it ends the engine with its error and exit code 1, and the next start runs it."""
-    engine = Engine(settings, tmp_path / "trace")
+    engine = Engine(settings, tmp_path / "trace", wait=5)
     engines.append(engine)
     engine.reach_sink()
     engine.process.send_signal(signal.SIGTERM)

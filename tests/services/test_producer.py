@@ -81,12 +81,14 @@ def test_kills_neither_lose_nor_double_an_event(
         wait_until(lambda: count(tmp_path, AD_TOPIC) > reached, f"event {reached}")  # noqa: B023  called before the next round
         producer.kill()
         reached = count(tmp_path, AD_TOPIC)
-    assert spawn(["--fast", "--limit", str(reached + 99)], variables).ended() == 0
+    # Of the page views none may be there yet: each process may have died over its ad events.
+    last = ["--fast", "--limit", str(reached + 99), "--start-ms", str(START + 10)]
+    assert spawn(last, variables).ended() == 0
     for topic, rate in ((AD_TOPIC, 3_000), (PAGE_TOPIC, 700)):
         found = [events(values) for values in partition_values(tmp_path, topic)]
         # The start is that of the first process whose append to the topic was whole.
         assert len(starts(found, rate)) == 1
-        assert starts(found, rate) <= set(range(START, START + 10))
+        assert starts(found, rate) <= set(range(START, START + 11))
         assert sum(map(len, found)) >= reached + 99
 
 

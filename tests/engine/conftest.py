@@ -10,7 +10,8 @@ from typing import Any
 import pyspark
 import pytest
 
-from engine import LocalContext
+from engine import LocalContext, StreamingContext
+from tests.engine.sources.receiving import folders
 from tools.stack.spark import SparkCluster
 
 SPARK = pytest.param("spark", marks=[pytest.mark.spark, pytest.mark.slow, pytest.mark.timeout(300)])
@@ -47,6 +48,16 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 def _runs_operators_on_spark(item: Any) -> bool:
     callspec = getattr(item, "callspec", None)
     return callspec is not None and callspec.params.get("context") == "spark"
+
+
+@pytest.fixture(autouse=True)
+def _nothing_is_left() -> Iterator[None]:
+    """A test that failed half way does not fail those after it: no context runs on, and no folder of a source stays."""
+    yield
+    active = StreamingContext.getActive()
+    if active is not None:
+        active.stop(stopSparkContext=False)
+    folders.close()
 
 
 @pytest.fixture(scope="session")

@@ -2,7 +2,7 @@
 
 import threading
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,15 +23,6 @@ from engine.sources.receiver import Receiver
 from engine.testing import run_batches
 from tests.engine.app import START_MS
 from tests.engine.children import wait_until
-
-
-@pytest.fixture(autouse=True)
-def _no_context_is_left() -> Iterator[None]:
-    """A test that failed half way does not fail those after it."""
-    yield
-    active = StreamingContext.getActive()
-    if active is not None:
-        active.stop(stopSparkContext=False)
 
 
 def with_output(context: LocalContext) -> StreamingContext:

@@ -1,6 +1,6 @@
 """createOnError: which folders are moved aside for a fresh start, and which stay where they are."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,15 +10,6 @@ from engine import LocalContext, ManualClock, StreamingContext
 from engine.checkpoint.files import set_aside
 from engine.errors import CheckpointError, ConcurrentRunError, CorruptLogError, StateVersionError
 from tests.engine.app import START_MS
-
-
-@pytest.fixture(autouse=True)
-def _no_context_is_left() -> Iterator[None]:
-    """A test that failed half way does not fail those after it."""
-    yield
-    active = StreamingContext.getActive()
-    if active is not None:
-        active.stop(stopSparkContext=False)
 
 
 class Job:

@@ -1,6 +1,6 @@
 """What the tests of recoveries share.
 
-Owns: the fixtures victims, system_time and memory_group.
+Owns: the fixtures context, victims, system_time and memory_group.
 """
 
 from collections.abc import Iterator
@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from engine import LocalContext
 from tests.closing import keep_back
 from tests.recovery.machine import FAKETIME, MemoryGroup, SystemTime
 from tests.recovery.victims import Victims, serving
@@ -34,6 +35,13 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         keep_back(
             config, limited, "a control group of memory", f"{why}; it takes root, outside of containers"
         )
+
+
+@pytest.fixture(scope="module", name="context")
+def one_context() -> Iterator[LocalContext]:
+    """The driver's own process."""
+    with LocalContext("local", "test") as made:
+        yield made
 
 
 @pytest.fixture(scope="package")

@@ -32,23 +32,37 @@ def hold(pair: tuple[str, int]) -> tuple[str, int]:
     return pair
 
 
-class Leaking:
-    """Takes memory without end on 2, as long as a file is there; its process has a limit, above which the kernel ends it."""
+class Supply:
+    """How often a function is to fail yet, as files: an executor that dies with it does not forget."""
 
     def __init__(self, folder: Path, times: int) -> None:
         self._folder = folder
+        self._times = times
         for number in range(times):
-            (folder / f"leak-{number}").touch()
+            (folder / f"failure-{number}").touch()
 
-    def deaths(self) -> int:
-        """How often it has leaked."""
-        return len(list(self._folder.glob("leaked-*")))
+    def left(self) -> int:
+        """How often it will fail yet."""
+        return len(list(self._folder.glob("failure-*")))
+
+    def used(self) -> int:
+        """How often it has failed."""
+        return self._times - self.left()
+
+    def take(self) -> bool:
+        """Whether it is to fail now; it is one failure less then."""
+        for file in sorted(self._folder.glob("failure-*"))[:1]:
+            file.unlink()
+            return True
+        return False
+
+
+class Leaking(Supply):
+    """Takes memory without end on 2, as often as it is told; its process has a limit, above which the kernel ends it."""
 
     def __call__(self, pair: tuple[str, int]) -> tuple[str, int]:
         """Leak, if it is time."""
-        left = sorted(self._folder.glob("leak-*"))
-        if pair[1] == 2 and left:
-            left[0].rename(left[0].with_name(left[0].name.replace("leak", "leaked")))
+        if pair[1] == 2 and self.take():
             limit = psutil.Process().memory_info().vms + LIMIT_BYTES
             resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
             allocate = ctypes.CDLL(None).malloc
@@ -61,22 +75,11 @@ class Leaking:
         return pair
 
 
-class Flaky:
-    """Adds up, and raises on 3 as long as a file is there."""
-
-    def __init__(self, folder: Path, times: int) -> None:
-        self._folder = folder
-        for number in range(times):
-            (folder / f"flaw-{number}").touch()
-
-    def left(self) -> int:
-        """How often it will raise yet."""
-        return len(list(self._folder.glob("flaw-*")))
+class Flaky(Supply):
+    """Adds up, and raises on 3 as often as it is told."""
 
     def _fail(self, number: int) -> None:
-        left = sorted(self._folder.glob("flaw-*"))
-        if number == 3 and left:
-            left[0].unlink()
+        if number == 3 and self.take():
             raise ConnectionError("the service is away")
 
     def update(self, values: list[int], state: int | None) -> int:

@@ -35,10 +35,10 @@ def embedded(folder: Path) -> Settings:
     return settings
 
 
-def assert_exact(tally: Tally, plan: Plan) -> None:
-    """Every kill hit an engine at work, every phase that a job can be in was hit, every restart committed, every row is exact."""
+def assert_exact(tally: Tally, plan: Plan, least_kills: int) -> None:
+    """Every kill hit an engine at work, every phase was hit so often, every restart committed, every row is exact."""
     assert tally.total == plan.kills
-    assert {phase for phase in LATE if not tally.kills[phase]} == set()
+    assert {phase for phase in LATE if tally.kills[phase] < least_kills} == set()
     assert len(tally.recovered) == plan.kills + 1
     assert tally.least_backlog > 0
     assert tally.interrupted > 0
@@ -60,15 +60,15 @@ def assert_exact(tally: Tally, plan: Plan) -> None:
 def test_eighty_kills_on_the_embedded_stack_leave_every_row_exact(
     tmp_path: Path, figures: Callable[[str], None]
 ) -> None:
-    """80 kills, some in each phase of a batch and between two, and 9 more in the middle of a recovery change no row."""
+    """80 kills, at least 4 in each phase of a batch and between two, and 9 more in the middle of a recovery change no row."""
     plan = Plan(kills=80, echoes=9)
     tally = KillLoop(embedded(tmp_path / "data"), plan, tmp_path / "logs").run()
     for line in table(Piece.of(tally)):
         figures(f"embedded: {line}")
-    assert_exact(tally, plan)
+    assert_exact(tally, plan, least_kills=4)
     assert tally.echoes.total() == plan.echoes
     # Which phase of a recovery the others hit is not certain: it may be over when they come.
-    assert len([phase for phase in EARLY if tally.echoes[phase]]) >= 3
+    assert len([phase for phase in EARLY if tally.echoes[phase]]) >= 5
 
 
 @pytest.mark.fault(12, "20 kills beside a real Kafka and a real Cassandra; the 100 are `make kill-loop`")
@@ -93,7 +93,7 @@ def test_eighteen_kills_on_the_real_stack_leave_every_row_exact(
     tally = KillLoop(settings, plan, tmp_path / "logs").run()
     for line in table(Piece.of(tally)):
         figures(f"processes: {line}")
-    assert_exact(tally, plan)
+    assert_exact(tally, plan, least_kills=1)
 
 
 def test_engine_that_does_not_come_back_fails_the_loop(tmp_path: Path) -> None:

@@ -1,6 +1,6 @@
 """Upgrades: code, types, names and executors that change between two runs over one checkpoint folder."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -8,21 +8,22 @@ import msgspec
 import pytest
 
 from engine import LocalContext, State, StateSpec, StreamingContext
-from engine.checkpoint.records import decode, encode
 from engine.dstream.dstream import DStream
 from engine.errors import ConfigurationError, StateVersionError
 from tests.engine.app import App
-from tests.engine.children import python
-
-Code = Callable[[StreamingContext, DStream[Any], App], None]
-KEYS = [f"page-{number}" for number in range(20)]
-
-
-class Total(msgspec.Struct):
-    """A state of the newer code."""
-
-    views: int
-    batches: int = 0
+from tests.recovery.versions import (
+    KEYS,
+    TO_TOTAL,
+    Code,
+    Total,
+    Versions,
+    add,
+    add_total,
+    all_with,
+    counted,
+    migrating,
+    renaming,
+)
 
 
 class Visits(NamedTuple):
@@ -31,77 +32,6 @@ class Visits(NamedTuple):
     views: int
     batches: int
     last: int
-
-
-@pytest.fixture(scope="module", name="context")
-def one_context() -> Iterator[LocalContext]:
-    """The driver's own process."""
-    with LocalContext("local", "test") as made:
-        yield made
-
-
-class Versions:
-    """An application whose code is exchanged between two runs.
-
-    Args:
-        context: runs it.
-        folder: of the checkpoints.
-        batches: with one record of each key.
-        empty: batches after them.
-    """
-
-    def __init__(self, context: LocalContext, folder: Path, batches: int = 60, empty: int = 0) -> None:
-        self._code: Code = _nothing
-        full: list[list[Any]] = [[(key, 1) for key in KEYS]] * batches
-        self.app = App(context, folder, self._build, [*full, *[[]] * empty])
-        self.out = self.app.out
-
-    def _build(self, ssc: StreamingContext, stream: DStream[Any], app: App) -> None:
-        self._code(ssc, stream, app)
-
-    def run(self, code: Code, batches: int = 2) -> Any:
-        """Start this code over the folder, run batches, stop; what its last batch gave."""
-        self._code = code
-        with self.app as app:
-            app.run(batches)
-        return self.out["all"][-1]
-
-    def journal(self) -> bytes:
-        """Every byte of the journal but the `open` records of starts."""
-        segments = sorted((self.app.folder / "test" / "journal").iterdir())
-        return b"".join(path.read_bytes() for path in segments)
-
-
-def _nothing(_ssc: StreamingContext, _stream: DStream[Any], _app: App) -> None:
-    raise AssertionError("run gives the code")
-
-
-def counted(
-    name: str, update: Callable[..., Any], state: Any, *before: Callable[[StreamingContext], None]
-) -> Code:
-    """Code with one updateStateByKey."""
-
-    def code(ssc: StreamingContext, stream: DStream[Any], app: App) -> None:
-        for say in before:
-            say(ssc)
-        app.collect(stream.updateStateByKey(update, name=name, keyType=str, stateType=state), "all")
-
-    return code
-
-
-def add(values: list[int], state: int | None) -> int:
-    """The sum."""
-    return (state or 0) + sum(values)
-
-
-def add_total(values: list[int], state: Total | None) -> Total:
-    """The sum, and how many batches it is of."""
-    return Total((state.views if state else 0) + sum(values), (state.batches if state else 0) + 1)
-
-
-def all_with(state: Any) -> list[tuple[str, Any]]:
-    """Every key with this state."""
-    return sorted((key, state) for key in KEYS)
 
 
 # Case 24: operators.
@@ -143,7 +73,7 @@ def test_renamed_operator_keeps_its_state(context: LocalContext, tmp_path: Path)
     versions = Versions(context, tmp_path, batches=250)
     versions.run(counted("old", add, int), batches=70)
     assert list(tmp_path.glob("test/state/old-*/*/*.snap"))
-    renamed = counted("new", add, int, lambda ssc: ssc.renameState("old", "new"))
+    renamed = counted("new", add, int, renaming("old", "new"))
 
     assert versions.run(renamed) == all_with(72)
     assert versions.run(renamed, batches=1) == all_with(73)
@@ -184,15 +114,14 @@ def test_two_operators_do_not_become_one(context: LocalContext, tmp_path: Path) 
 
     versions = Versions(context, tmp_path)
     versions.run(both)
-    one = [lambda ssc: ssc.renameState("all", "new"), lambda ssc: ssc.renameState("more", "new")]
-    drop = lambda ssc: ssc.dropState("more")  # noqa: E731 - as the code list has it
+    one = [renaming("all", "new"), renaming("more", "new")]
     with pytest.raises(ConfigurationError, match="gives 'all' and 'more' one name, 'new', and the check"):
         versions.run(counted("new", add, int, *one))
     with pytest.raises(ConfigurationError, match="renameState and dropState both name 'more'"):
-        versions.run(counted("new", add, int, *one, drop))
+        versions.run(counted("new", add, int, *one, lambda ssc: ssc.dropState("more")))
 
     assert versions.run(both) == all_with(4)
-    assert versions.run(counted("new", add, int, one[0], drop)) == all_with(6)
+    assert versions.run(counted("new", add, int, one[0], lambda ssc: ssc.dropState("more"))) == all_with(6)
 
 
 # Case 24: types.
@@ -237,21 +166,19 @@ def test_states_are_migrated_wherever_they_lie(context: LocalContext, tmp_path: 
     versions = Versions(context, tmp_path, batches=400)
     versions.run(counted("totals", add, int), batches=70)
     assert list(tmp_path.glob("test/state/*/*/*.snap"))
-    to_total = lambda ssc: ssc.migrateState("totals", {int: lambda old: Total(old, 70)})  # noqa: E731 - as the code list has it
+    totals = counted("totals", add_total, Total, migrating({int: lambda old: Total(old, 70)}))
     versions.run(counted("totals", add, int), batches=1)
-    assert versions.run(counted("totals", add_total, Total, to_total), batches=0 + 1) == all_with(
-        Total(72, 71)
-    )
-    assert versions.run(counted("totals", add_total, Total, to_total), batches=2) == all_with(Total(74, 73))
+    assert versions.run(totals, batches=1) == all_with(Total(72, 71))
+    assert versions.run(totals, batches=2) == all_with(Total(74, 73))
 
     def visits(values: list[int], old: Visits | None) -> Visits:
         return Visits(old.views + sum(values), old.batches + 1, len(values)) if old else Visits(0, 0, 0)
 
     both = {int: lambda old: Visits(old, 70, 0), Total: lambda old: Visits(old.views, old.batches, 0)}
-    to_visits = lambda ssc: ssc.migrateState("totals", both)  # noqa: E731 - as the code list has it
-    found = versions.run(counted("totals", visits, Visits, to_visits), batches=12)
 
-    assert found == all_with(Visits(86, 85, 1))
+    assert versions.run(counted("totals", visits, Visits, migrating(both)), batches=12) == all_with(
+        Visits(86, 85, 1)
+    )
     assert versions.run(counted("totals", visits, Visits), batches=2) == all_with(Visits(88, 87, 1))
 
 
@@ -272,7 +199,7 @@ def test_snapshot_waits_until_its_type_is_told(context: LocalContext, tmp_path: 
     versions.run(code(lambda _values, _old: text, str))
     snapshots = len(list(tmp_path.glob("test/state/*/*/*.snap")))
     assert snapshots == context.defaultParallelism  # and every other shard is as due
-    to_list = lambda ssc: ssc.migrateState("totals", {str: lambda old: [old]})  # noqa: E731 - as the code list has it
+    to_list = migrating({str: lambda old: [old]})
     newer = code(lambda values, old: [*old, str(sum(values))], list[str], to_list)
     versions.run(newer, batches=1)
     assert len(versions.out["all"]) == 1  # not due in it
@@ -286,12 +213,11 @@ def test_migration_is_needed_until_nothing_old_is_left(context: LocalContext, tm
     """Without its function a state of an older type is refused, and nothing is lost by it."""
     versions = Versions(context, tmp_path)
     versions.run(counted("totals", add, int))
-    migrating = counted("totals", add_total, Total, lambda ssc: ssc.migrateState("totals", {int: Total}))
-    versions.run(migrating, batches=1)
+    versions.run(TO_TOTAL, batches=1)
     with pytest.raises(StateVersionError, match="of type int, this job declares Total"):
         versions.run(counted("totals", add_total, Total))
 
-    assert versions.run(migrating, batches=12) == all_with(Total(15, 13))
+    assert versions.run(TO_TOTAL, batches=12) == all_with(Total(15, 13))
     assert versions.run(counted("totals", add_total, Total)) == all_with(Total(17, 15))
 
 
@@ -300,10 +226,9 @@ def test_older_code_takes_over_until_a_batch_of_the_newer(context: LocalContext,
     """Older code goes on where newer code has started and committed nothing, and is refused by name once it has."""
     versions = Versions(context, tmp_path)
     versions.run(counted("totals", add, int))
-    migrating = counted("totals", add_total, Total, lambda ssc: ssc.migrateState("totals", {int: Total}))
-    versions.run(migrating, batches=0)
+    versions.run(TO_TOTAL, batches=0)
     assert versions.run(counted("totals", add, int)) == all_with(4)
-    versions.run(migrating, batches=1)
+    versions.run(TO_TOTAL, batches=1)
 
     with pytest.raises(StateVersionError, match=r"of type Total\(.*, this job declares int"):
         versions.run(counted("totals", add, int))
@@ -324,9 +249,7 @@ def test_failed_migration_changes_nothing(
     with pytest.raises(
         StateVersionError, match=rf"migrateState of operator 'totals': the state 2 of key 'page-.*{words}"
     ):
-        versions.run(
-            counted("totals", add_total, Total, lambda ssc: ssc.migrateState("totals", {int: function}))
-        )
+        versions.run(counted("totals", add_total, Total, migrating({int: function})))
 
     assert versions.run(counted("totals", add, int)) == all_with(4)
 
@@ -352,7 +275,7 @@ def test_timed_states_are_migrated_with_their_times(context: LocalContext, tmp_p
 
     versions = Versions(context, tmp_path, batches=2, empty=3)
     versions.run(code(int), batches=3)
-    found = versions.run(code(str, lambda ssc: ssc.migrateState("totals", {int: str})), batches=2)
+    found = versions.run(code(str, migrating({int: str})), batches=2)
 
     assert found == sorted((key, "timed out", "2") for key in KEYS)
 
@@ -384,117 +307,3 @@ def test_number_of_executors_may_change(tmp_path: Path) -> None:
             seen.append((context.defaultParallelism, versions.run(counted("totals", add, int))))
 
     assert seen == [(2, all_with(2)), (4, all_with(4)), (1, all_with(6)), (2, all_with(8))]
-
-
-# Case 50: formats.
-
-NEWER = """
-    import sys
-    from importlib.machinery import SourceFileLoader
-    from pathlib import Path
-
-    folder, old, new = sys.argv[1:]
-    as_it_is = SourceFileLoader.get_code
-
-    def get_code(self, name):
-        if name != "engine.checkpoint.records":
-            return as_it_is(self, name)
-        source = self.get_source(name)
-        assert source.count(old) == 1, old
-        return compile(source.replace(old, new), self.path, "exec")
-
-    SourceFileLoader.get_code = get_code
-    from engine import LocalContext
-    from engine.errors import StateVersionError
-    from tests.recovery.test_upgrade import Versions, add, counted
-
-    with LocalContext("local", "test") as context:
-        try:
-            print(sorted({n for _, n in Versions(context, Path(folder)).run(counted("totals", add, int))}))
-        except StateVersionError as error:
-            print(error)
-"""
-FIELD = ("attempt: int\n", "attempt: int\n    origin: str = 'newer'\n")
-FORMAT = ("FORMAT_VERSION = 1\n", "FORMAT_VERSION = 2\n")
-GIVEN_UP = ("OLDEST_FORMAT = 1\n", "FORMAT_VERSION = OLDEST_FORMAT = 2\n")
-
-
-def newer(folder: Path, change: tuple[str, str]) -> str:
-    """What a newer version of the engine says whose records differ by this change, when it runs two batches more."""
-    with python(NEWER, folder, *change) as process:
-        return process.communicate()[0].strip()
-
-
-@pytest.mark.slow
-@pytest.mark.fault(
-    50,
-    "this version's code, patched: a field more in its records or another format, between two starts as it is",
-)
-@pytest.mark.parametrize(
-    ("change", "words"),
-    [
-        (
-            FIELD,
-            r"holds a record that this version does not know \(Object contains unknown field `origin`.*run the version that",
-        ),
-        (FORMAT, r"has format 2, this version knows 1; run the version that wrote it"),
-    ],
-    ids=["field", "format"],
-)
-def test_newer_version_reads_this_ones_folder_and_this_one_refuses_its(
-    context: LocalContext, tmp_path: Path, change: tuple[str, str], words: str
-) -> None:
-    """A newer version goes on with every event once; back again this one refuses the folder by name, and harms nothing."""
-    versions = Versions(context, tmp_path)
-    versions.run(counted("totals", add, int))
-    assert newer(tmp_path, change) == "[4]"
-    with pytest.raises(StateVersionError, match=words):
-        versions.run(counted("totals", add, int))
-
-    assert newer(tmp_path, change) == "[6]"
-
-
-@pytest.mark.slow
-@pytest.mark.fault(24, "a state's type changes after a version that recorded no types")
-def test_states_of_before_types_were_recorded_are_migrated(context: LocalContext, tmp_path: Path) -> None:
-    """What was written before types were recorded is of the first type that was, and is brought to today's."""
-    plain = "return _encoder.encode(record)\n"
-    untyped = "record = msgspec.structs.replace(record, types={}) if isinstance(record, Commit) else record"
-    assert newer(tmp_path, (plain, f"{untyped}\n    {plain}")) == "[2]"
-    versions = Versions(context, tmp_path)
-    assert b'"types":{"totals"' not in versions.journal()
-    assert versions.run(counted("totals", add, int), batches=1) == all_with(3)
-    migrating = counted("totals", add_total, Total, lambda ssc: ssc.migrateState("totals", {int: Total}))
-
-    assert versions.run(migrating, batches=1) == all_with(Total(4, 1))
-
-
-@pytest.mark.slow
-@pytest.mark.fault(50, "this version's code, patched so that it has given this format up")
-def test_newer_version_refuses_what_it_no_longer_reads(context: LocalContext, tmp_path: Path) -> None:
-    """A version that no longer reads this format refuses the folder by its number, and this one goes on with it."""
-    versions = Versions(context, tmp_path)
-    versions.run(counted("totals", add, int))
-
-    assert newer(tmp_path, GIVEN_UP).endswith(
-        "test/meta.json has format 1, this version knows 2; run the version that wrote it"
-    )
-    assert versions.run(counted("totals", add, int)) == all_with(4)
-
-
-@pytest.mark.fault(50, "records as the first versions of this format wrote them")
-@pytest.mark.parametrize(
-    "record",
-    [
-        b'{"type":"begin","batch":{"time":1000,"attempt":0,"ranges":{"queue":[["queue",0,0,1]]}}}',
-        b'{"type":"commit","batch":{"time":1000,"attempt":0,"ranges":{}},"operators":{"t":"x"},"versions":{"t":1000000},"maxima":{}}',
-        b'{"type":"snapshot","snapshot":["t",0,1000000,"state/t/0000/1000000-000001.snap",1,9]}',
-        b'{"type":"open","epoch":1,"follows":"","catalog":{"deltas":[["t",0,0,9,77,1000000,"000001-000000.log"]],"trimmed":[]}}',
-    ],
-    ids=["begin", "commit", "snapshot", "open"],
-)
-def test_records_of_older_versions_are_read(record: bytes) -> None:
-    """A record without the fields that later versions have added is read, and so is what this version makes of it."""
-    read = decode(record, "segment")
-
-    assert decode(encode(read), "segment") == read

@@ -237,8 +237,8 @@ def test_state_stops_with_its_least_patient_output(
         with pytest.raises(UserFunctionError, match=r"operator 'totals', batch \d+: .*the service is away"):
             app.run()
         left = flaky.left()
-        for path in tmp_path.glob("flaw-*"):
-            path.unlink()
+        while flaky.take():  # the service is back
+            pass
         app.crash()
 
     assert left == (1 if "stop" in policies else 0)
@@ -335,7 +335,7 @@ def test_wait_for_a_store_is_no_hanging_function(tmp_path: Path) -> None:
         took = time.monotonic() - began
 
     assert waited >= away
-    assert took >= limit
+    assert limit <= took < away
     assert [row[:2] for row in world.rows(TOTALS_TABLE, "a")] == [("a", 3)]
 
 
@@ -363,7 +363,7 @@ def test_leak_costs_its_worker_and_no_element(tmp_path: Path) -> None:
         app.run(3)
         assert context.executor_pids != before
 
-    assert leaking.deaths() == 2
+    assert leaking.used() == 2
     assert [type(error) for error in told.failed] == [ExecutorLostError] * 2
     assert told.attempts == [0, 2, 0]
     assert app.out["totals"] == TOTALS

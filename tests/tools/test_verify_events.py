@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from engine import ManualClock, StreamingContext
+from engine import StreamingContext
 from engine.dstream.dstream import DStream
 from engine.sources.log import LogWriter
 from services.pipeline import main
@@ -24,20 +24,24 @@ CONTENT = {AD_EVENTS: ad_event, PAGE_VIEWS: page_event}
 TABLES = {AD_EVENTS: "campaign_windows", PAGE_VIEWS: "page_totals"}
 
 
-def run_pipeline(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Verdict:
+def run_pipeline(folder: Path) -> Verdict:
     """One batch of the pipeline over events of both topics, all in one window, and the verdict."""
-    settings = Settings(stack="embedded", data_dir=folder, master="local", ad_partitions=1, page_partitions=1)
+    settings = Settings(
+        stack="embedded",
+        data_dir=folder,
+        master="local",
+        batch_seconds=0.1,
+        ad_partitions=1,
+        page_partitions=1,
+    )
     create_topics(settings)
     migrate(settings.results_path)
     for topic, content in CONTENT.items():
         with LogWriter(settings.log_dir, topic, 0) as writer:
             writer.append([(START_MS, *content(settings.seed, 0, seq, START_MS)) for seq in range(EVENTS)])
-    clock = ManualClock(START_MS + 60_000)
-    monkeypatch.setattr("services.pipeline.main.StreamingContext", partial(StreamingContext, clock=clock))
     with main.context_of(settings) as context:
         ssc = main.build(settings, context)
         ssc.start(thread=False)
-        clock.advance(2_000)
         ssc.runBatch()
         ssc.stop(stopSparkContext=False)
     return verify(settings, wait_seconds=0)
@@ -59,9 +63,9 @@ def kept(lost: int, twice: int, event: Any) -> list[Any]:
     return [event] * (0 if event.seq == lost else 2 if event.seq == twice else 1)
 
 
-def test_right_engine_is_exact(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_right_engine_is_exact(tmp_path: Path) -> None:
     """The pipeline as it is gives exact rows of these events."""
-    verdict = run_pipeline(tmp_path, monkeypatch)
+    verdict = run_pipeline(tmp_path)
     assert (verdict.code, verdict.reason) == (0, "")
     assert verdict.exact > 100
 
@@ -78,8 +82,9 @@ def test_engine_that_swaps_an_event_for_another_is_found(
         events = right(ssc, settings, name)
         return events.flatMap(partial(kept, lost, twice)) if name == topic else events
 
+    # No setting makes the pipeline wrong, and verify is to find an engine that is.
     monkeypatch.setattr("services.pipeline.main.input_of", wrong)
-    verdict = run_pipeline(tmp_path, monkeypatch)
+    verdict = run_pipeline(tmp_path)
     found = {table.name: [offender.differs for offender in table.offenders] for table in verdict.tables}
     assert found.pop(TABLES[topic]) == ["seq_sum"]
     assert not any(found.values())

@@ -18,7 +18,7 @@ from tools.verify.ledger import LedgerBatch, Range
 from tools.verify.schema import TABLES
 from tools.verify.truth import Truth, decode
 
-MIB_AN_HOUR = 6
+MIB_AN_HOUR = 5
 """With 54,000 rows and 3,600 batches, the default rates; it was 38 when verify held all rows."""
 
 _VERIFIED = """

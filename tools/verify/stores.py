@@ -13,7 +13,7 @@ from tools.verify.ledger import LedgerBatch, parse_batch
 from tools.verify.schema import Fact, ResultTable, Values
 from tools.verify.verdict import CannotTellError
 
-LEDGER_PIECE = 1_000
+LEDGER_PIECE = 250
 """So many batches of the ledger are held at once."""
 
 

@@ -6,7 +6,6 @@ An fsync that fails is a fake: without a device of its own no process can have o
 import contextlib
 import errno
 import json
-import logging
 import os
 import subprocess
 import sys
@@ -22,7 +21,7 @@ from services.settings import REFUSED, exit_code
 from tests.engine.checkpoint.full import UNSHARE
 from tests.engine.checkpoint.test_full_volume import unable
 from tests.engine.checkpoint.test_journal import no_file_longer_than
-from tests.engine.checkpoint.volume import BIG, SHARDS, Volume, make_unreadable
+from tests.engine.checkpoint.volume import BIG, Volume, make_unreadable
 from tests.engine.children import ROOT
 
 RECORDS = [(1, None, b"one"), (2, None, b"two")]
@@ -121,27 +120,6 @@ def test_failed_fsync_of_a_snapshot_leaves_the_deltas(volume: Volume, name: str,
 
     assert list(volume.folder.rglob("*.tmp-*")) == []
     assert volume.reopen().state() == {0: "a", 1: "b"}
-
-
-@pytest.mark.fault(26, "EIO of every read of the newest snapshots")
-def test_unreadable_snapshot_falls_back_to_the_older(
-    volume: Volume, caplog: pytest.LogCaptureFixture
-) -> None:
-    """With the newest snapshots on bad sectors the state is rebuilt from the older ones and the deltas behind them, and the log says so."""
-    for n in range(4):
-        volume.run({0: n, 1: n, n + 2: "new"})
-        if n in {0, 2}:
-            volume.snapshot_all()
-    state = volume.state()
-    for path in volume.snapshots()[1::2]:
-        make_unreadable(path)
-    with caplog.at_level(logging.WARNING):
-        volume.reopen()
-
-    assert volume.state() == state
-    assert [shard.fallbacks for shard in volume.shards] == [1] * SHARDS
-    told = "cannot be read: Input/output error; falling back to an older generation"
-    assert caplog.text.count(told) == SHARDS
 
 
 @pytest.mark.fault(21, "an older segment of the journal, whose deltas a restore needs, removed")

@@ -1,6 +1,9 @@
 """Snapshots and retention: what is kept, what goes, and what a restart does without."""
 
 import logging
+import re
+from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -8,7 +11,15 @@ from engine.batch import Time
 from engine.checkpoint import checkpoint as checkpoint_module
 from engine.checkpoint.due import KEPT_SEGMENTS
 from engine.errors import CorruptLogError
-from tests.engine.checkpoint.volume import BIG, OPERATOR, SHARDS, Volume, damage, without_waiting
+from tests.engine.checkpoint.volume import (
+    BIG,
+    OPERATOR,
+    SHARDS,
+    Volume,
+    damage,
+    make_unreadable,
+    without_waiting,
+)
 
 
 def test_outgrown_shard_is_snapshotted(volume: Volume) -> None:
@@ -43,23 +54,40 @@ def test_two_generations_of_snapshots_are_kept(volume: Volume) -> None:
     assert kept == versions[-2:] * SHARDS
 
 
-@pytest.mark.fault(19, "a bit in the newest snapshot of each shard")
-def test_damaged_newest_snapshot_falls_back_to_the_older(
-    volume: Volume, caplog: pytest.LogCaptureFixture
+@pytest.mark.parametrize(
+    ("spoil", "words"),
+    [
+        pytest.param(
+            damage,
+            "fails its checksum",
+            marks=pytest.mark.fault(19, "a bit in the newest snapshot of each shard"),
+            id="damaged",
+        ),
+        pytest.param(
+            make_unreadable,
+            "cannot be read: Input/output error",
+            marks=pytest.mark.fault(26, "EIO of every read of the newest snapshots"),
+            id="unreadable",
+        ),
+    ],
+)
+def test_spoilt_newest_snapshot_falls_back_to_the_older(
+    volume: Volume, caplog: pytest.LogCaptureFixture, spoil: Callable[[Path], None], words: str
 ) -> None:
-    """With the newest snapshots damaged the state is rebuilt from the older ones and the deltas behind them, and the log says so."""
+    """With the newest snapshots damaged or on bad sectors the state is rebuilt from the older ones and the deltas behind them, and the log says so."""
     for n in range(4):
         volume.run({0: n, 1: n, n + 2: "new"})
         if n in {0, 2}:
             volume.snapshot_all()
     state = volume.state()
     for path in volume.snapshots()[1::2]:
-        damage(path)
+        spoil(path)
     with caplog.at_level(logging.WARNING):
         volume.reopen()
 
     assert volume.state() == state
-    assert caplog.text.count("falling back to an older generation") == SHARDS
+    assert [shard.fallbacks for shard in volume.shards] == [1] * SHARDS
+    assert len(re.findall(rf"{words}.*; falling back to an older generation", caplog.text)) == SHARDS
 
 
 def test_all_snapshots_damaged_is_refused_when_deltas_are_gone(volume: Volume) -> None:

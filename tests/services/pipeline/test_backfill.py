@@ -60,6 +60,12 @@ def taken(settings: Settings) -> int:
     return sum(views for _, views, *_ in rows(settings, "page_totals"))
 
 
+def count_piece(settings: Settings, number: int) -> None:
+    """Produce the piece of this number, and wait until the running pipeline has counted it and those before it."""
+    produce(settings, number * EVENTS)
+    wait_until(lambda: taken(settings) == (number + 1) * EVENTS, f"piece {number} is counted")
+
+
 @pytest.mark.slow
 def test_backfill_gives_equal_tables_that_verify_finds_exact(tmp_path: Path) -> None:
     """All tables, those by batch time too, come out as they were, and verify finds every row exact."""
@@ -69,8 +75,7 @@ def test_backfill_gives_equal_tables_that_verify_finds_exact(tmp_path: Path) -> 
         ssc = build(first, context)
         ssc.start()
         for piece in range(8):
-            produce(first, piece * EVENTS)
-            wait_until(lambda piece=piece: taken(first) == (piece + 1) * EVENTS, "the piece is counted")  # type: ignore[misc]  # mypy takes no default of a lambda
+            count_piece(first, piece)
         wait_until(lambda: bool(rows(first, "trending_pages")), "a window has ended")
         ssc.stop(stopSparkContext=False)
     environment = {"STACK": "embedded", "DATA_DIR": str(first.data_dir)}
@@ -103,8 +108,7 @@ def test_pipeline_goes_on_from_an_older_savepoint_with_its_ledger(tmp_path: Path
         ssc = build(settings, context)
         ssc.start()
         for piece in range(4):
-            produce(settings, piece * EVENTS)
-            wait_until(lambda piece=piece: taken(settings) == (piece + 1) * EVENTS, "the piece is counted")  # type: ignore[misc]  # mypy takes no default of a lambda
+            count_piece(settings, piece)
             if not older.checkpoint_dir.exists():
                 copy(settings.checkpoint_dir, older.checkpoint_dir)
         ssc.stop(stopSparkContext=False)
@@ -115,8 +119,7 @@ def test_pipeline_goes_on_from_an_older_savepoint_with_its_ledger(tmp_path: Path
             build(older, context).start(thread=False)
         ssc = build(older, context, backfill=tmp_path / "batches")
         ssc.start()
-        produce(settings, 4 * EVENTS)
-        wait_until(lambda: taken(settings) == 5 * EVENTS, "the new piece is counted")
+        count_piece(settings, 4)
         ssc.stop(stopSparkContext=False)
 
     assert rows(settings, "ledger")[-1][2] > last

@@ -264,7 +264,8 @@ class TestCompaction:
             compacted.write([b"x"], key=b"other")
             end = source.bounds()[TopicPartition(compacted.topic, 0)][1]
             fresh = make_source(compacted.topic, compacted=True, client_id=f"c{end}")
-            return len(read(fresh, OffsetRange(compacted.topic, 0, 0, end))) < 20
+            # The cleaner takes the rolled segments in several rounds: only the last leaves one record.
+            return len(read(fresh, OffsetRange(compacted.topic, 0, 0, 50))) == 1
 
         eventually(is_compacted, 90)
         assert values(source, OffsetRange(compacted.topic, 0, 0, 40)) == []

@@ -341,6 +341,8 @@ class JobScheduler:
             except ExecutorLostError as error:
                 log.warning("batch %d, attempt %d: %s", batch.time, run, error)
                 self._tell.failed(current, error)
+                if self._is_cut_off:
+                    raise
                 self._has_state = False
             except BaseException as error:
                 self._tell.failed(current, error)

@@ -119,7 +119,7 @@ def read_newest(folder: Path, names: Sequence[SegmentName], *, was_used: bool) -
         damage = f"{folder / names[-1].file} is damaged at byte 0" if names else f"{folder} is empty"
         raise CorruptLogError(
             f"{damage} and no segment before it is whole; "
-            "restore it from a copy, or start with an empty checkpoint folder"
+            "restore it from a copy, or start with an empty checkpoint folder and a backfill of the ledger"
         )
     return Newest("", [], len(names))
 
@@ -135,7 +135,7 @@ def read_segment(path: Path) -> list[Frame]:
     except OSError as cause:
         raise CorruptLogError(
             f"{path} cannot be read ({cause.strerror}), and may hold what was acknowledged; "
-            "restore the file from a copy, or start with an empty checkpoint folder"
+            "restore the file from a copy, or start with an empty checkpoint folder and a backfill of the ledger"
         ) from cause
     frames: list[Frame] = []
     position = 0
@@ -171,7 +171,7 @@ def _refuse_damage(content: bytes, position: int, path: Path) -> None:
         if _frame_at(content, candidate, path.name) is not None:
             raise CorruptLogError(
                 f"{path} is damaged at byte {position}: the frame there fails its checksum and a valid one follows at "
-                f"byte {candidate}; restore the file from a copy, or start with an empty checkpoint folder"
+                f"byte {candidate}; restore the file from a copy, or start with an empty checkpoint folder and a backfill of the ledger"
             )
         candidate = content.find(MAGIC, candidate + 1)
 

@@ -89,8 +89,18 @@ def found_meta(path: Path) -> Meta:
 
 def too_early(folder: Path, newest: int | None, results: Time) -> CheckpointError:
     """What a folder is refused with whose newest batch is older than results are; it has none at 0, and None is no folder."""
-    known = "is missing" if newest is None else f"ends with batch {newest}" if newest else "holds no batch"
-    return CheckpointError(
-        f"checkpoint folder {folder} {known}, and results are written up to batch {int(results)}, which would be counted again; restore "
-        "a newer folder, give the batches of the ledger with backfill, or start with another application name and other tables"
+    known = (
+        "is missing"
+        if newest is None
+        else f"ends with batch {_told(Time(newest))}"
+        if newest
+        else "holds no batch"
     )
+    return CheckpointError(
+        f"checkpoint folder {folder} {known}, and results are written up to batch {_told(results)}, which would be counted again; restore "
+        "a newer folder, go on with a backfill of the ledger's batches (docs/upgrades.md), or start with another application name and other tables"
+    )
+
+
+def _told(batch: Time) -> str:
+    return f"{int(batch)} ({batch.as_datetime()})"

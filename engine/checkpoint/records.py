@@ -212,7 +212,7 @@ def decode(head: bytes, where: str) -> Record:
     except msgspec.MsgspecError as cause:
         raise StateVersionError(
             f"{where} holds a record that this version does not know ({cause}); "
-            "run the version that wrote it, or start with an empty checkpoint folder"
+            "run the version that wrote it, or start with an empty checkpoint folder and a backfill of the ledger"
         ) from cause
     if isinstance(record, Open) and not OLDEST_FORMAT <= record.format <= FORMAT_VERSION:
         raise StateVersionError(

@@ -298,7 +298,7 @@ class Shard:
             return {}, 0
         raise CorruptLogError(
             f"operator {self._codec.operator!r}: none of its snapshots {[path for path, _ in plan.snapshots]} can be read; "
-            "restore one from a copy, or start with an empty checkpoint folder"
+            "restore one from a copy, or start with an empty checkpoint folder and a backfill of the ledger"
         )
 
     def _fall_back(self, path: str, what: str) -> None:
@@ -340,12 +340,12 @@ def _read_delta(place: DeltaPlace) -> bytes:
     except OSError as cause:
         raise CorruptLogError(
             f"{place.path} cannot be read ({cause.strerror}), and state needs the delta at its byte {place.offset}; "
-            "restore the file from a copy, or start with an empty checkpoint folder"
+            "restore the file from a copy, or start with an empty checkpoint folder and a backfill of the ledger"
         ) from cause
     if len(data) != place.length or checksum(data) != place.checksum:
         raise CorruptLogError(
             f"{place.path} is damaged: the delta at byte {place.offset} fails its checksum; "
-            "restore the file from a copy, or start with an empty checkpoint folder"
+            "restore the file from a copy, or start with an empty checkpoint folder and a backfill of the ledger"
         )
     return data
 

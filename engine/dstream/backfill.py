@@ -4,11 +4,17 @@ Owns: GivenBatches.
 Never: a clock, a source.
 """
 
+import logging
 from bisect import bisect_right
 from collections.abc import Iterable, Mapping, Sequence
 
 from engine.batch import Duration, OffsetRange, Time
 from engine.errors import ConfigurationError
+
+log = logging.getLogger(__name__)
+
+_TOLD_BATCHES = 100
+"""A line for so many."""
 
 Ranges = Mapping[str, Sequence[OffsetRange]]
 """By input."""
@@ -88,5 +94,12 @@ class GivenBatches:
         return time is None or (bool(self._times) and time <= self._times[-1])
 
     def ranges(self, time: Time) -> Ranges | None:
-        """The ranges of the one with this time, None where none was given."""
-        return self._ranges.get(time)
+        """The ranges of the one with this time, None where none was given; says in the log how far it is."""
+        found = self._ranges.get(time)
+        left = len(self._times) - bisect_right(self._times, time)
+        if found is not None and left % _TOLD_BATCHES == 0:
+            rest = (
+                f"{left} batches are left" if left else "it ends here; what follows is planned as it is due"
+            )
+            log.info("backfill: batch %d (%s); %s", time, time.as_datetime(), rest)
+        return found

@@ -156,8 +156,9 @@ class StreamingPage:
             family = socket.getaddrinfo(self._host, self._port, type=socket.SOCK_STREAM)[0][0]
             self._socket = socket.create_server((self._host, self._port), family=family)
         except OSError as cause:
+            why = (cause.strerror or str(cause)).partition(" (while")[0]  # the library adds the address
             raise ConfigurationError(
-                f"{self._setting}={self._port} cannot be opened on {self._host} ({cause.strerror}); choose another port"
+                f"{self._setting}={self._port} cannot be opened on {self._host} ({why}); choose another port"
             ) from cause
         self._thread.start()
         if not self._ready.wait(_START_SECONDS):

@@ -91,7 +91,7 @@ def remove(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("spoil", "words"),
     [
-        (nothing, rf"ends with batch {START_MS + 3_000}, and results are written up to batch"),
+        (nothing, rf"ends with batch {START_MS + 3_000} .*, and results are written up to batch"),
         (remove, "is missing, and results are written up to batch"),
         (corrupt, "is damaged at byte"),
     ],

@@ -15,13 +15,13 @@ from tests.ports import free_port
 from tests.tools.stack_world import listening, wait_until
 from tools.demo.__main__ import INTERRUPTED
 from tools.demo.choice import choose
-from tools.demo.choice import free_port as chosen_port
 from tools.demo.view import LEGEND, PROOF_LEGEND, Story, closing_rows, plain_line, screen, shortfalls
 from tools.demo.watch import Batches, Sample, Topic, newest_ranking, newest_windows, top_pages
 from tools.progress import Committed
 from tools.stack.events import EventLog
 from tools.stack.monitors import has_prometheus
 from tools.stack.processes import has_ended
+from tools.stack.ready import free_port as chosen_port
 from tools.verify.schema import Fact, Rows
 
 WINDOWS: Rows = {

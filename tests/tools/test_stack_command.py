@@ -88,7 +88,7 @@ def test_status_names_a_stack_in_containers(settings: Settings) -> None:
 
 @pytest.mark.slow
 def test_status_is_a_table_of_eighty_columns(settings: Settings) -> None:
-    """`status` shows each process with state, pid, uptime, restarts, address and log, and why one does not run."""
+    """`status` shows each process with state, pid, uptime, restarts, log and the address that it was given, and why one does not run."""
     stack = a_stack(settings, producer=("sh", "-c", "echo AD_RATE is wrong; exit 2"))
     with pytest.raises(ConfigurationError):
         stack.up()
@@ -101,6 +101,8 @@ def test_status_is_a_table_of_eighty_columns(settings: Settings) -> None:
     engine = lines[2].split()
     assert engine[:3] == ["engine", "running", str(pid_of(stack, "engine"))]
     assert engine[4:] == ["0", f"127.0.0.1:{settings.metrics_port}", "engine.log"]
+    elsewhere = settings.model_copy(update={"metrics_port": 1})
+    assert run_stack(elsewhere, "status").stdout.splitlines()[2].split()[4:] == engine[4:]
     assert width("\n".join(lines[:3])) <= 80
     assert lines[3] == f"logs in {settings.data_dir / 'logs'}"
     assert lines[4] == "producer: it refused to start (exit code 2): AD_RATE is wrong"

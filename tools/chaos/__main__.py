@@ -27,6 +27,7 @@ from tools.chaos.report import Runs, as_json, summary, table
 from tools.chaos.showing import DEMOS, show
 from tools.chaos.soak import Soak
 from tools.chaos.volume import bring_home
+from tools.numbers import Number, Whole
 from tools.stack.folder import write_json
 from tools.stack.revision import revision_of
 from tools.stack.verbs import Verbs
@@ -53,17 +54,6 @@ def _listed() -> str:
             *("", "\b", "Engines that are wrong on purpose, for DEMO:", *(f"  {line}" for line in demos)),
         ]
     )
-
-
-class Whole(click.IntRange):
-    """A whole number, refused in one sentence with its value."""
-
-    def convert(self, value: int, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        """The number."""
-        try:
-            return int(super().convert(value, param, ctx))
-        except click.BadParameter:
-            self.fail(f"{value!r} is not a whole number from {self.min} on", param, ctx)
 
 
 @click.command(
@@ -96,7 +86,7 @@ class Whole(click.IntRange):
 @click.option(
     "--hold",
     envvar="HOLD",
-    type=click.FloatRange(min=5, max=600),
+    type=Number(min=5, max=600),
     default=HOLD_SECONDS,
     show_envvar=True,
     help="Seconds that a fault lasts which the stack does not heal.",
@@ -107,7 +97,7 @@ class Whole(click.IntRange):
 @click.option(
     "--minutes",
     envvar="MINUTES",
-    type=click.FloatRange(min=0.05),
+    type=Number(min=0.05),
     show_envvar=True,
     help="Soak: faults picked at random for so long.",
 )

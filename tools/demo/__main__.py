@@ -33,6 +33,7 @@ from tools.demo.view import (
     shortfalls,
 )
 from tools.demo.watch import Sample, Watch
+from tools.numbers import Number
 from tools.stack.api import Stack
 from tools.stack.spark import SparkCluster
 from tools.stack.status import pages
@@ -58,10 +59,8 @@ _COMMITS_BEFORE = 3
     show_default=True,
     help="Kept by the demo alone: emptied at the start.",
 )
-@click.option(
-    "--kill-after", type=click.FloatRange(min=1), help="Seconds until the kill. [default: 20, embedded 12]"
-)
-@click.option("--go-on", type=click.FloatRange(min=1), help="Seconds after the recovery. [default: 10]")
+@click.option("--kill-after", type=Number(min=1), help="Seconds until the kill. [default: 20, embedded 12]")
+@click.option("--go-on", type=Number(min=1), help="Seconds after the recovery. [default: 10]")
 @click.option(
     "--backend",
     type=click.Choice(["local", "spark"]),

@@ -1,13 +1,10 @@
 """Which stack the demo runs on, and why, whether Prometheus is there, and on which ports.
 
-Owns: Choice, choose, free_port.
+Owns: Choice, choose.
 Never: a start of anything.
 """
 
-import random
 import re
-import socket
-from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,10 +12,8 @@ from engine.errors import ConfigurationError
 from services.settings import Settings
 from tools.stack import jars
 from tools.stack.monitors import PACKAGE, has_prometheus
+from tools.stack.ready import free_port
 
-_LOOPBACK = "127.0.0.1"
-_PORTS = range(20_000, 32_000)
-"""Below the ports of outgoing connections on most systems."""
 _NAMES = {"java": "Java", "mvn": "Maven"}
 
 
@@ -57,21 +52,6 @@ def choose(settings: Settings, data_dir: Path) -> Choice:
     return Choice(Settings(**given), line, hint)
 
 
-def free_port(wanted: int, taken: set[int]) -> int:
-    """The wanted port of the loopback address if nobody listens on it, else another one."""
-    others = iter(lambda: random.choice(_PORTS), None)
-    for port in _candidates(wanted, others):
-        if port not in taken and _is_free(port):
-            taken.add(port)
-            return port
-    raise AssertionError("the candidates never end")
-
-
-def _candidates(wanted: int, others: Iterator[int]) -> Iterator[int]:
-    yield wanted
-    yield from others
-
-
 def _why_embedded(settings: Settings) -> str:
     if settings.stack == "embedded":
         return "STACK=embedded was asked for"
@@ -91,13 +71,3 @@ def _ports(settings: Settings) -> dict[str, int]:
     """Every port of the settings, or a free one in its place."""
     taken: set[int] = set()
     return {name: free_port(value, taken) for name, value in settings if name.endswith("_port")}
-
-
-def _is_free(port: int) -> bool:
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((_LOOPBACK, port))
-        except OSError:
-            return False
-    return True

@@ -26,7 +26,9 @@ from services.topics import create_topics
 from tools.killloop.kept import Kept, Piece
 from tools.killloop.loop import LOOP_SETTINGS, KillLoop, Plan, Tally
 from tools.killloop.report import table
+from tools.numbers import Whole
 from tools.stack.api import SERVERS, Stack
+from tools.stack.ready import free_port
 from tools.stack.revision import revision_of
 
 INTERRUPTED = 130
@@ -50,23 +52,21 @@ _SEEDS_APART = 1_000
 @click.option(
     "--kills",
     envvar="KILLS",
-    type=click.IntRange(min=1),
+    type=Whole(min=1),
     show_envvar=True,
     help="How many in all; those of earlier calls count. [default: 200, processes 20]",
 )
 @click.option(
     "--piece",
-    type=click.IntRange(min=1),
+    type=Whole(min=1),
     help="How many on one stack, which is then verified. [default: 100, processes 20]",
 )
 @click.option(
     "--echoes",
-    type=click.IntRange(min=0),
+    type=Whole(min=0),
     help="Further kills of a piece, before the first commit of a restart. [default: a tenth]",
 )
-@click.option(
-    "--seed", envvar="SEED", type=click.IntRange(min=0), default=1, show_default=True, show_envvar=True
-)
+@click.option("--seed", envvar="SEED", type=Whole(min=0), default=1, show_default=True, show_envvar=True)
 @click.option(
     "--folder",
     type=click.Path(file_okay=False, path_type=Path),
@@ -80,7 +80,7 @@ def command(**wanted: Any) -> None:
     r"""Kill the engine with SIGKILL again and again under backlog, then verify.
 
     The loop runs in pieces, each on a new stack of its own in a temporary folder, which is
-    removed when all rows are exact; ports and JARS_DIR are those of the settings. A call goes on
+    removed when all rows are exact; the ports of servers and JARS_DIR are those of the settings. A call goes on
     where the last one ended; a piece that is interrupted does not count. After each restart a
     new batch must be committed before the next kill. The phase of a kill is the last fail point
     that the engine had reached.
@@ -126,6 +126,8 @@ def run(wanted: Wanted) -> int:
         click.echo(f"interrupted; {Piece.together(pieces).total} kills are kept", err=True)
         return INTERRUPTED
     whole = Piece.together(pieces)
+    if pieces and not whole.is_exact:
+        click.echo("after a piece that was not exact there are no more kills; ANEW=1 forgets it")
     for line in table(whole):
         click.echo(line)
     click.echo(whole.line)
@@ -146,6 +148,8 @@ def _piece(stack: str, plan: Plan, kept: Kept, *, keep: bool) -> None:
         **LOOP_SETTINGS[stack],
     }
     settings = load_settings().model_copy(update=more)
+    # The page of a stack that runs stays its own.
+    settings = settings.model_copy(update={"metrics_port": free_port(settings.metrics_port, set())})
     began = time.monotonic()
     with _stack(settings), _shown_progress(plan.kills) as progress:
         loop = KillLoop(settings, plan, folder / "logs")

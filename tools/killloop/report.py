@@ -19,7 +19,8 @@ def table(piece: Piece) -> Iterator[str]:
     yield f"{'all':<15} {piece.total:>6} {piece.echoes.total():>25}"
     yield f"in mid-batch    {piece.interrupted:>6}"
     yield f"with executors  {piece.trees:>6}"
-    yield f"least backlog   {piece.least_backlog:>6} records at any kill"
+    if piece.total:
+        yield f"least backlog   {piece.least_backlog:>6} records at any kill"
     if piece.restarts:
         median, worst = statistics.median(piece.restarts), max(piece.restarts)
         yield (

@@ -19,6 +19,7 @@ from engine.clock import SystemClock
 from engine.errors import ConfigurationError, StreamingError
 from services.pipeline.main import store_of
 from services.settings import Settings, exit_code, load_settings
+from tools.numbers import Whole
 from tools.replay.letters import REPLAYS, Letter, Mark, Mend, Replayer, Topics
 from tools.replay.topics import KafkaTopics, LogTopics
 from tools.verify import proof
@@ -28,10 +29,8 @@ from tools.verify.verdict import CannotTellError
 
 @click.command(context_settings={"max_content_width": 80, "help_option_names": ["-h", "--help"]})
 @click.option("--topic", help="Only letters of this topic.")
-@click.option("--partition", type=click.IntRange(min=0), help="Only letters of this partition.")
-@click.option(
-    "--offset", "offsets", type=click.IntRange(min=0), multiple=True, help="Only letters of these offsets."
-)
+@click.option("--partition", type=Whole(min=0), help="Only letters of this partition.")
+@click.option("--offset", "offsets", type=Whole(min=0), multiple=True, help="Only letters of these offsets.")
 @click.option("--reason", default="", help="Only letters whose reason begins so: undecodable, late, failed.")
 @click.option(
     "--mend",

@@ -266,7 +266,7 @@ class Stack:
                 if theirs.get(variable) != value:
                     raise ConfigurationError(
                         f"{variable}={value!r}, but the stack in {self._folder.root} runs with {theirs.get(variable)!r}; "
-                        "run `scripts/stack down` first"
+                        f"set {variable} to that, or run `scripts/stack down` first"
                     )
         write_json(self._folder.settings, mine)
 

@@ -1,12 +1,13 @@
 """Whether ports are free, and whether a server or a service really answers.
 
-Owns: check_ports, is_answering, has_said.
+Owns: check_ports, free_port, is_answering, has_said.
 Never: a start of anything.
 """
 
 import errno
+import random
 import socket
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import psutil
@@ -18,6 +19,8 @@ from services.topics import KafkaAdmin
 
 _ASK_SECONDS = 2.0
 _LOOPBACK = "127.0.0.1"
+_PORTS = range(20_000, 32_000)
+"""Below the ports of outgoing connections on most systems."""
 
 
 def check_ports(ports: Mapping[str, int]) -> None:
@@ -46,6 +49,21 @@ def check_ports(ports: Mapping[str, int]) -> None:
                 raise ConfigurationError(
                     f"{variable}={port} is taken by {who}; end that or set {variable} to a free port"
                 ) from None
+
+
+def free_port(wanted: int, taken: set[int]) -> int:
+    """The wanted port of the loopback address if nobody listens on it, else another one."""
+    others = iter(lambda: random.choice(_PORTS), None)
+    for port in _candidates(wanted, others):
+        if port not in taken and _is_free(port):
+            taken.add(port)
+            return port
+    raise AssertionError("the candidates never end")
+
+
+def _candidates(wanted: int, others: Iterator[int]) -> Iterator[int]:
+    yield wanted
+    yield from others
 
 
 def is_answering(server: str, settings: Settings) -> bool:
@@ -95,3 +113,13 @@ def _holder(port: int) -> str:
     except (psutil.AccessDenied, psutil.NoSuchProcess):
         pass
     return "another process"
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((_LOOPBACK, port))
+        except OSError:
+            return False
+    return True

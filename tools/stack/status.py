@@ -11,7 +11,7 @@ from pathlib import Path
 from services.settings import Settings
 from tools.stack.control import Control
 from tools.stack.processes import is_stopped
-from tools.stack.programs import State
+from tools.stack.programs import Record, State
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,10 +44,17 @@ def status_of(name: str, control: Control, settings: Settings) -> Status:
         pid=process.pid if process else None,
         uptime_seconds=time.time() - record.started if record and process else None,
         restarts=record.restarts if record else 0,
-        address=addresses(settings).get(name, ""),
+        address=addresses(_as_started(settings, record)).get(name, ""),
         log=settings.data_dir / "logs" / f"{name}.log",
         reason=reason,
     )
+
+
+def _as_started(settings: Settings, record: Record | None) -> Settings:
+    """The settings with the ports that a process was started with, which the caller's environment may not have."""
+    given = record.program.environment if record else {}
+    ports = {name: given.get(name.upper()) for name in Settings.model_fields if name.endswith("_port")}
+    return settings.model_copy(update={name: int(port) for name, port in ports.items() if port})
 
 
 def addresses(settings: Settings) -> dict[str, str]:

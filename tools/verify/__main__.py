@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from services.settings import exit_code, load_settings
+from tools.numbers import Number
 from tools.verify import proof
 from tools.verify.replay import Progress as Told
 from tools.verify.verdict import Verdict
@@ -27,7 +28,7 @@ DOES = "reading the log and recomputing every row"
 @click.option(
     "--wait",
     "wait_seconds",
-    type=click.FloatRange(min=0),
+    type=Number(min=0),
     default=30.0,
     show_default=True,
     metavar="SECONDS",

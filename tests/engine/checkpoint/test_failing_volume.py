@@ -150,7 +150,9 @@ def test_segment_that_cannot_be_read_is_refused(
     assert exit_code(lambda: volume.open().version) == REFUSED
     (told,) = capsys.readouterr().err.splitlines()
     assert told.startswith(f"{segment} cannot be read {words}")
-    assert told.endswith("; restore the file from a copy, or start with an empty checkpoint folder")
+    assert told.endswith(
+        "; restore the file from a copy, or start with an empty checkpoint folder and a backfill of the ledger"
+    )
 
 
 @pytest.mark.fault(26, "EIO of the embedded log's fdatasync")

@@ -118,7 +118,7 @@ def test_missing_folder_is_refused_where_one_is_expected(tmp_path: Path) -> None
     """With must_reach a missing folder is refused, named, and not made."""
     with pytest.raises(
         CheckpointError,
-        match=rf"checkpoint folder {tmp_path}/app is missing, and .* up to batch 1000, .*; restore",
+        match=rf"checkpoint folder {tmp_path}/app is missing, and .* up to batch 1000 .*; restore",
     ):
         Volume(tmp_path).open(must_reach=Time(1_000))
     assert not (tmp_path / "app").exists()
@@ -153,7 +153,7 @@ def test_folder_that_ends_too_early_is_refused(tmp_path: Path, lose: Callable[[V
     whole = shutil.copytree(volume.folder, tmp_path / "whole")
     Volume(whole).open(must_reach=Time(3_000)).close()
     with pytest.raises(
-        CheckpointError, match=r"app ends with batch 3000, and results .* up to batch 4000, .*; restore"
+        CheckpointError, match=r"app ends with batch 3000 .*, and results .* up to batch 4000 .*; restore"
     ):
         Volume(whole).open(must_reach=Time(4_000))
     lose(volume, copy)
@@ -161,7 +161,7 @@ def test_folder_that_ends_too_early_is_refused(tmp_path: Path, lose: Callable[[V
     for batch in (2_000, 3_000):
         with pytest.raises(
             CheckpointError,
-            match=rf"app ends with batch 1000, and results .* up to batch {batch}, .*; restore",
+            match=rf"app ends with batch 1000 .*, and results .* up to batch {batch} .*; restore",
         ):
             volume.open(must_reach=Time(batch))
     assert volume.open(must_reach=Time(1_000)).state() == {0: "a"}

@@ -240,7 +240,8 @@ def test_other_settings_are_refused_while_the_stack_runs(settings: Settings) -> 
     a_stack(settings).up(["producer"])
     other = a_stack(settings.model_copy(update={"ad_rate": 7}))
     with pytest.raises(
-        ConfigurationError, match=r"AD_RATE='7', but the stack in .* runs with '1000'; run .* down"
+        ConfigurationError,
+        match=r"AD_RATE='7', but the stack in .* runs with '1000'; set AD_RATE to that, or run .* down",
     ):
         other.up()
     other.down()

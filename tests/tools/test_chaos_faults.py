@@ -46,7 +46,7 @@ def test_fault_has_its_effect_and_leaves_every_row_exact(
 ) -> None:
     """A drill sees what its fault must bring about, the engine is another process or the same as it must, and all rows are exact."""
     before = pid_of(stack, "engine")
-    drill = Drill(stack, fault, 3, quiet, hold_seconds=10 if fault == "producer-pause" else 4)
+    drill = Drill(stack, fault, 3, quiet, hold_seconds=4)
     found = drill.run(1)
     drill.close()
     figures(f"{fault}: restart {found.restart}, restored {found.restored}, first batch {found.first_batch}")

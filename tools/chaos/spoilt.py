@@ -26,6 +26,8 @@ from tools.verify.schema import TABLES, Values
 
 POISONS = (b"{poison", b"[1,2]", b'{"page":1,"ad_id":2,"event_type":3,"event_time":"now"}')
 """No JSON, no object, fields of other types: each partition gets one of each."""
+LEAST_PAUSE_SECONDS = 10.0
+"""What a shorter pause leaves comes within a second: on a busy machine nobody could tell it from the usual."""
 LONGEST_PAUSE_SECONDS = 45.0
 """A producer that is behind by a minute begins its schedule anew, and then nothing comes all at once."""
 TORN = struct.pack("<4sIIQ", MAGIC, 200, 1_000, 7) + b"torn" * 30
@@ -96,12 +98,12 @@ class Poison(Plain):
 
 
 class PauseProducer(Plain):
-    """A producer that is held for the length of the hold; then all that was due comes at once."""
+    """A producer that is held for the length of the hold, ten seconds at least; then all that was due comes at once."""
 
     def strike(self, outcome: Outcome) -> None:
         """Pause, see the log stand still, resume, see it grow faster than it ever does, and see that committed."""
         scene, settings = self.scene, self.scene.stack.settings
-        seconds = min(scene.hold_seconds, LONGEST_PAUSE_SECONDS)
+        seconds = min(max(scene.hold_seconds, LEAST_PAUSE_SECONDS), LONGEST_PAUSE_SECONDS)
         held = scene.begin(scene.stack.pause("producer"))
         if not scene.is_held():
             outcome.doubts.append("the producer was not held")

@@ -89,13 +89,9 @@ def found_meta(path: Path) -> Meta:
 
 def too_early(folder: Path, newest: int | None, results: Time) -> CheckpointError:
     """What a folder is refused with whose newest batch is older than results are; it has none at 0, and None is no folder."""
-    known = (
-        "is missing"
-        if newest is None
-        else f"ends with batch {_told(Time(newest))}"
-        if newest
-        else "holds no batch"
-    )
+    known = "is missing" if newest is None else "holds no batch"
+    if newest:
+        known = f"ends with batch {_told(Time(newest))}"
     return CheckpointError(
         f"checkpoint folder {folder} {known}, and results are written up to batch {_told(results)}, which would be counted again; restore "
         "a newer folder, go on with a backfill of the ledger's batches (docs/upgrades.md), or start with another application name and other tables"

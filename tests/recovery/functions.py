@@ -51,10 +51,10 @@ class Supply:
 
     def take(self) -> bool:
         """Whether it is to fail now; it is one failure less then."""
-        for file in sorted(self._folder.glob("failure-*"))[:1]:
-            file.unlink()
-            return True
-        return False
+        files = sorted(self._folder.glob("failure-*"))
+        if files:
+            files[0].unlink()
+        return bool(files)
 
 
 class Leaking(Supply):

@@ -16,6 +16,7 @@ from services.producer.events import ad_event, page_event
 from services.settings import Settings
 from services.sqlite.migrate import migrate
 from services.topics import AD_EVENTS, PAGE_VIEWS, create_topics
+from tests.services.pipeline.world import small
 from tools.verify import Verdict, verify
 
 START_MS = 1_700_000_000_000
@@ -26,14 +27,7 @@ TABLES = {AD_EVENTS: "campaign_windows", PAGE_VIEWS: "page_totals"}
 
 def run_pipeline(folder: Path) -> Verdict:
     """One batch of the pipeline over events of both topics, all in one window, and the verdict."""
-    settings = Settings(
-        stack="embedded",
-        data_dir=folder,
-        master="local",
-        batch_seconds=0.1,
-        ad_partitions=1,
-        page_partitions=1,
-    )
+    settings = small(folder)
     create_topics(settings)
     migrate(settings.results_path)
     for topic, content in CONTENT.items():

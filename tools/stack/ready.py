@@ -7,7 +7,8 @@ Never: a start of anything.
 import errno
 import random
 import socket
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
+from itertools import chain
 from pathlib import Path
 
 import psutil
@@ -33,37 +34,24 @@ def check_ports(ports: Mapping[str, int]) -> None:
         ConfigurationError: one is taken; the message has the variable, the port, who holds it and the remedy.
     """
     for variable, port in ports.items():
-        with socket.socket() as probe:
-            # As the servers do: a port whose last connections are still closing is free.
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind((_LOOPBACK, port))
-            except OSError as error:
-                if error.errno not in {errno.EADDRINUSE, errno.EACCES}:
-                    raise
-                who = (
-                    _holder(port)
-                    if error.errno == errno.EADDRINUSE
-                    else "the system, which keeps it for root"
-                )
-                raise ConfigurationError(
-                    f"{variable}={port} is taken by {who}; end that or set {variable} to a free port"
-                ) from None
+        error = _refusal(port)
+        if error is None:
+            continue
+        if error.errno not in {errno.EADDRINUSE, errno.EACCES}:
+            raise error
+        who = _holder(port) if error.errno == errno.EADDRINUSE else "the system, which keeps it for root"
+        raise ConfigurationError(
+            f"{variable}={port} is taken by {who}; end that or set {variable} to a free port"
+        )
 
 
 def free_port(wanted: int, taken: set[int]) -> int:
     """The wanted port of the loopback address if nobody listens on it, else another one."""
-    others = iter(lambda: random.choice(_PORTS), None)
-    for port in _candidates(wanted, others):
-        if port not in taken and _is_free(port):
+    for port in chain([wanted], iter(lambda: random.choice(_PORTS), None)):
+        if port not in taken and _refusal(port) is None:
             taken.add(port)
             return port
     raise AssertionError("the candidates never end")
-
-
-def _candidates(wanted: int, others: Iterator[int]) -> Iterator[int]:
-    yield wanted
-    yield from others
 
 
 def is_answering(server: str, settings: Settings) -> bool:
@@ -115,11 +103,13 @@ def _holder(port: int) -> str:
     return "another process"
 
 
-def _is_free(port: int) -> bool:
+def _refusal(port: int) -> OSError | None:
+    """Why nobody can listen on a port of the loopback address; None when it is free."""
     with socket.socket() as probe:
+        # As the servers do: a port whose last connections are still closing is free.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((_LOOPBACK, port))
-        except OSError:
-            return False
-    return True
+        except OSError as error:
+            return error
+    return None

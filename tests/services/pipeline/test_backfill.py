@@ -16,6 +16,7 @@ from services.settings import Settings
 from services.sqlite.migrate import migrate
 from services.topics import AD_EVENTS, PAGE_VIEWS, create_topics
 from tests.engine.children import wait_until
+from tests.services.pipeline.world import small
 from tools.checkpoint.__main__ import command
 from tools.checkpoint.copying import copy
 from tools.checkpoint.ledger import write_ledger
@@ -27,14 +28,7 @@ EVENTS = 200
 
 def stack(folder: Path) -> Settings:
     """An embedded stack with its tables, in batches of a tenth of a second."""
-    made = Settings(
-        stack="embedded",
-        data_dir=folder,
-        master="local",
-        batch_seconds=0.1,
-        ad_partitions=1,
-        page_partitions=1,
-    )
+    made = small(folder)
     folder.mkdir()
     migrate(made.results_path)
     return made

@@ -19,6 +19,7 @@ from services.sqlite.migrate import migrate
 from services.topics import PAGE_VIEWS, create_topics
 from tests.engine.children import wait_until
 from tests.ports import free_port
+from tests.services.pipeline.world import small
 
 pytestmark = pytest.mark.slow
 
@@ -90,15 +91,7 @@ class Engine:
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:
     """An embedded stack with views in one partition."""
-    made = Settings(
-        stack="embedded",
-        data_dir=tmp_path,
-        master="local",
-        batch_seconds=0.1,
-        metrics_port=free_port(),
-        page_partitions=1,
-        jobs="page_totals",
-    )
+    made = small(tmp_path, metrics_port=free_port(), jobs="page_totals")
     create_topics(made)
     migrate(made.results_path)
     append(made, 0)

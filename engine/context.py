@@ -368,7 +368,7 @@ class StreamingContext(DriverOnly, InputStreams, Preparations):
         executors = self.sparkContext.defaultParallelism
         scheduler = JobScheduler(
             *(self.graph, self._checkpoint, self._bus, self._clock, executors, self._ledger),
-            self._backpressure,
+            *(self._backpressure, self._turn),
         )
         scheduler.recover(every_interval=self._every_interval)
         scheduler.ended = self._ended

@@ -21,6 +21,7 @@ from engine.rdd.paths import mounted_path
 from engine.scheduler.listener import StreamingListener, StreamingListenerBus
 from engine.scheduler.rate import KEYS
 from engine.scheduler.scheduler import Ledger
+from engine.scheduler.turn import Turn
 
 log = logging.getLogger(__name__)
 
@@ -48,6 +49,37 @@ class Preparations:
         self._folder: Path | None = None
         self._takeover = False
         self._must_reach: Time | None = None
+        self._turn = Turn()
+
+    def hold(self, timeout: float) -> bool:
+        """Let no batch begin until `goOn`, also before the start; what was committed is durable, so another process may take over.
+
+        Args:
+            timeout: how long to wait for the batch that runs, seconds.
+
+        Returns:
+            Whether no batch runs any more.
+
+        Example:
+            >>> from engine import LocalContext, StreamingContext
+            >>> ssc = StreamingContext(LocalContext("local"), 1)
+            >>> ssc.hold(1)
+            True
+            >>> ssc.goOn()
+        """
+        return self._turn.hold(timeout)
+
+    def goOn(self) -> None:
+        """Let batches begin again after `hold`; what became due meanwhile is one catch-up batch.
+
+        Example:
+            >>> from engine import LocalContext, StreamingContext
+            >>> ssc = StreamingContext(LocalContext("local"), 1)
+            >>> ssc.hold(1)
+            True
+            >>> ssc.goOn()
+        """
+        self._turn.go_on()
 
     def checkpoint(
         self, directory: str | Path, *, takeover: bool = False, mustReach: int | None = None

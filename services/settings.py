@@ -146,6 +146,19 @@ class Settings(BaseSettings):
     ] = "local[2]"
     """What computes the jobs: this process, N processes of this machine, or a Spark cluster; the checkpoints, and with the
     embedded stack the log and the tables, must then be on a volume that its workers share."""
+    engines: Annotated[int, Field(ge=1, le=10)] = 1
+    """Replicas of the engine that share the jobs and take over from each other; 1 is one process with all jobs."""
+    replica: Annotated[
+        Annotated[
+            str,
+            _matching(
+                r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}", "it must be letters, digits, dots, underscores, hyphens"
+            ),
+        ]
+        | None,
+        BeforeValidator(_unless_none),
+    ] = None
+    """Name of this replica, which no other has. None for that of the machine, or of the container."""
     batch_seconds: Annotated[float, Field(gt=0, le=3_600), AfterValidator(_whole_milliseconds)] = 1.0
     checkpoint_dir: Folder = Field(
         default_factory=lambda known: Path(known.get("data_dir", ".stack")) / "checkpoints",
@@ -218,6 +231,20 @@ class Settings(BaseSettings):
             raise ConfigurationError(
                 f"TASK_TIMEOUT={self.task_timeout:g} needs executors of ours and MASTER={self.master} has none; "
                 "set MASTER=local[N], or TASK_TIMEOUT=none"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _replicas_can_share(self) -> Self:
+        if self.engines > 1 and self.stack == "embedded":
+            raise ConfigurationError(
+                f"ENGINES={self.engines} needs Kafka, by which the replicas share the jobs, and STACK=embedded has none; "
+                "set STACK=processes or STACK=compose, or ENGINES=1"
+            )
+        if self.engines > 1 and self.is_on_spark:
+            raise ConfigurationError(
+                f"ENGINES={self.engines} shares the jobs out to replicas and MASTER={self.master} to a cluster; "
+                "set MASTER=local[N], or ENGINES=1"
             )
         return self
 

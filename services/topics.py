@@ -1,6 +1,6 @@
 """The topics of the pipeline and their partition counts; `python -m services.topics` makes them.
 
-Owns: Topic, topics, KafkaAdmin, create_topics.
+Owns: Topic, topics, cluster_topics, unit_count, KafkaAdmin, create_topics.
 Never: a change to a topic that is there; a wrong partition count is refused by name.
 """
 
@@ -29,6 +29,16 @@ _PAUSE_SECONDS: Final = 0.02
 
 AD_EVENTS = "ad-events"
 PAGE_VIEWS = "page-views"
+ENGINE_UNITS = "engine-units"
+"""Its partitions stand for the units that replicas share; it has no records."""
+ENGINE_CONTROL = "engine-control"
+"""Orders to the replicas."""
+
+_REMEDIES: Final = {
+    ENGINE_UNITS: "set JOBS and PAGE_PARTITIONS to what they were at the first start",
+    ENGINE_CONTROL: "delete it while no replica runs, and it is made anew",
+}
+"""By topic what to do where no variable has its partition count."""
 
 
 class Topic(NamedTuple):
@@ -46,6 +56,30 @@ def topics(settings: Settings) -> tuple[Topic, ...]:
         Topic(name='ad-events', partitions=8)
     """
     return Topic(AD_EVENTS, settings.ad_partitions), Topic(PAGE_VIEWS, settings.page_partitions)
+
+
+def cluster_topics(settings: Settings, units: int) -> tuple[Topic, ...]:
+    """The topics by which the replicas of the engine share its jobs; one engine has none.
+
+    Args:
+        settings: of the stack.
+        units: number of units.
+
+    Example:
+        >>> cluster_topics(Settings(engines=3), 4)
+        (Topic(name='engine-units', partitions=4), Topic(name='engine-control', partitions=1))
+    """
+    return (Topic(ENGINE_UNITS, units), Topic(ENGINE_CONTROL, 1)) if settings.engines > 1 else ()
+
+
+def unit_count(settings: Settings) -> int:
+    """Number of units that the jobs come to: page_totals has one for each partition of its topic, any other job one.
+
+    Example:
+        >>> unit_count(Settings(page_partitions=6))
+        8
+    """
+    return sum(settings.page_partitions if job == "page_totals" else 1 for job in settings.jobs)
 
 
 class KafkaAdmin:
@@ -128,7 +162,7 @@ def create_log_topics(log_dir: Path, wanted: Sequence[Topic]) -> None:
 
 
 def create_topics(settings: Settings) -> None:
-    """Make the pipeline's topics in the stack that the settings name.
+    """Make the pipeline's topics in the stack that the settings name, and with ENGINES above 1 those of the replicas.
 
     Raises:
         ConfigurationError: a topic is there with another partition count.
@@ -136,28 +170,34 @@ def create_topics(settings: Settings) -> None:
     if settings.stack == "embedded":
         create_log_topics(settings.log_dir, topics(settings))
     else:
-        create_kafka_topics(settings.kafka_bootstrap, topics(settings))
+        create_kafka_topics(settings.kafka_bootstrap, _all_topics(settings))
+
+
+def _all_topics(settings: Settings) -> tuple[Topic, ...]:
+    return topics(settings) + cluster_topics(settings, unit_count(settings))
 
 
 def _check(topic: Topic, partitions: int, place: str) -> None:
     if partitions != topic.partitions:
+        remedy = _REMEDIES.get(topic.name, f"set the variable of its partition count to {partitions}")
         raise ConfigurationError(
             f"topic {topic.name!r} of {place} has {partitions} partitions and not {topic.partitions}; "
-            f"set the variable of its partition count to {partitions}, or start on a new DATA_DIR"
+            f"{remedy}, or start on a new DATA_DIR"
         )
 
 
 def _run() -> None:
     settings = load_settings()
     create_topics(settings)
-    click.echo(", ".join(f"{topic.name}: {topic.partitions} partitions" for topic in topics(settings)))
+    click.echo(", ".join(f"{topic.name}: {topic.partitions} partitions" for topic in _all_topics(settings)))
 
 
 @click.command()
 def command() -> None:
     """Make the pipeline's topics where they are missing.
 
-    STACK, KAFKA_BOOTSTRAP and DATA_DIR say where, AD_PARTITIONS and PAGE_PARTITIONS how many partitions.
+    STACK, KAFKA_BOOTSTRAP and DATA_DIR say where, AD_PARTITIONS and PAGE_PARTITIONS how many partitions. With ENGINES above 1 it makes
+    those by which the replicas share the JOBS.
 
     Exit codes: 0 done, 1 no answer, 2 refused, with the reason in one sentence.
     """

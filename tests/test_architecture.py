@@ -13,15 +13,16 @@ LAYERS: tuple[tuple[str, str], ...] = (
         "foundations: nothing of ours but the errors below them",
         """engine.clock engine.version engine.reports engine.spelling engine.rdd.api engine.rdd.driver engine.rdd.fuse engine.rdd.plan engine.rdd.structs
         engine.storage engine.rdd.paths engine.rdd.pipe
-        engine.checkpoint.declared engine.checkpoint.files engine.sources.decoders engine.sources.elements engine.spark.failures""",
+        engine.scheduler.turn engine.checkpoint.declared engine.checkpoint.files engine.sources.decoders engine.sources.elements engine.spark.failures""",
     ),
     (
         "values, formats and functions",
-        """engine.batch engine.metrics engine.rdd.jobs engine.rdd.captures engine.rdd.operators engine.rdd.partitioner engine.rdd.serializers
+        """engine.cluster.child engine.cluster.membership engine.cluster.sharing engine.cluster.units engine.batch engine.metrics engine.rdd.jobs engine.rdd.captures engine.rdd.operators engine.rdd.partitioner engine.rdd.serializers
         engine.checkpoint.journal engine.checkpoint.names engine.monitoring.collectors engine.sinks.api engine.sinks.flight
         engine.sources.log_format engine.rdd.backends engine.rdd.conf engine.rdd.reading engine.dstream.policy engine.dstream.steps
         engine.waits""",
     ),
+    ("what runs units, who holds them", "engine.cluster.replica engine.cluster.faust"),
     ("the actions of an RDD, Hadoop's files", "engine.rdd.actions engine.rdd.sequence"),
     (
         "what RDDs and contexts offer without an exchange",
@@ -99,7 +100,7 @@ LAYERS: tuple[tuple[str, str], ...] = (
     (
         "services: values and settings",
         """services.health services.settings services.migrations services.pipeline.campaigns services.pipeline.records
-        services.producer.events services.producer.schedule services.cassandra.session""",
+        services.pipeline.child services.producer.events services.producer.schedule services.cassandra.session""",
     ),
     (
         "services: their parts",
@@ -107,14 +108,17 @@ LAYERS: tuple[tuple[str, str], ...] = (
         services.producer.kafka_sink services.producer.log_sink services.pipeline.jobs.campaign_windows
         services.pipeline.jobs.page_totals services.pipeline.jobs.trending_pages""",
     ),
-    ("services: what measures them", "services.producer.metrics"),
+    (
+        "services: what measures them, what replicas share",
+        "services.pipeline.told services.pipeline.units services.producer.metrics",
+    ),
     (
         "services: their processes",
-        "services.migrate services.pipeline.main services.producer.main services.producer.poison",
+        "services.migrate services.pipeline.main services.pipeline.replica services.producer.main services.producer.poison",
     ),
     (
         "tools: values",
-        "tools.stack.events tools.stack.processes tools.stack.folder tools.verify.schema tools.verify.drills tools.verify.pulse tools.stack.proxy",
+        "tools.stack.engines tools.stack.events tools.stack.processes tools.stack.folder tools.verify.schema tools.verify.drills tools.verify.pulse tools.stack.proxy",
     ),
     (
         "tools: verdict, programs, jars",
@@ -137,11 +141,11 @@ LAYERS: tuple[tuple[str, str], ...] = (
     ("tools: verify's front door", "tools.verify"),
     (
         "tools: drills, loops and benches",
-        "tools.replay.letters tools.replay.topics tools.parity.functions tools.parity.shown tools.chaos.scene tools.chaos.lanes tools.chaos.volume tools.chaos.choice tools.chaos.showing tools.killloop.phases tools.bench.loop tools.bench.fixed tools.bench.state tools.bench.restarts tools.checkpoint.folder tools.demo.choice tools.demo.watch",
+        "tools.replay.letters tools.replay.topics tools.parity.functions tools.parity.shown tools.chaos.scene tools.chaos.lanes tools.chaos.volume tools.chaos.choice tools.chaos.showing tools.killloop.phases tools.bench.loop tools.bench.fixed tools.bench.state tools.bench.restarts tools.checkpoint.folder tools.demo.choice tools.demo.watch tools.cluster.simulation tools.bench.takeover.contender tools.bench.takeover.feeder",
     ),
     (
         "tools: their parts",
-        "tools.parity.programs tools.killloop.backlog tools.killloop.victim tools.checkpoint.copying tools.bench.recovery tools.bench.restart_engine tools.bench.restart_spark tools.bench.metrics tools.bench.rdd tools.bench.yahoo tools.demo.view tools.chaos.hits tools.chaos.history",
+        "tools.parity.programs tools.killloop.backlog tools.killloop.victim tools.checkpoint.copying tools.bench.recovery tools.bench.restart_engine tools.bench.restart_spark tools.bench.metrics tools.bench.rdd tools.bench.takeover.librdkafka tools.bench.takeover.measuring tools.bench.takeover.streams tools.bench.yahoo tools.demo.view tools.chaos.hits tools.chaos.history",
     ),
     (
         "tools: the loop",
@@ -155,8 +159,8 @@ LAYERS: tuple[tuple[str, str], ...] = (
     ),
     (
         "commands",
-        """tools.chaos.demos.__main__ tools.api.__main__ tools.checkpoint.__main__ tools.faults.__main__ tools.parity.__main__ tools.verify.__main__ tools.replay.__main__ tools.verify.watch tools.stack.__main__ tools.chaos.__main__ tools.killloop.__main__ tools.bench.__main__
-        tools.demo.__main__""",
+        """tools.chaos.demos.__main__ tools.api.__main__ tools.checkpoint.__main__ tools.faults.__main__ tools.parity.__main__ tools.verify.__main__ tools.replay.__main__ tools.verify.watch tools.stack.__main__ tools.chaos.__main__ tools.killloop.__main__ tools.bench.__main__ tools.bench.takeover.__main__
+        tools.cluster.__main__ tools.demo.__main__""",
     ),
 )
 """(what a layer is, its modules), the lowest first: a module imports modules of lower layers only."""

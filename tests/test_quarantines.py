@@ -8,12 +8,14 @@ from tests.parsed import PACKAGES, ROOT, attributes, calls, imports, modules, tr
 
 THIRD_PARTY = {
     "aiohttp": r"engine\.monitoring\.server",
+    "aiokafka": r"engine\.cluster\.faust",
     "cassandra": r"engine\.sinks\.cassandra|services\.cassandra\..*|tools\.verify\.cassandra_store",
     "click": r"services\..*|tools\..*",
     "cloudpickle": r"engine\.rdd\.structs",
     "confluent_kafka": r"engine\.sources\.kafka\.\w+|services\.producer\.kafka_sink|services\.topics|tools\.bench\..*",
+    "faust": r"engine\.cluster\.faust",
     "kafka": r"tools\.verify\.kafka_log|tools\.replay\.topics",
-    "msgspec": r"engine\.checkpoint\..*|engine\.rdd\.structs|engine\.sources\..*|services\..*|tools\.bench\..*",
+    "msgspec": r"engine\.cluster\.(faust|units)|engine\.checkpoint\..*|engine\.rdd\.structs|engine\.sources\..*|services\..*|tools\.bench\..*",
     "pickle": r"engine\.rdd\.serializers",
     "prometheus_client": r"engine\.metrics|engine\.monitoring\.(metrics|collectors|server)|services\.health|tools\.bench\.metrics|tools\.progress|tools\.verify\.(metrics|watch)",
     "psutil": r"tools\..*",

@@ -33,6 +33,7 @@ from engine.scheduler.listener import StreamingListenerBus
 from engine.scheduler.rate import Backpressure, RateControl
 from engine.scheduler.retries import RETRIED, patiently
 from engine.scheduler.telling import Done, Teller
+from engine.scheduler.turn import Turn
 
 log = logging.getLogger(__name__)
 
@@ -62,7 +63,7 @@ class JobScheduler:
         clock: what time it is.
         executors: number of executors, for staggering snapshots.
         ledger: where complete batches are recorded in the results store; None without one.
-        backpressure: how inputs are held back.
+        backpressure: how inputs are held back, and turn: batches.
     """
 
     def __init__(
@@ -74,6 +75,7 @@ class JobScheduler:
         executors: int,
         ledger: Ledger | None,
         backpressure: Backpressure = _NO_BACKPRESSURE,
+        turn: Turn | None = None,
     ) -> None:
         self._graph = graph
         self._checkpoint = checkpoint
@@ -83,8 +85,8 @@ class JobScheduler:
         self._maxima: dict[str, dict[TopicPartition, int]] = {}
         self._has_state = False
         """Whether the executors hold every shard as of the last commit."""
-        self._turn = threading.RLock()
-        """Of whoever runs batches: two that stop a context without a thread take turns."""
+        self._turn = Turn() if turn is None else turn
+        """Of whoever runs batches, or holds them back: two that stop a context without a thread take turns."""
         self._edge = threading.RLock()
         """Of what `stop` and a plan tell each other: where a plan begins and ends."""
         self._is_planning = False
@@ -161,7 +163,8 @@ class JobScheduler:
         if pending is not None:
             log.info("the batch of %s was begun and not committed; it runs again", pending.time.as_datetime())
             self._generator.took(pending.time)
-            self.run_batch(pending, pending.attempt + 1)
+            with self._turn:
+                self.run_batch(pending, pending.attempt + 1)
 
     def run_next(self) -> None:
         """Run the batch that is due now.
@@ -237,6 +240,7 @@ class JobScheduler:
         if drain is not None:
             self._drain_until = self._clock.monotonic() + drain
         self._stopping.set()
+        self._turn.go_on()
         if drain is not None and self._thread.is_alive():
             self._thread.join(drain)
         with self._edge:

@@ -5,6 +5,9 @@ Ad events have the Yahoo streaming benchmark's shape: event seq of partition p h
 view. Page views go through a table of 1000 ranks, each as often as its popularity says; with each round the pages move down by one
 rank and the last comes out on top. Both can therefore be counted without looking at the events.
 
+Each partition has pages of its own, and a page view's key is its page: the views of a page lie in one partition, so a job that is keyed by
+page can be shared out by partition. The ads of a campaign come in every partition.
+
 Owns: ad_event, page_event, campaign_views, page_views.
 Never: a clock, I/O, a random number.
 """
@@ -24,6 +27,7 @@ AD_TYPES = ("banner", "modal", "sponsored", "mail", "mobile")
 ADS = 1000
 ADS_PER_CAMPAIGN = 10
 PAGES = 200
+"""Number of different pages in each partition."""
 USERS = 500
 _RANKS = 1000
 """Length of the table of ranks."""
@@ -61,17 +65,17 @@ def ad_event(seed: int, partition: int, seq: int, event_time: int) -> tuple[byte
 
 
 def page_event(seed: int, partition: int, seq: int, event_time: int) -> tuple[bytes, bytes]:
-    """The key and the JSON value of a page view; the arguments are those of ad_event.
+    """The key, which is the page, and the JSON value of a page view; the arguments are those of ad_event.
 
     Example:
         >>> page_event(1, 0, 7, 1_700_000_000_000)
-        (b'user-0084', b'{"seq":7,"event_time":1700000000000,"user":"user-0084","page":"/page/070"}')
+        (b'/page/070', b'{"seq":7,"event_time":1700000000000,"user":"user-0084","page":"/page/070"}')
     """
     rounds, place = divmod(seq + _SHIFT * partition, _RANKS)
-    page = _pages(seed)[(_ranks(seed)[place] - rounds) % PAGES]
+    page = _page(partition, _pages(seed)[(_ranks(seed)[place] - rounds) % PAGES])
     user = f"user-{_luck(seed, PAGE_TOPIC, partition, seq) % USERS:04d}"
-    value = f'{{"seq":{seq},"event_time":{event_time},"user":"{user}","page":"/page/{page:03d}"}}'
-    return user.encode(), value.encode()
+    value = f'{{"seq":{seq},"event_time":{event_time},"user":"{user}","page":"{page}"}}'
+    return page.encode(), value.encode()
 
 
 def campaign_views(seed: int, partition: int, n: int) -> Counter[str]:
@@ -105,8 +109,13 @@ def page_views(seed: int, partition: int, n: int) -> Counter[str]:
     until, before = _views_by_place(seed, begin + n), _views_by_place(seed, begin)
     pages = _pages(seed)
     return Counter(
-        {f"/page/{pages[i]:03d}": until[i] - before[i] for i in range(PAGES) if until[i] > before[i]}
+        {_page(partition, pages[i]): until[i] - before[i] for i in range(PAGES) if until[i] > before[i]}
     )
+
+
+def _page(partition: int, page: int) -> str:
+    """The name of one of a partition's pages; no other partition has it."""
+    return f"/page/{page + PAGES * partition:03d}"
 
 
 def _views_by_place(seed: int, steps: int) -> list[int]:

@@ -60,14 +60,14 @@ def test_ad_event_has_the_fields_of_the_contract() -> None:
 
 
 def test_page_event_has_the_fields_of_the_contract() -> None:
-    """A page view is compact JSON of four fields with seq first, under the user as its key."""
+    """A page view is compact JSON of four fields with seq first, under the page as its key."""
     key, value = page_event(1, 1, 99, 1_700_000_000_123)
     event = json.loads(value)
     assert list(event) == ["seq", "event_time", "user", "page"]
     assert (event["seq"], event["event_time"]) == (99, 1_700_000_000_123)
-    assert key.decode() == event["user"]
+    assert key.decode() == event["page"]
     assert 0 <= int(event["user"].removeprefix("user-")) < 500
-    assert 0 <= int(event["page"].removeprefix("/page/")) < 200
+    assert 200 <= int(event["page"].removeprefix("/page/")) < 400
     assert json.dumps(event, separators=(",", ":")).encode() == value
 
 
@@ -80,8 +80,8 @@ def test_content_never_changes() -> None:
         '"ad_id":"ad-0051","ad_type":"banner","event_type":"view","ip_address":"10.241.13.11"}'.encode(),
     )
     assert page_event(1, 1, 3, 4) == (
-        b"user-0019",
-        b'{"seq":3,"event_time":4,"user":"user-0019","page":"/page/011"}',
+        b"/page/211",
+        b'{"seq":3,"event_time":4,"user":"user-0019","page":"/page/211"}',
     )
 
 
@@ -110,6 +110,17 @@ def test_popularity_is_skewed_and_drifts() -> None:
     assert sum(count for _, count in early.most_common(20)) > 0.5 * 2_000
     assert early.most_common(1)[0][0] != late.most_common(1)[0][0]
     assert {page for page, _ in late.most_common(10)} - {page for page, _ in early.most_common(10)}
+
+
+@pytest.mark.parametrize("seed", [1, 5])
+def test_no_page_is_in_two_partitions(seed: int) -> None:
+    """All 200 pages of a partition are its own, by their names, in the events and in the closed form."""
+    pages = [set(page_views(seed, partition, 2_000)) for partition in range(8)]
+    assert [len(names) for names in pages] == [200] * 8
+    assert len(set().union(*pages)) == 8 * 200
+    for partition, names in enumerate(pages):
+        keys = {page_event(seed, partition, seq, 0)[0].decode() for seq in range(2_000)}
+        assert keys == names == {f"/page/{n:03d}" for n in range(200 * partition, 200 * partition + 200)}
 
 
 @pytest.mark.slow

@@ -7,8 +7,19 @@ import pytest
 
 from engine.errors import ConfigurationError, StreamingError
 from engine.sources.log import topic_partitions
-from services.settings import Settings
-from services.topics import KafkaAdmin, Topic, create_kafka_topics, create_topics, topics
+from services.pipeline.units import sharing_of
+from services.settings import JOB_NAMES, Settings
+from services.topics import (
+    ENGINE_CONTROL,
+    ENGINE_UNITS,
+    KafkaAdmin,
+    Topic,
+    cluster_topics,
+    create_kafka_topics,
+    create_topics,
+    topics,
+    unit_count,
+)
 from tests.servers import KafkaServer
 
 
@@ -23,6 +34,25 @@ def test_topics_follow_the_settings() -> None:
         Topic("ad-events", 3),
         Topic("page-views", 5),
     )
+
+
+def test_replicas_have_two_topics_of_their_own() -> None:
+    """The topic that stands for the units has as many partitions as there are units, the one of orders one."""
+    assert cluster_topics(Settings(engines=2), 7) == (Topic(ENGINE_UNITS, 7), Topic(ENGINE_CONTROL, 1))
+
+
+def test_one_engine_has_no_topics_of_replicas() -> None:
+    """With ENGINES=1 nothing is made beside the pipeline's topics."""
+    assert cluster_topics(Settings(engines=1), 7) == ()
+
+
+@pytest.mark.parametrize("jobs", [JOB_NAMES, *((name,) for name in JOB_NAMES)], ids="+".join)
+def test_units_are_counted_as_they_are_fixed(jobs: tuple[str, ...], tmp_path: Path) -> None:
+    """The topic that stands for the units is made for exactly those that the pipeline fixes, whichever jobs run."""
+    settings = Settings(
+        engines=2, jobs=jobs, ad_partitions=5, page_partitions=3, data_dir=tmp_path, app="counted"
+    )
+    assert unit_count(settings) == len(sharing_of(settings).units)
 
 
 def test_embedded_topics_are_made_once(tmp_path: Path) -> None:
@@ -80,3 +110,27 @@ def test_topic_that_was_made_in_between_is_taken(kafka_server: KafkaServer) -> N
     admin.create(topic)
     create_kafka_topics(kafka_server.bootstrap, [topic])
     assert admin.partitions()[topic.name] == 2
+
+
+@pytest.mark.servers
+@pytest.mark.slow
+def test_topics_of_replicas_are_made_beside_the_pipelines(kafka_server: KafkaServer) -> None:
+    """With ENGINES=2 the init step makes all four topics, and a second call changes nothing."""
+    settings = Settings(engines=2, kafka_bootstrap=kafka_server.bootstrap)
+    create_topics(settings)
+    create_topics(settings)
+    found = KafkaAdmin(kafka_server.bootstrap).partitions()
+    wanted = {"ad-events": 4, "page-views": 2, "engine-units": 4, "engine-control": 1}
+    assert {name: found[name] for name in wanted} == wanted
+
+
+@pytest.mark.servers
+@pytest.mark.slow
+def test_topic_of_other_units_is_refused_with_the_variables_behind_it(kafka_server: KafkaServer) -> None:
+    """Units follow from JOBS and PAGE_PARTITIONS: a topic that stands for another number of them names both variables."""
+    settings = Settings(engines=2, kafka_bootstrap=kafka_server.bootstrap)
+    create_topics(settings)
+    with pytest.raises(
+        ConfigurationError, match=r"'engine-units'.*has 4 partitions and not 1; set JOBS and PAGE_PARTITIONS"
+    ):
+        create_topics(settings.model_copy(update={"jobs": ("trending_pages",)}))

@@ -21,6 +21,7 @@ from services.sqlite import migrate as sqlite_schema
 from services.topics import create_topics
 from tools.stack import jars
 from tools.stack.control import Control, looks
+from tools.stack.engines import engines_of, page_port
 from tools.stack.events import Event, EventLog
 from tools.stack.folder import Folder, read_json, write_json
 from tools.stack.monitors import MONITORS, check_prometheus, is_watching, monitor_ports, prometheus_program
@@ -31,14 +32,14 @@ from tools.stack.servers import server_ports, server_program
 from tools.stack.status import Status, status_of
 
 SERVERS = ("kafka", "cassandra")
-SERVICES = ("producer", "engine")
 
 _COMMANDS: Mapping[str, Sequence[str]] = {
     "producer": (sys.executable, "-m", "services.producer.main"),
     "engine": (sys.executable, "-m", "services.pipeline.main"),
+    "replica": (sys.executable, "-m", "services.pipeline.replica"),
     "verifier": (sys.executable, "-m", "tools.verify.watch"),
 }
-_READY_LINES = {"producer": "goes on at", "engine": "pipeline: started"}
+_READY_LINES = {"producer": "goes on at", "engine": "pipeline: started", "replica": "pipeline: started"}
 """What each says when it is at work: the producer when it has read back where it stopped, the engine when a batch runs."""
 _READY_SECONDS = 180.0
 _HOPELESS_DEATHS = 3
@@ -87,7 +88,9 @@ class Stack:
         self.settings = self._as_it_runs(settings)
         self.names: tuple[str, ...] = SERVERS if settings.stack == "processes" else ()
         """The processes of this stack, in the order in which they start."""
-        self.names += SERVICES + (MONITORS if self.settings.monitoring else ())
+        self.services = ("producer", *engines_of(self.settings))
+        """Those of our own programs that are no monitors."""
+        self.names += self.services + (MONITORS if self.settings.monitoring else ())
         self._commands = {**_COMMANDS, **(commands or {})}
         self._environment = dict(environment or {})
         self._report = report
@@ -115,7 +118,7 @@ class Stack:
             self._events.append("stack", "up", names=wanted)
             self._start([programs[name] for name in SERVERS if name in programs])
             self._initialise(wanted)
-            self._start([programs[name] for name in SERVICES + MONITORS if name in programs])
+            self._start([programs[name] for name in self.services + MONITORS if name in programs])
 
     def start(self, name: str, environment: Mapping[str, str] | None = None, *, wait: bool = True) -> None:
         """Start one process that does not run.
@@ -191,7 +194,7 @@ class Stack:
             if any(self._control.process(name) for name in self._folder.names()):
                 self._report("ending every process")
             self._control.end_supervisor()
-            self._control.end_orphans(MONITORS + SERVICES + SERVERS)
+            self._control.end_orphans(MONITORS + self.services + SERVERS)
             self._events.append("stack", "down")
         if wipe:
             self._folder.wipe(self.settings.jars_dir)
@@ -289,8 +292,8 @@ class Stack:
             return server_ports(self.settings, name)
         if name in MONITORS:
             return monitor_ports(self.settings, name)
-        if name == "engine":
-            return {"METRICS_PORT": self.settings.metrics_port}
+        if name in engines_of(self.settings):
+            return {"METRICS_PORT": page_port(self.settings, name)}
         return {"PRODUCER_METRICS_PORT": self.settings.producer_metrics_port}
 
     def _program(self, name: str) -> Program:
@@ -301,14 +304,17 @@ class Stack:
         return self._service_program(name)
 
     def _service_program(self, name: str) -> Program:
-        more = {"PYTHONUNBUFFERED": "1", **self._environment}
+        more, kind = {"PYTHONUNBUFFERED": "1", **self._environment}, name
+        if self.settings.engines > 1 and name in engines_of(self.settings):
+            kind = "replica"
+            more |= {"REPLICA": name, "METRICS_PORT": str(page_port(self.settings, name))}
         return Program(
             name=name,
-            command=tuple(self._commands[name]),
+            command=tuple(self._commands[kind]),
             environment={**base_environment(), **self.settings.environment(), **more},
             log=str(self._folder.logs / f"{name}.log"),
             folder=str(REPOSITORY),
-            ready_line=_READY_LINES.get(name, ""),
+            ready_line=_READY_LINES.get(kind, ""),
         )
 
     def _start(self, programs: Sequence[Program], *, wait: bool = True) -> None:

@@ -11,6 +11,7 @@ import urllib.request
 
 from engine.errors import ConfigurationError
 from services.settings import REPOSITORY, Settings, base_environment
+from tools.stack.engines import engines_of, page_port
 from tools.stack.folder import Folder
 from tools.stack.programs import Program
 
@@ -97,13 +98,14 @@ def is_watching(name: str, settings: Settings) -> bool:
 def _targets(settings: Settings) -> list[dict[str, object]]:
     """Who is scraped, in the form of Prometheus' file_sd: each with its service's name as a label."""
     ports = {
-        "engine": settings.metrics_port,
-        "producer": settings.producer_metrics_port,
-        "verifier": settings.verifier_metrics_port,
-        "prometheus": settings.prometheus_port,
+        "engine": [page_port(settings, name) for name in engines_of(settings)],
+        "producer": [settings.producer_metrics_port],
+        "verifier": [settings.verifier_metrics_port],
+        "prometheus": [settings.prometheus_port],
     }
     if settings.stack == "processes":
-        ports |= {"kafka": settings.kafka_metrics_port, "cassandra": settings.cassandra_metrics_port}
+        ports |= {"kafka": [settings.kafka_metrics_port], "cassandra": [settings.cassandra_metrics_port]}
     return [
-        {"targets": [f"127.0.0.1:{port}"], "labels": {"service": service}} for service, port in ports.items()
+        {"targets": [f"127.0.0.1:{port}" for port in of_service], "labels": {"service": service}}
+        for service, of_service in ports.items()
     ]

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from services.settings import Settings
 from tools.stack.control import Control
+from tools.stack.engines import engines_of, page_port
 from tools.stack.processes import is_stopped
 from tools.stack.programs import Record, State
 
@@ -54,6 +55,8 @@ def _as_started(settings: Settings, record: Record | None) -> Settings:
     """The settings with the ports that a process was started with, which the caller's environment may not have."""
     given = record.program.environment if record else {}
     ports = {name: given.get(name.upper()) for name in Settings.model_fields if name.endswith("_port")}
+    if settings.engines > 1:
+        ports.pop("metrics_port")  # a replica's own, which follows from that of the first
     return settings.model_copy(update={name: int(port) for name, port in ports.items() if port})
 
 
@@ -63,7 +66,7 @@ def addresses(settings: Settings) -> dict[str, str]:
         "kafka": f"127.0.0.1:{settings.kafka_port}",
         "cassandra": f"127.0.0.1:{settings.cassandra_port}",
         "producer": f"127.0.0.1:{settings.producer_metrics_port}",
-        "engine": f"127.0.0.1:{settings.metrics_port}",
+        **{name: f"127.0.0.1:{page_port(settings, name)}" for name in engines_of(settings)},
         "verifier": f"127.0.0.1:{settings.verifier_metrics_port}",
         "prometheus": f"127.0.0.1:{settings.prometheus_port}",
     }

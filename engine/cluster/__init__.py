@@ -1,0 +1,1 @@
+"""Work that several processes share: units, who holds them, and how they change hands."""

@@ -1,0 +1,1 @@
+"""Tests of replicas and the units that they share."""

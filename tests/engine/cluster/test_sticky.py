@@ -1,0 +1,65 @@
+"""What members claim when they join, and whom the one that shares out believes; and what of Kafka's clients reaches the log."""
+
+import logging
+from types import SimpleNamespace
+from typing import Any
+
+from engine.cluster.faust import Sticky, _Quiet
+from tools.cluster.simulation import bare_app
+
+
+def shared(members: dict[str, Sticky], units: int) -> dict[str, set[int]]:
+    """Share out among these, and tell none."""
+    cluster: Any = SimpleNamespace(partitions_for_topic=lambda _: set(range(units)))
+    claims = {name: member.metadata(["units"]) for name, member in members.items()}
+    shares = next(iter(members.values())).assign(cluster, claims)
+    return {name: set(share.assignment[0][1]) for name, share in shares.items()}
+
+
+def holding(name: str, units: list[int], generation: int) -> Sticky:
+    """A member that was given these in this sharing."""
+    member = Sticky(bare_app(name))
+    member._assignment.actives = {"units": units}
+    member.app.consumer_generation_id = generation
+    return member
+
+
+def test_newer_claims_are_believed() -> None:
+    """Who slept through a sharing, and still claims what others hold since, gets what they can spare."""
+    members = {"a": holding("a", [0, 1], 1), "b": holding("b", [2, 3, 0, 1], 2)}
+
+    assert shared(members, 4) == {"a": {0, 1}, "b": {2, 3}}
+    members = {"a": holding("a", [2, 3], 1), "b": holding("b", [2, 3, 0, 1], 2)}
+    assert shared(members, 4) == {"a": {0, 1}, "b": {2, 3}}
+
+
+def test_forgotten_units_are_not_claimed() -> None:
+    """What others have taken over from a member is theirs, though it held it in the same sharing."""
+    forgetful = holding("a", [0, 1, 2], 1)
+    members = {"a": forgetful, "b": holding("b", [0], 1)}
+
+    assert shared(members, 4) == {"a": {0, 1}, "b": {2, 3}}
+    forgetful.forget({0})
+    assert shared(members, 4) == {"a": {1, 2}, "b": {0, 3}}
+
+
+def test_repeated_warnings_reach_the_log_once() -> None:
+    """Of the same warning of a client one line is let through, and nothing below a warning, until it is over."""
+    lines: list[str] = []
+    handler = logging.Handler()
+    handler.emit = lambda record: lines.append(record.getMessage())  # type: ignore[method-assign]
+    client = logging.getLogger("aiokafka.conn")
+    client.addHandler(handler)
+    quiet = _Quiet()
+    quiet.begin()
+    try:
+        for port in range(3):
+            client.warning("no broker at %d", port)
+            client.error("gone")
+            client.info("trying")
+    finally:
+        quiet.end()
+    client.warning("no broker at %d", 3)
+    client.removeHandler(handler)
+
+    assert lines == ["no broker at 0", "gone", "no broker at 3"]

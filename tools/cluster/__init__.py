@@ -1,0 +1,1 @@
+"""What the replicas of the engine would do, tried without them."""

@@ -134,9 +134,9 @@ LAYERS: tuple[tuple[str, str], ...] = (
     ),
     (
         "tools: judges and the stack",
-        "tools.verify.cassandra_store tools.verify.judge tools.verify.producers tools.stack.api tools.progress tools.numbers tools.chaos.page",
+        "tools.verify.cassandra_store tools.verify.producers tools.verify.readers tools.stack.api tools.progress tools.numbers tools.chaos.page",
     ),
-    ("tools: the log, batch by batch", "tools.verify.replay"),
+    ("tools: the log, batch by batch", "tools.verify.judge tools.verify.replay"),
     ("tools: the proof", "tools.verify.proof tools.stack.cli tools.stack.compose"),
     ("tools: verify's front door", "tools.verify"),
     (

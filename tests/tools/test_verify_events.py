@@ -2,6 +2,7 @@
 
 import json
 from collections import defaultdict
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -72,8 +73,10 @@ def test_engine_that_swaps_an_event_for_another_is_found(
     lost, twice = two_of_a_row(topic)
     right = main.input_of
 
-    def wrong(ssc: StreamingContext, settings: Settings, name: str) -> DStream[Any]:
-        events = right(ssc, settings, name)
+    def wrong(
+        ssc: StreamingContext, settings: Settings, name: str, partitions: Sequence[int] | None
+    ) -> DStream[Any]:
+        events = right(ssc, settings, name, partitions)
         return events.flatMap(partial(kept, lost, twice)) if name == topic else events
 
     # No setting makes the pipeline wrong, and verify is to find an engine that is.

@@ -72,6 +72,10 @@ class CassandraStore:
         except _AWAY as error:
             raise self._unreadable(error) from error
 
+    def apps(self) -> set[str]:
+        """The applications of which the ledger has batches."""
+        return {str(app) for app, _day in self._select("SELECT DISTINCT app, day FROM ledger")}
+
     def ledger(self, app: str, after: int) -> Iterator[list[LedgerBatch]]:
         """The batches of an application later than a time, in batch order.
 

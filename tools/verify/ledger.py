@@ -79,10 +79,14 @@ def _are_ints(values: Iterable[object]) -> bool:
 class Tiling:
     """Whether the ranges, in batch order, leave a gap, overlap or leave the log.
 
+    Args:
+        unit: whose ledger it is, "" where there is one only.
+
     State: how far each partition is taken, and every fault.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, unit: str = "") -> None:
+        self._unit = unit
         self.reached: dict[Partition, int] = {}
         """Where the ranges end in each partition."""
         self.faults: list[Offender] = []
@@ -93,8 +97,13 @@ class Tiling:
             where = (item.topic, item.partition)
             begin = self.reached.get(where, 0)
             end = max(begin, bounds.get(where, (0, 0))[1])
-            self.faults += (_fault(batch, item, *text) for text in _misfits(item, begin, end))
+            self.faults += (self._fault(batch, item, *text) for text in _misfits(item, begin, end))
             self.reached[where] = max(begin, item.until)
+
+    def _fault(self, batch: LedgerBatch, item: Range, expected: str, found: str) -> Offender:
+        whose = f" of {self._unit}" if self._unit else ""
+        key = f"{item.topic}[{item.partition}] batch {show_time(batch.time)}{whose}"
+        return Offender("wrong", key, expected, f"{found}: [{item.start}, {item.until})")
 
 
 def _misfits(item: Range, begin: int, end: int) -> Iterator[tuple[str, str]]:
@@ -107,8 +116,3 @@ def _misfits(item: Range, begin: int, end: int) -> Iterator[tuple[str, str]]:
         yield f"until {item.start} or later", "a range that runs backwards"
     if item.until > end:
         yield f"until {end} at most, the end of the log", "a range beyond the log"
-
-
-def _fault(batch: LedgerBatch, item: Range, expected: str, found: str) -> Offender:
-    key = f"{item.topic}[{item.partition}] batch {show_time(batch.time)}"
-    return Offender("wrong", key, expected, f"{found}: [{item.start}, {item.until})")

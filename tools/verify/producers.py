@@ -40,14 +40,23 @@ class Producers:
         """Topic, partition and offset of records that were sent again, with sequence numbers of long ago."""
         self._next: dict[Partition, int] = defaultdict(int)
         self._views: dict[Partition, Counter[str]] = defaultdict(Counter)
+        self._shown_by: dict[Partition, object] = {}
         self._uneven: set[Partition] = set()
         """Partitions with a gap or a duplicate: they have no closed form."""
         self._foreign = False
         """Whether a first event is another than the seed says."""
         self._events = self._others = self._gaps = self._duplicates = 0
 
-    def observe(self, where: Partition, records: Iterable[Record]) -> None:
-        """Take in the next records of a partition."""
+    def observe(self, where: Partition, records: Iterable[Record], reader: object = None) -> None:
+        """Take in the next records of a partition.
+
+        Args:
+            where: the partition.
+            records: in offset order.
+            reader: who goes through them; where several do, the first one counts.
+        """
+        if self._shown_by.setdefault(where, reader) is not reader:
+            return
         fields, views = FIELDS.get(where[0], set()), self._views[where]
         upcoming = self._next[where]
         again = self._again

@@ -16,7 +16,9 @@ crash cut short runs again with the same time and ranges and writes the same row
 Keys that were touched only AFTER the cut may or may not have been there in 2: they are judged where they are and not
 missed where they are not. Retention that eats the log while it is read is noticed: could not tell.
 
-Ledger, log and tables are read once, and nothing of them is kept that was compared. What is held, and grows with the log, is the
+Replicas share the work as units, each an application with batches and a cut of its own: the same holds for each of them and its rows.
+
+Ledger, log and tables are read once (the log once by each unit), and nothing of them is kept that was compared. What is held, and grows with the log, is the
 newest truth of every key up to the cut, 24 bytes a row, until the tables go by; then the rows later than the cut, until
 their own batches go by.
 
@@ -26,8 +28,9 @@ Never: an import of the engine or of the jobs.
 
 import time
 from collections import defaultdict
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from contextlib import closing
+from functools import partial
 
 from services.settings import Settings
 from tools.verify.cassandra_store import CassandraStore
@@ -35,8 +38,9 @@ from tools.verify.embedded_log import EmbeddedLog
 from tools.verify.judge import Judge
 from tools.verify.kafka_log import KafkaLog
 from tools.verify.ledger import Partition
-from tools.verify.producers import FIELDS
-from tools.verify.replay import Log, Progress, Replay
+from tools.verify.producers import FIELDS, Producers
+from tools.verify.readers import Reader, readers_of
+from tools.verify.replay import Log, Progress, Replay, ledger_verdict
 from tools.verify.schema import REPLAYED_LETTERS, TABLES, show_time
 from tools.verify.stores import SqliteStore, Store
 from tools.verify.verdict import CannotTellError, Verdict
@@ -74,25 +78,33 @@ def _verify(settings: Settings, store: Store, wait_seconds: float, progress: Pro
         )
     with closing(_open_log(settings)) as log:
         # BEFORE the log: a letter that is sent again while it is read counts among the producers' duplicates, in no table.
-        replay, judge = Replay(log, settings.seed, progress, _sent_again(store, log)), Judge()
-        replay.take(store.ledger(settings.app, replay.time), judge.learn)
-        if not replay.batches:
-            raise CannotTellError(
-                f"nothing is committed yet: the ledger has no batch of application {settings.app!r}; let it run first"
-            )
-        cut = replay.time
+        producers = Producers(settings.seed, _sent_again(store, log))
+        readers, shown = readers_of(settings, store.apps()), _Sums(progress)
+        replays = [Replay(log, reader, shown.part(), producers) for reader in readers]
+        judge = Judge(readers)
+        for place, (reader, replay) in enumerate(zip(readers, replays, strict=True)):
+            replay.take(store.ledger(reader.app, replay.time), partial(judge.learn, place))
+            if not replay.batches:
+                raise CannotTellError(
+                    f"nothing is committed yet: the ledger has no batch of application {reader.app!r}; let it run first"
+                )
+        cuts = [replay.time for replay in replays]
         for table in TABLES.values():
-            judge.read(table, store.rows(table), cut)
-        reason = _reach(store, settings.app, replay, judge, wait_seconds)
-        ledger = replay.verdict(cut)
-    sent = None if ledger.faults else replay.producers.verdict()
+            judge.read(table, store.rows(table), cuts)
+        reason = _reach(store, readers, replays, judge, wait_seconds)
+        ledger = ledger_verdict(replays, min(cuts))
+    sent = None if ledger.faults else producers.verdict()
     if sent and sent.foreign and not reason:
         reason = (
             f"the producers' first events are not those of SEED={settings.seed}, so their closed form is not known; "
             "set SEED to what the producers ran with"
         )
     told = {*settings.jobs, "dead_letters"}
-    tables = (table for table in judge.verdicts(replay.time) if table.rows or table.name in told)
+    tables = (
+        table
+        for table in judge.verdicts([replay.time for replay in replays])
+        if table.rows or table.name in told
+    )
     return Verdict(tuple(tables), ledger, sent, reason)
 
 
@@ -130,18 +142,42 @@ def _open_log(settings: Settings) -> Log:
     )
 
 
-def _reach(store: Store, app: str, replay: Replay, judge: Judge, wait_seconds: float) -> str:
-    """Follow the ledger to the newest batch of any row; why it did not get there, empty when it did."""
-    newest, deadline = judge.newest, time.monotonic() + wait_seconds
-    while replay.time < newest:
-        replay.take(store.ledger(app, replay.time), judge.observe)
-        if replay.time >= newest:
-            break
-        if time.monotonic() > deadline:
-            return (
-                f"there are rows of batch {show_time(newest)}, but the ledger ends with {show_time(replay.time)} "
-                f"after {wait_seconds:g} s; such a batch is written but not committed, as when the engine is dead "
-                "in mid-batch, which is legal: start the engine and verify again"
-            )
-        time.sleep(POLL_SECONDS)
+def _reach(
+    store: Store, readers: Sequence[Reader], replays: Sequence[Replay], judge: Judge, wait_seconds: float
+) -> str:
+    """Follow each ledger to the newest batch of any row that may be its own; why one did not get there, empty when all did."""
+    deadline = time.monotonic() + wait_seconds
+    for place, (reader, replay) in enumerate(zip(readers, replays, strict=True)):
+        newest = judge.newest[place]
+        while replay.time < newest:
+            replay.take(store.ledger(reader.app, replay.time), partial(judge.observe, place))
+            if replay.time >= newest:
+                break
+            if time.monotonic() > deadline:
+                whose = f" of unit {reader.unit}" if reader.unit else ""
+                return (
+                    f"there are rows of batch {show_time(newest)}, but the ledger{whose} ends with {show_time(replay.time)} "
+                    f"after {wait_seconds:g} s; such a batch is written but not committed, as when the engine is dead "
+                    "in mid-batch, which is legal: start the engine and verify again"
+                )
+            time.sleep(POLL_SECONDS)
     return ""
+
+
+class _Sums:
+    """Adds up how far each of several replays has come."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+        self._parts: list[tuple[int, int]] = []
+
+    def part(self) -> Progress:
+        """What the next replay tells."""
+        place = len(self._parts)
+        self._parts.append((0, 0))
+
+        def told(done: int, total: int) -> None:
+            self._parts[place] = done, total
+            self._progress(sum(done for done, _ in self._parts), sum(total for _, total in self._parts))
+
+        return told

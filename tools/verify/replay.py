@@ -1,18 +1,20 @@
 """Takes the ledger's batches through the log and the truth, one after the other.
 
-Owns: Replay, Log, Progress.
+Owns: Replay, Log, Progress, ledger_verdict.
 Never: a row of a result table.
 """
 
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from itertools import islice
 from typing import Protocol
 
 from tools.verify.ledger import Bounds, LedgerBatch, Partition, Range, Stored, Tiling
 from tools.verify.producers import Producers
+from tools.verify.readers import Reader
 from tools.verify.schema import show_time
 from tools.verify.truth import Changes, Record, Truth, decode
-from tools.verify.verdict import CannotTellError, LedgerVerdict
+from tools.verify.verdict import CannotTellError, LedgerVerdict, Offender
 
 RECORDS = 500
 """So many records are held at once."""
@@ -40,28 +42,28 @@ class Log(Protocol):
 class Replay:
     """The batches of the ledger, each taken once: its ranges are compared with the log, its records decoded and counted.
 
-    State: how far it came, the truth as of there, what the producers sent until there.
+    State: how far it came, the truth as of there.
 
     Args:
         log: where the records are.
-        seed: what the producers ran with.
+        reader: whose ledger it is.
         progress: called after each batch.
-        again: topic, partition and offset of the records that are no producer's: dead letters that were sent again.
+        producers: are shown the records of each partition by the replay that comes to it first, and by no other.
     """
 
-    def __init__(
-        self, log: Log, seed: int, progress: Progress, again: Collection[tuple[object, ...]] = ()
-    ) -> None:
+    def __init__(self, log: Log, reader: Reader, progress: Progress, producers: Producers) -> None:
         self.time = -1
         """The newest batch, milliseconds since the epoch."""
         self.batches = 0
-        self.producers = Producers(seed, again)
+        self.records: Counter[Partition] = Counter()
+        """How many its ranges hold."""
+        self._reader = reader
+        self._producers = producers
         self._log = log
         self._progress = progress
         self._bounds: Bounds = {}
-        self._tiling = Tiling()
-        self._truth = Truth()
-        self._records = 0
+        self._tiling = Tiling(reader.unit)
+        self._truth = Truth(reader.tables)
 
     def take(self, ledger: Iterable[list[LedgerBatch]], tell: Callable[[int, Changes], None]) -> None:
         """Go on with pieces of the ledger, in batch order.
@@ -90,7 +92,8 @@ class Replay:
             self._look({topic for topic, _ in self._bounds} | {item.topic for item in items})
 
     def _look(self, topics: Collection[str]) -> None:
-        self._bounds = self._log.bounds(sorted(topics))
+        bounds = self._log.bounds(sorted(topics))
+        self._bounds = {where: bound for where, bound in bounds.items() if self._reader.reads(where)}
         for (topic, partition), (first, _) in sorted(self._bounds.items()):
             if first > 0:
                 raise CannotTellError(
@@ -106,8 +109,8 @@ class Replay:
             return
         stored = iter(self._log.read(item._replace(until=until)))
         while records := [(offset, value, decode(value)) for offset, value in islice(stored, RECORDS)]:
-            self._records += len(records)
-            self.producers.observe(where, records)
+            self.records[where] += len(records)
+            self._producers.observe(where, records, self)
             yield from records
 
     def _offsets(self) -> tuple[int, int]:
@@ -116,8 +119,30 @@ class Replay:
         taken = sum(min(self._tiling.reached.get(where, 0), end) for where, end in ends.items())
         return taken, sum(ends.values())
 
-    def verdict(self, cut: int) -> LedgerVerdict:
-        """How the ledger compares with the log as it is now, AFTER the last batch."""
+    @property
+    def faults(self) -> list[Offender]:
+        """Where the ledger does not tile the log."""
+        return self._tiling.faults
+
+    def behind(self) -> dict[Partition, int]:
+        """Offsets at the end of each partition as it is now that no batch has taken."""
         self._look({topic for topic, _ in self._bounds})
-        taken, end = self._offsets()
-        return LedgerVerdict(self.batches, cut, self._records, end - taken, tuple(self._tiling.faults))
+        reached = self._tiling.reached
+        return {where: max(0, end - reached.get(where, 0)) for where, (_, end) in self._bounds.items()}
+
+
+def ledger_verdict(replays: Sequence[Replay], cut: int) -> LedgerVerdict:
+    """How all ledgers compare with the log as it is now, AFTER the last batch; what two of them have counts once."""
+    records: Counter[Partition] = Counter()
+    behind: Counter[Partition] = Counter()
+    for replay in replays:
+        records |= replay.records
+        behind |= Counter(replay.behind())
+    return LedgerVerdict(
+        sum(replay.batches for replay in replays),
+        cut,
+        records.total(),
+        behind.total(),
+        tuple(fault for replay in replays for fault in replay.faults),
+        len(replays),
+    )

@@ -20,6 +20,9 @@ LEDGER_PIECE = 250
 class Store(Protocol):
     """Where results are kept."""
 
+    def apps(self) -> set[str]:
+        """The applications of which the ledger has batches."""
+
     def ledger(self, app: str, after: int) -> Iterator[list[LedgerBatch]]:
         """The batches of an application later than a time, milliseconds; over all days, in batch order and in pieces.
 
@@ -55,6 +58,10 @@ class SqliteStore:
             raise CannotTellError(
                 f"{table} in {self._path} cannot be read ({error}); is its schema migrated?"
             ) from error
+
+    def apps(self) -> set[str]:
+        """The applications of which the ledger has batches."""
+        return {str(app) for (app,) in self._select(["DISTINCT app"], "ledger")}
 
     def ledger(self, app: str, after: int) -> Iterator[list[LedgerBatch]]:
         """The batches later than a time, in batch order; a piece as of one moment, so that nothing is held open between two."""

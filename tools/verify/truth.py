@@ -17,7 +17,7 @@ Never: I/O, a clock, a comparison.
 
 import json
 from collections import Counter, defaultdict, deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from typing import Any, TypeGuard
 
 from tools.verify.ledger import LedgerBatch, Range
@@ -153,10 +153,14 @@ class Truth:
 
     1. Batches are applied in batch order, each once.
 
+    Args:
+        tables: those that the application writes.
+
     State: counts of each page, of each campaign and window that may still change, and of the last three seconds of batches.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, tables: Collection[str] = TABLES) -> None:
+        self._tables = tables
         self._newest_ad_ms: dict[int, int | None] = {}
         """For each partition of ad-events the largest event time of the batches before; None before its first."""
         self._mark: int | None = None
@@ -183,14 +187,16 @@ class Truth:
                 _read_pages(item, read(item), pages, changes["dead_letters"])
         for start, counts in windows.items():
             self._windows[start].update(counts)
-        self._pages.update(pages)
         changes["campaign_windows"] = {
             (campaign, start): self._windows[start].row(campaign)
             for start, counts in windows.items()
             for campaign in counts.views
         }
-        changes["page_totals"] = {(page,): self._pages.row(page) for page in pages.views}
-        changes["trending_pages"] = self._trending(batch, pages.views)
+        if "page_totals" in self._tables:
+            self._pages.update(pages)
+            changes["page_totals"] = {(page,): self._pages.row(page) for page in pages.views}
+        if "trending_pages" in self._tables:
+            changes["trending_pages"] = self._trending(batch, pages.views)
         return changes
 
     def _watermark(self, batch: LedgerBatch) -> int | None:

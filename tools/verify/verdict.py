@@ -58,6 +58,8 @@ class TableVerdict:
     wrong: int = 0
     undecided: int = 0
     """Rows of a batch that the ledger does not have (yet)."""
+    shared: int = 0
+    """Keys whose events lie in more than one unit."""
     offenders: list[Offender] = field(default_factory=list)
     """The first few of missing, over and wrong."""
 
@@ -69,12 +71,19 @@ class TableVerdict:
     @property
     def faults(self) -> int:
         """Number of rows that are missing, over or wrong."""
-        return self.missing + self.over + self.wrong
+        return self.missing + self.over + self.wrong + self.shared
 
     def count_missing(self, key: Values, expected: Fact) -> None:
         """Count a row that is only in the truth."""
         self.missing += 1
         self._show("missing", key, expected, None)
+
+    def count_shared(self, key: Values, units: str) -> None:
+        """Count a key that more than one unit has, each with a part of its events; no row of it can be right."""
+        self.shared += 1
+        if len(self.offenders) < SHOWN_OFFENDERS:
+            key_text = self.table.show_key(key)
+            self.offenders.append(Offender("wrong", key_text, "events in one unit", f"events in {units}"))
 
     def count(self, key: Values, expected: Fact | None, found: Fact) -> None:
         """Count a row of the table; without anything expected it is only there."""
@@ -98,7 +107,7 @@ class TableVerdict:
         undecided = f"  undecided {self.undecided}" if self.undecided else ""
         yield (
             f"{self.name:<16}  rows {self.rows}  exact {self.exact}  missing {self.missing}"
-            f"  over {self.over}  wrong {self.wrong}{undecided}"
+            f"  over {self.over}  wrong {self.wrong + self.shared}{undecided}"
         )
         for offender in self.offenders:
             yield from offender.lines()
@@ -110,13 +119,15 @@ class LedgerVerdict:
 
     batches: int
     cut: int
-    """The newest batch before the tables were read, milliseconds since the epoch."""
+    """The newest batch before the tables were read, milliseconds since the epoch; of units the oldest of theirs."""
     records: int
-    """Records that the ledger's ranges hold."""
+    """Records that the ledger's ranges hold; one that two units read counts once."""
     behind: int
     """Offsets at the end of the log that no batch has taken yet."""
     faults: tuple[Offender, ...]
     """Every gap, overlap and range beyond the log; each counts as wrong."""
+    units: int = 1
+    """Number of ledgers: one engine has one, and of replicas each unit."""
 
     def lines(self) -> Iterator[str]:
         """One line with the counts, then the first faults."""
@@ -124,7 +135,8 @@ class LedgerVerdict:
             f"ledger            batches {self.batches}  records {self.records}  behind {self.behind}"
             f"  wrong {len(self.faults)}"
         )
-        yield f"                  cut {show_time(self.cut)}"
+        each = f"  units {self.units}" if self.units > 1 else ""
+        yield f"                  cut {show_time(self.cut)}{each}"
         for fault in self.faults[:SHOWN_OFFENDERS]:
             yield from fault.lines()
 
@@ -202,7 +214,7 @@ class Verdict:
         """Number of rows whose values or batch differ, of faults of the ledger and of wrong closed forms."""
         faults = len(self.ledger.faults) if self.ledger else 0
         totals = len(self.producers.wrong_totals) if self.producers else 0
-        return self._sum("wrong") + faults + totals
+        return self._sum("wrong") + self._sum("shared") + faults + totals
 
     @property
     def undecided(self) -> int:

@@ -239,7 +239,11 @@ class Settings(BaseSettings):
         if self.engines > 1 and self.stack == "embedded":
             raise ConfigurationError(
                 f"ENGINES={self.engines} needs Kafka, by which the replicas share the jobs, and STACK=embedded has none; "
-                "set STACK=processes or STACK=compose, or ENGINES=1"
+                "set STACK=processes, or ENGINES=1"
+            )
+        if self.engines > 1 and self.stack == "compose":
+            raise ConfigurationError(
+                f"ENGINES={self.engines}: replicas run as plain processes, not yet in containers; set STACK=processes, or ENGINES=1"
             )
         if self.engines > 1 and self.is_on_spark:
             raise ConfigurationError(

@@ -36,7 +36,7 @@ from services.pipeline.child import Tie
 from services.pipeline.jobs import campaign_windows, page_totals, trending_pages
 from services.pipeline.jobs.campaign_windows import AdEvent
 from services.pipeline.records import PageView
-from services.pipeline.units import sharing_of
+from services.pipeline.units import refuse_units, sharing_of
 from services.settings import Settings, exit_code, load_settings
 from services.topics import AD_EVENTS, PAGE_VIEWS
 
@@ -222,7 +222,9 @@ def run(*, takeover: bool, backfill: Path | None = None, tie: Tie | None = None)
     signal.signal(signal.SIGINT, stop)
     partitions: Sequence[int] | None = None
     port = settings.metrics_port
-    if tie is not None:
+    if tie is None:
+        refuse_units(settings)
+    else:
         ordered = _ordered_of(settings, tie)
         if ordered is None:
             return 0

@@ -18,8 +18,8 @@ import click
 
 from engine.clock import SystemClock
 from engine.cluster.faust import FaustMembership
-from engine.cluster.membership import Membership
 from engine.cluster.replica import Replica
+from engine.errors import StreamingError
 from services.pipeline.told import TELL_SECONDS, Teller
 from services.pipeline.units import Sharing, sharing_of
 from services.settings import Settings, exit_code, load_settings
@@ -28,7 +28,7 @@ from services.topics import ENGINE_CONTROL, ENGINE_UNITS
 log = logging.getLogger("replica")
 
 
-def membership_of(settings: Settings, sharing: Sharing, name: str) -> Membership:
+def membership_of(settings: Settings, sharing: Sharing, name: str) -> FaustMembership:
     """The group of the settings' replicas."""
     return FaustMembership(
         bootstrap=settings.kafka_bootstrap,
@@ -57,6 +57,10 @@ async def serve(settings: Settings) -> int:
         teller.state = "member"
         click.echo(f"pipeline: started replica {name} of {len(sharing.units)} units, pid {os.getpid()}")
         while not asked_to_stop.is_set():
+            if membership.failure is not None:
+                raise StreamingError(
+                    f"replica {name} lost its place in the group ({membership.failure}); it is started again by what runs it"
+                ) from membership.failure
             teller.tell()
             await _wait(asked_to_stop, TELL_SECONDS)
     finally:

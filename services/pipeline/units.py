@@ -1,6 +1,6 @@
 """The units of the pipeline: which job is sharded, where the units are kept.
 
-Owns: JOBS, Sharing, sharing_of.
+Owns: JOBS, Sharing, sharing_of, refuse_units.
 Never: a job's code; a replica that shares the work out needs none of it.
 """
 
@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from engine.cluster.units import Job, Unit, fixed_units, units_of
+from engine.errors import ConfigurationError
 from services.settings import Settings
 from services.topics import AD_EVENTS, PAGE_VIEWS, topics
 
@@ -21,12 +22,34 @@ JOBS = (
 )
 
 
+UNITS = "units.json"
+"""The list of units, in the folder that replicas share."""
+
+
 class Sharing(NamedTuple):
     """What the replicas of a pipeline share, and where."""
 
     folder: Path
     """On the volume of the checkpoints: the list of units, what each replica tells of itself, and what it was ordered."""
     units: tuple[Unit, ...]
+
+
+def refuse_units(settings: Settings) -> None:
+    """Refuse to run all jobs in one process where units have begun: it would count every record a second time.
+
+    Raises:
+        ConfigurationError: the volume has units.
+    """
+    folder = _folder(settings)
+    if (folder / UNITS).exists():
+        raise ConfigurationError(
+            f"{folder} has the units of replicas, which one engine with all jobs cannot take over; "
+            "set ENGINES=2 or more, or start on a new DATA_DIR"
+        )
+
+
+def _folder(settings: Settings) -> Path:
+    return settings.checkpoint_dir / f"{settings.app}.units"
 
 
 def sharing_of(settings: Settings) -> Sharing:
@@ -36,8 +59,8 @@ def sharing_of(settings: Settings) -> Sharing:
         ConfigurationError: they were fixed otherwise, or the work was begun without units.
         CheckpointError: the folder cannot be used.
     """
-    folder = settings.checkpoint_dir / f"{settings.app}.units"
+    folder = _folder(settings)
     jobs = [job for name in settings.jobs for job in JOBS if job.name == name]
     wanted = units_of(jobs, {topic.name: topic.partitions for topic in topics(settings)})
     begun = settings.checkpoint_dir / settings.app
-    return Sharing(folder, fixed_units(folder / "units.json", wanted, refuse=[begun]))
+    return Sharing(folder, fixed_units(folder / UNITS, wanted, refuse=[begun]))

@@ -276,3 +276,15 @@ def test_volume_that_takes_no_folder_is_the_checkpoints_to_tell(
     with context_of(settings) as context:
         assert not context.folder("spilled").is_relative_to(settings.checkpoint_dir)
     assert "cannot be written" in caplog.text
+
+
+def test_one_engine_does_not_take_over_from_replicas(
+    settings: Settings, engines: list[subprocess.Popen[str]]
+) -> None:
+    """Where the work was begun as units, one engine with all jobs would count every record again: it is refused."""
+    folder = settings.checkpoint_dir / "pipeline.units"
+    folder.mkdir(parents=True)
+    (folder / "units.json").write_text("{}")
+    _, told = start(settings, engines).communicate(timeout=60)
+    assert engines[-1].returncode == 2
+    assert "pipeline.units has the units of replicas" in told

@@ -18,7 +18,7 @@ LAYERS: tuple[tuple[str, str], ...] = (
     (
         "values, formats and functions",
         """engine.cluster.child engine.cluster.membership engine.cluster.sharing engine.cluster.units engine.batch engine.metrics engine.rdd.jobs engine.rdd.captures engine.rdd.operators engine.rdd.partitioner engine.rdd.serializers
-        engine.checkpoint.journal engine.checkpoint.names engine.monitoring.collectors engine.sinks.api engine.sinks.flight
+        engine.checkpoint.journal engine.checkpoint.names engine.monitoring.collectors engine.monitoring.serving engine.sinks.api engine.sinks.flight
         engine.sources.log_format engine.rdd.backends engine.rdd.conf engine.rdd.reading engine.dstream.policy engine.dstream.steps
         engine.waits""",
     ),
@@ -110,8 +110,10 @@ LAYERS: tuple[tuple[str, str], ...] = (
     ),
     (
         "services: what measures them, what replicas share",
-        "services.pipeline.told services.pipeline.units services.producer.metrics",
+        "services.pipeline.control services.pipeline.told services.pipeline.units services.producer.metrics",
     ),
+    ("services: who had what", "services.pipeline.owners"),
+    ("services: what a replica shows", "services.pipeline.web"),
     (
         "services: their processes",
         "services.migrate services.pipeline.main services.pipeline.replica services.producer.main services.producer.poison",
@@ -141,17 +143,17 @@ LAYERS: tuple[tuple[str, str], ...] = (
     ("tools: verify's front door", "tools.verify"),
     (
         "tools: drills, loops and benches",
-        "tools.replay.letters tools.replay.topics tools.parity.functions tools.parity.shown tools.chaos.scene tools.chaos.lanes tools.chaos.volume tools.chaos.choice tools.chaos.showing tools.killloop.phases tools.bench.loop tools.bench.fixed tools.bench.state tools.bench.restarts tools.checkpoint.folder tools.demo.choice tools.demo.watch tools.cluster.simulation tools.bench.takeover.contender tools.bench.takeover.feeder",
+        "tools.enginectl.client tools.replay.letters tools.replay.topics tools.parity.functions tools.parity.shown tools.chaos.scene tools.chaos.lanes tools.chaos.volume tools.chaos.choice tools.chaos.showing tools.killloop.phases tools.bench.loop tools.bench.fixed tools.bench.state tools.bench.restarts tools.checkpoint.folder tools.demo.choice tools.demo.watch tools.cluster.simulation tools.bench.takeover.contender tools.bench.takeover.feeder",
     ),
     (
         "tools: their parts",
-        "tools.parity.programs tools.killloop.backlog tools.killloop.victim tools.checkpoint.copying tools.bench.recovery tools.bench.restart_engine tools.bench.restart_spark tools.bench.metrics tools.bench.rdd tools.bench.takeover.librdkafka tools.bench.takeover.measuring tools.bench.takeover.streams tools.bench.yahoo tools.demo.view tools.chaos.hits tools.chaos.history",
+        "tools.enginectl.changes tools.parity.programs tools.killloop.backlog tools.killloop.victim tools.checkpoint.copying tools.bench.recovery tools.bench.restart_engine tools.bench.restart_spark tools.bench.metrics tools.bench.rdd tools.bench.takeover.librdkafka tools.bench.takeover.measuring tools.bench.takeover.streams tools.bench.yahoo tools.demo.view tools.chaos.hits tools.chaos.history",
     ),
     (
         "tools: the loop",
-        "tools.bench.durability tools.checkpoint.ledger tools.api.inventory tools.api.keys tools.api.signatures tools.parity.compare tools.parity.engine_side tools.parity.pyspark_side tools.killloop.loop tools.chaos.lives tools.chaos.spoilt tools.chaos.report tools.faults.cases tools.faults.scan",
+        "tools.bench.takeover.replicas tools.bench.durability tools.checkpoint.ledger tools.enginectl.shown tools.api.inventory tools.api.keys tools.api.signatures tools.parity.compare tools.parity.engine_side tools.parity.pyspark_side tools.killloop.loop tools.chaos.lives tools.chaos.spoilt tools.chaos.report tools.faults.cases tools.faults.scan",
     ),
-    ("tools: its report", "tools.api.rows tools.killloop.kept tools.chaos.faults"),
+    ("tools: its report", "tools.enginectl.cli tools.api.rows tools.killloop.kept tools.chaos.faults"),
     ("tools: one drill, all kills", "tools.killloop.report tools.chaos.drill"),
     (
         "tools: many drills",
@@ -159,7 +161,7 @@ LAYERS: tuple[tuple[str, str], ...] = (
     ),
     (
         "commands",
-        """tools.chaos.demos.__main__ tools.api.__main__ tools.checkpoint.__main__ tools.faults.__main__ tools.parity.__main__ tools.verify.__main__ tools.replay.__main__ tools.verify.watch tools.stack.__main__ tools.chaos.__main__ tools.killloop.__main__ tools.bench.__main__ tools.bench.takeover.__main__
+        """tools.chaos.demos.__main__ tools.api.__main__ tools.checkpoint.__main__ tools.enginectl.__main__ tools.faults.__main__ tools.parity.__main__ tools.verify.__main__ tools.replay.__main__ tools.verify.watch tools.stack.__main__ tools.chaos.__main__ tools.killloop.__main__ tools.bench.__main__ tools.bench.takeover.__main__
         tools.cluster.__main__ tools.demo.__main__""",
     ),
 )

@@ -7,7 +7,7 @@ import sys
 from tests.parsed import PACKAGES, ROOT, attributes, calls, imports, modules, tracked, tree
 
 THIRD_PARTY = {
-    "aiohttp": r"engine\.monitoring\.server",
+    "aiohttp": r"engine\.monitoring\.(server|serving)|services\.pipeline\.web",
     "aiokafka": r"engine\.cluster\.faust",
     "cassandra": r"engine\.sinks\.cassandra|services\.cassandra\..*|tools\.verify\.cassandra_store",
     "click": r"services\..*|tools\..*",
@@ -15,9 +15,9 @@ THIRD_PARTY = {
     "confluent_kafka": r"engine\.sources\.kafka\.\w+|services\.producer\.kafka_sink|services\.topics|tools\.bench\..*",
     "faust": r"engine\.cluster\.faust",
     "kafka": r"tools\.verify\.kafka_log|tools\.replay\.topics",
-    "msgspec": r"engine\.cluster\.(faust|units)|engine\.checkpoint\..*|engine\.rdd\.structs|engine\.sources\..*|services\..*|tools\.bench\..*",
+    "msgspec": r"engine\.cluster\.(faust|units)|engine\.checkpoint\..*|engine\.rdd\.structs|engine\.sources\..*|services\..*|tools\.(bench|enginectl)\..*",
     "pickle": r"engine\.rdd\.serializers",
-    "prometheus_client": r"engine\.metrics|engine\.monitoring\.(metrics|collectors|server)|services\.health|tools\.bench\.metrics|tools\.progress|tools\.verify\.(metrics|watch)",
+    "prometheus_client": r"engine\.metrics|engine\.monitoring\.(metrics|collectors|server)|services\.health|services\.pipeline\.web|tools\.bench\.metrics|tools\.progress|tools\.verify\.(metrics|watch)",
     "psutil": r"tools\..*",
     "pydantic": r"services\.settings",
     "pydantic_settings": r"services\.settings",

@@ -15,23 +15,16 @@
 It reads what the history keeps and writes nothing. While nobody asks it does nothing. A reader asks `live` with the revision that it
 has seen; when the process in the answer is another one it asks again from revision 0.
 
-A question must name the server as 127.0.0.1, localhost, the address that it listens on or a name without dots (a container's); any other
-Host is refused by 421. So a site whose name was pointed at this machine (DNS rebinding) reads nothing.
-
 Owns: StreamingPage.
 Never: a method but GET and HEAD; an asset from elsewhere; inline script or style.
 """
 
 import asyncio
-import hashlib
 import json
 import os
-import re
 import socket
 import threading
-from collections.abc import Awaitable, Callable, Sequence
-from importlib.resources import files
-from ipaddress import ip_address
+from collections.abc import Callable, Sequence
 from typing import Any, Final, Self
 
 from aiohttp import web
@@ -40,40 +33,19 @@ from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 
 from engine.clock import Clock, SystemClock
 from engine.context import StreamingContext
-from engine.errors import ConfigurationError, StreamingError
+from engine.errors import StreamingError
 from engine.monitoring import page
 from engine.monitoring.collectors import ExecutorCollector
 from engine.monitoring.entries import View
 from engine.monitoring.history import History
+from engine.monitoring.serving import Assets, Handler, add_headers, address_of, listening, no_strangers
 
 PORT: Final = 4040
 """Spark's page has the same."""
 
-HEADERS: Final = {
-    "Content-Security-Policy": (
-        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
-        "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-    ),
-    "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "no-referrer",
-    "Cross-Origin-Resource-Policy": "same-origin",
-    "Server": "dstreams",
-}
-"""Of every answer, errors too."""
-
-_TYPES: Final = {
-    ".html": "text/html",
-    ".css": "text/css",
-    ".js": "text/javascript",
-    ".svg": "image/svg+xml",
-}
 _LATE_MS: Final = 2_000
 """A batch that is due for longer and not planned waits for an input."""
 _START_SECONDS: Final = 10.0
-_HOST: Final = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^\[\]:]+)(?::\d{1,5})?")
-"""The header: a name or an address, and a port."""
-
-Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 class StreamingPage:
@@ -119,7 +91,7 @@ class StreamingPage:
         self._ssc: StreamingContext | None = None
         self._waits_for = "the engine is starting"
         self._instance = f"{os.getpid()}-{self._clock.wall_ms()}"
-        self._assets = _read_assets()
+        self._assets = Assets("engine.monitoring")
         self._socket: socket.socket | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._ready, self._stopping = threading.Event(), asyncio.Event()
@@ -152,14 +124,7 @@ class StreamingPage:
             ConfigurationError: the address cannot be opened.
             StreamingError: the server did not come up behind it.
         """
-        try:
-            family = socket.getaddrinfo(self._host, self._port, type=socket.SOCK_STREAM)[0][0]
-            self._socket = socket.create_server((self._host, self._port), family=family)
-        except OSError as cause:
-            why = (cause.strerror or str(cause)).partition(" (while")[0]  # the library adds the address
-            raise ConfigurationError(
-                f"{self._setting}={self._port} cannot be opened on {self._host} ({why}); choose another port"
-            ) from cause
+        self._socket = listening(self._host, self._port, self._setting)
         self._thread.start()
         if not self._ready.wait(_START_SECONDS):
             self._failure = TimeoutError(f"it has not answered for {_START_SECONDS:g} s")
@@ -190,9 +155,7 @@ class StreamingPage:
         """
         if self._socket is None:
             raise StreamingError("the page has no address yet; call start() first")
-        port = self._socket.getsockname()[1]
-        host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(self._host, self._host)  # noqa: S104 - a name for people, not an address to bind
-        return f"http://{host}:{port}/"
+        return address_of(self._socket, self._host)
 
     def _serve(self) -> None:
         """An event loop of its own: a slow reader holds up nobody but other readers."""
@@ -222,13 +185,13 @@ class StreamingPage:
 
     def _application(self) -> web.Application:
         """Every path; the router answers all others by 404, and other methods by 405, in plain text."""
-        application = web.Application(middlewares=[self._refuse_strangers])
-        application.on_response_prepare.append(_add_headers)
+        application = web.Application(middlewares=[no_strangers(self._host)])
+        application.on_response_prepare.append(add_headers)
         application.add_routes(
             [
                 web.get("/", self._page),
                 web.get(r"/batches/{time:\d{1,16}}", self._page),
-                web.get("/static/{name:.+}", self._asset),
+                web.get("/static/{name:.+}", self._assets.file),
                 web.get("/healthz", self._health),
                 web.get("/api/v1/statistics", self._json(self._statistics)),
                 web.get("/api/v1/batches", self._json(self._batches)),
@@ -243,33 +206,6 @@ class StreamingPage:
             application.router.add_get("/metrics", self._metrics)
         return application
 
-    @web.middleware
-    async def _refuse_strangers(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        """Answer only who knows this server by a name that no stranger can give it.
-
-        Raises:
-            web.HTTPMisdirectedRequest: the Host header has another name, or is not there.
-        """
-        asked = request.headers.get("Host", "")
-        if not self._is_ours(asked):
-            raise web.HTTPMisdirectedRequest(
-                text=f"421: Host is {asked!r}; ask for localhost, the address or a name without dots\n"
-            )
-        return await handler(request)
-
-    def _is_ours(self, asked: str) -> bool:
-        """Whether a Host header is a loopback address, the one that is listened on, or a name without dots."""
-        match = _HOST.fullmatch(asked)
-        if match is None:
-            return False
-        name = match[1].strip("[]").lower()
-        try:
-            address = ip_address(name)
-        except ValueError:
-            return "." not in name or name == self._host.lower()
-        # Who listens on 0.0.0.0 or :: listens on every address of the machine; an address cannot be pointed elsewhere.
-        return address.is_loopback or name == self._host.lower() or self._host in {"0.0.0.0", "::"}  # noqa: S104 - compared, not bound
-
     def _json(self, answer: Callable[[web.Request], Any]) -> Handler:
         async def handle(request: web.Request) -> web.Response:
             text = json.dumps(answer(request), separators=(",", ":"))
@@ -279,20 +215,7 @@ class StreamingPage:
 
     async def _page(self, request: web.Request) -> web.Response:
         """One document for all pages; its script looks at the address."""
-        return self._asset_response(request, "index.html")
-
-    async def _asset(self, request: web.Request) -> web.Response:
-        return self._asset_response(request, request.match_info["name"])
-
-    def _asset_response(self, request: web.Request, name: str) -> web.Response:
-        """A file of the package, or 304 when the browser has it; a name that is none of them is a 404."""
-        if name not in self._assets:
-            raise web.HTTPNotFound
-        body, kind, tag = self._assets[name]
-        headers = {"ETag": tag, "Cache-Control": "no-cache"}
-        if request.headers.get("If-None-Match") == tag:
-            return web.Response(status=304, headers=headers)
-        return web.Response(body=body, content_type=kind, charset="utf-8", headers=headers)
+        return self._assets.document(request, "index.html")
 
     async def _metrics(self, _: web.Request) -> web.Response:
         """The registry in Prometheus's text format: OpenMetrics tells nothing more of it, and takes half as long again."""
@@ -405,22 +328,3 @@ def _number(request: web.Request, name: str) -> int:
     if not (text.isascii() and text.isdecimal() and len(text) <= 16):
         raise web.HTTPBadRequest(text=f"400: {name}={text!r} is not a whole number\n")
     return int(text)
-
-
-async def _add_headers(_: web.Request, response: web.StreamResponse) -> None:
-    """Called for every answer, errors too; what changes is never kept by a browser."""
-    response.headers.update(HEADERS)
-    response.headers.setdefault("Cache-Control", "no-store")
-
-
-def _read_assets() -> dict[str, tuple[bytes, str, str]]:
-    """By name the content, its type and its tag: the package's own files and no others."""
-    folder = files("engine.monitoring") / "static"
-    found = {}
-    for prefix, entries in (("", folder), ("vendor/", folder / "vendor")):
-        for entry in entries.iterdir():
-            kind = _TYPES.get(os.path.splitext(entry.name)[1])  # noqa: PTH122 - a name inside a package, not a path
-            if kind is not None and entry.is_file():
-                body = entry.read_bytes()
-                found[prefix + entry.name] = (body, kind, f'"{hashlib.sha256(body).hexdigest()[:16]}"')
-    return found

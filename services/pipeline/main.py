@@ -249,7 +249,7 @@ def run(*, takeover: bool, backfill: Path | None = None, tie: Tie | None = None)
                 while not asked_to_stop.is_set() and not ssc.awaitTerminationOrTimeout(0.1):
                     pass
             else:
-                _obey(tie, ssc, asked_to_stop)
+                obey(tie, ssc, asked_to_stop)
         finally:
             ssc.stop(timeout=DRAIN_SECONDS)
         # The batch that was let end may have failed.
@@ -274,7 +274,7 @@ def _ordered_of(settings: Settings, tie: Tie) -> tuple[Settings, Sequence[int]] 
     return settings.model_copy(update=changed), unit.partitions
 
 
-def _obey(tie: Tie, ssc: StreamingContext, asked_to_stop: threading.Event) -> None:
+def obey(tie: Tie, ssc: StreamingContext, asked_to_stop: threading.Event) -> None:
     """Hold and go on as the replica says, until it is gone or the stream ends."""
     tie.tell("started")
     while not asked_to_stop.is_set() and not tie.is_cut and not ssc.awaitTerminationOrTimeout(0):

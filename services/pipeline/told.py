@@ -2,13 +2,15 @@
 
 A file of each replica's own, written anew about once a second and at each change.
 
-Owns: UnitStatus, ReplicaStatus, Teller, read_told.
+Owns: Progress, UnitStatus, ReplicaStatus, Teller, read_told.
 Never: a decision; what is told may be old.
 """
 
 import logging
 import os
+from collections.abc import Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 import msgspec
 
@@ -38,6 +40,19 @@ class UnitStatus(msgspec.Struct):
     page: str
     """Address of its streaming page; "" while it has none."""
     pid: int | None
+    lag: int | None = None
+    """Records of its topic that are not committed, as of its newest batch; None until it has told."""
+    batch: int | None = None
+    """Time of its newest committed batch, milliseconds since the epoch."""
+
+
+class Progress(NamedTuple):
+    """How far a unit has come."""
+
+    batch: int
+    """Time of its newest committed batch, milliseconds since the epoch."""
+    lag: int
+    """Records of its topic that the batch's plan saw and no batch has committed."""
 
 
 class ReplicaStatus(msgspec.Struct):
@@ -48,8 +63,10 @@ class ReplicaStatus(msgspec.Struct):
     time: int
     """When this was written, milliseconds since the epoch."""
     state: str
-    """joining, member or stopping."""
+    """joining, member, stopping or drained."""
     units: list[UnitStatus]
+    page: str = ""
+    """Address of its own page; "" where it listens on all addresses of its machine, and none is known from elsewhere."""
 
 
 class Teller:
@@ -69,6 +86,9 @@ class Teller:
         self._replica = replica
         self._clock = clock
         self.state = "joining"
+        self.page = ""
+        self.progress: Mapping[str, Progress] = {}
+        """By unit, of those that run here and have told."""
 
     def tell(self) -> None:
         """Write the file anew; a reader finds the old one or the new one."""
@@ -78,6 +98,7 @@ class Teller:
             time=self._clock.wall_ms(),
             state=self.state,
             units=[self._unit(running) for running in self._replica.held.values()],
+            page=self.page,
         )
         temporary = self._path.with_name(f".{self._path.name}.{os.getpid()}")
         try:
@@ -95,6 +116,7 @@ class Teller:
             state = "drained"
         else:
             state = "paused" if name in orders.paused else "fenced" if running.is_fenced else "waiting"
+        come = self.progress.get(name) if child else None
         return UnitStatus(
             unit=name,
             state=state,
@@ -102,6 +124,8 @@ class Teller:
             restarts=running.restarts,
             page=child.page if child else "",
             pid=child.pid if child else None,
+            lag=come.lag if come else None,
+            batch=come.batch if come else None,
         )
 
 

@@ -44,11 +44,11 @@ export class BatchPage {
     this.shown = key;
     document.title = `Batch ${clock(time)} – ${feed.statistics.app ?? "streaming"}`;
     try {
-      const batch = await ask(`/api/v1/batches/${time}`);
+      const batch = await ask(`api/v1/batches/${time}`);
       if (this.shown === key) this.draw(batch);
     } catch (error) {
       this.host.replaceChildren(
-        el("p", { class: "crumb" }, el("a", { href: "/", "data-nav": true }, "All batches")),
+        el("p", { class: "crumb" }, el("a", { href: ".", "data-nav": true }, "All batches")),
         el("h2", {}, `Batch ${moment(time)}`),
         el("p", { class: "empty" }, this.reason(error)),
         el("p", { class: "empty" }, String(error.message)),
@@ -61,7 +61,7 @@ export class BatchPage {
     const interval = batch.batchDuration;
     const isFine = interval % 1000 !== 0;
     const link = (time, text) =>
-      time === null ? null : el("a", { href: `/batches/${time}`, "data-nav": true }, text);
+      time === null ? null : el("a", { href: `batches/${time}`, "data-nav": true }, text);
     const figures = el("dl", { class: "facts wide" });
     facts(figures, this.figures(batch));
     const sections = [
@@ -75,7 +75,7 @@ export class BatchPage {
       el(
         "nav",
         { class: "crumb", "aria-label": "Batches" },
-        el("a", { href: "/", "data-nav": true }, "All batches"),
+        el("a", { href: ".", "data-nav": true }, "All batches"),
         link(batch.previousBatch, "← earlier"),
         link(batch.nextBatch, "later →"),
       ),

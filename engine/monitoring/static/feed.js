@@ -76,8 +76,8 @@ export class Feed {
   // The newest answer, whole when another process gives it; null when there is none.
   async listen() {
     try {
-      let live = await ask(`/api/v1/live?since=${this.revision}`);
-      if (live.instance !== this.instance && this.revision) live = await ask("/api/v1/live?since=0");
+      let live = await ask(`api/v1/live?since=${this.revision}`);
+      if (live.instance !== this.instance && this.revision) live = await ask("api/v1/live?since=0");
       this.lastAnswer = Date.now();
       this.silentSince = this.refusal = null;
       return live;
@@ -129,7 +129,7 @@ export class Feed {
   async fetchGraph() {
     this.graph = { nodes: [] };
     try {
-      this.graph = await ask("/api/v1/graph");
+      this.graph = await ask("api/v1/graph");
       this.graphRefusal = null;
     } catch (error) {
       this.graph = null; // the next answer asks again

@@ -6,12 +6,12 @@ import { Feed } from "./feed.js";
 import { clock, counted, duration, moment, span } from "./format.js";
 import { Overview } from "./overview.js";
 
-const overview = new Overview((time) => go(`/batches/${time}`));
+const overview = new Overview((time) => go(`batches/${time}`));
 const page = new BatchPage(byId("batch"));
 const DAY_MS = 86_400_000;
 
 function shownBatch() {
-  const match = /^\/batches\/(\d+)$/.exec(location.pathname);
+  const match = /\/batches\/(\d+)$/.exec(location.pathname);
   return match ? Number(match[1]) : null;
 }
 
@@ -114,6 +114,11 @@ function sayFailure(error) {
 const feed = new Feed(update, sayFailure);
 
 document.addEventListener("click", (event) => {
+  if (event.target.closest("a.skip")) {
+    event.preventDefault(); // its address is one of the page's base
+    byId("content").focus();
+    return;
+  }
   const link = event.target.closest("a[data-nav]");
   if (!link || event.ctrlKey || event.metaKey || event.shiftKey || event.button !== 0) return;
   event.preventDefault();

@@ -35,7 +35,7 @@ export class Overview {
 
   makeTables() {
     const isFine = () => this.interval % 1000 !== 0;
-    const href = (batch) => `/batches/${batch.batchTime}`;
+    const href = (batch) => `batches/${batch.batchTime}`;
     const time = { title: "Batch time", text: (batch) => clock(batch.batchTime, isFine()), href };
     const records = { title: "Records", text: (batch) => count(batch.inputSize), isNumber: true };
     const scheduling = { title: "Scheduling delay", short: "Scheduling", text: (batch) => duration(batch.schedulingDelay), isNumber: true };

@@ -56,7 +56,9 @@ export class Table {
       const text = column.text(row);
       say(inner, text);
       cell.classList.toggle("void", text === "");
-      if (column.href) inner.setAttribute("href", column.href(row));
+      const href = column.href?.(row) ?? null;
+      if (href !== null) inner.setAttribute("href", href);
+      else inner.removeAttribute("href");
       if (column.tone) cell.dataset.tone = column.tone(row) ?? "";
       if (column.hint) cell.title = column.hint(row) ?? "";
     });

@@ -80,11 +80,21 @@ def test_page_has_no_inline_code_and_names_only_own_assets(shown: Shown) -> None
     html = ask(shown.page, "/").body
 
     assert not re.search(r"<script(?![^>]*src=)|<style|\sstyle=|\son\w+=", html)
-    named = re.findall(r'(?:src|href)="(/static/[^"]+)"', html)
+    named = re.findall(r'(?:src|href)="(static/[^"]+)"', html)
     assert len(named) == 5
-    assert {ask(shown.page, path).status for path in named} == {200}
+    assert {ask(shown.page, f"/{path}").status for path in named} == {200}
     assert "http://" not in html
     assert "https://" not in html
+
+
+def test_page_below_a_proxys_path_begins_its_addresses_there(shown: Shown) -> None:
+    """A proxy that names its path gets a document with that base; what is no path changes nothing."""
+    below = ask(shown.page, "/", **{"X-Forwarded-Prefix": "/units/totals-0"})
+    forged = ask(shown.page, "/", **{"X-Forwarded-Prefix": '/"><script>'})
+
+    assert '<base href="/units/totals-0/">' in below.body
+    assert below.headers["ETag"] != forged.headers["ETag"]
+    assert forged.body == ask(shown.page, "/").body
 
 
 def test_scripts_import_only_each_other(shown: Shown) -> None:

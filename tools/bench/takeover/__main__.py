@@ -22,7 +22,7 @@ from rich.table import Table
 from engine.errors import ConfigurationError
 from services.settings import REPOSITORY, exit_code, load_settings
 from services.topics import Topic, create_kafka_topics
-from tools.bench.takeover import librdkafka, streams
+from tools.bench.takeover import librdkafka, replicas, streams
 from tools.bench.takeover.contender import Contender, Place
 from tools.bench.takeover.feeder import Feeder
 from tools.bench.takeover.measuring import PARTITIONS, SIGNALS, Takeover, measure
@@ -30,6 +30,7 @@ from tools.numbers import Whole
 from tools.stack.api import Stack
 
 CONTENDERS: Mapping[str, Callable[[Place], Contender]] = {
+    "replicas": replicas.contender,
     "librdkafka": librdkafka.contender,
     "streams": streams.contender,
 }

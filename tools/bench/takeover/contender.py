@@ -21,8 +21,8 @@ from typing import IO, NamedTuple, Protocol
 from engine.errors import StreamingError
 from services.settings import REPOSITORY, base_environment
 
-_FRESH_SECONDS = 1.0
-"""A partition with no result for so long has no owner; the feeder writes to it fifty times in that."""
+_FRESH_SECONDS = 3.0
+"""A partition with no result for so long has no owner; batches of a second have three results in that."""
 _END_SECONDS = 30.0
 """How long a member may take to end after a signal."""
 _LAST_WORDS = 1_500
@@ -58,7 +58,7 @@ class Contender(Protocol):
         ...
 
     def owner_of(self, partition: int) -> int | None:
-        """The member whose result of the partition is the newest; None when there was none in the last second."""
+        """The member whose result of the partition is the newest; None when there was none of late."""
         ...
 
     def kill(self, member: int, number: signal.Signals) -> float:
@@ -84,7 +84,7 @@ def owner_among(newest: Mapping[int, Result], partition: int, now: float) -> int
     Example:
         >>> owner_among({0: Result(1, 0, 17, 100.0)}, 0, now=100.5)
         1
-        >>> owner_among({0: Result(1, 0, 17, 100.0)}, 0, now=102.0) is None
+        >>> owner_among({0: Result(1, 0, 17, 100.0)}, 0, now=104.0) is None
         True
     """
     result = newest.get(partition)
@@ -136,7 +136,7 @@ class Processes:
             self._start(member)
 
     def owner_of(self, partition: int) -> int | None:
-        """By the newest result of the last second.
+        """By the newest result of late.
 
         Raises:
             StreamingError: a member has ended unasked; the message has its last words.

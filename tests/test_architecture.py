@@ -151,7 +151,7 @@ LAYERS: tuple[tuple[str, str], ...] = (
     ),
     (
         "tools: the loop",
-        "tools.bench.takeover.replicas tools.bench.durability tools.checkpoint.ledger tools.enginectl.shown tools.api.inventory tools.api.keys tools.api.signatures tools.parity.compare tools.parity.engine_side tools.parity.pyspark_side tools.killloop.loop tools.chaos.lives tools.chaos.spoilt tools.chaos.report tools.faults.cases tools.faults.scan",
+        "tools.bench.takeover.replicas tools.bench.durability tools.checkpoint.ledger tools.enginectl.shown tools.api.inventory tools.api.keys tools.api.signatures tools.parity.compare tools.parity.engine_side tools.parity.pyspark_side tools.killloop.loop tools.chaos.lives tools.chaos.replicas tools.chaos.spoilt tools.chaos.report tools.faults.cases tools.faults.scan",
     ),
     ("tools: its report", "tools.enginectl.cli tools.api.rows tools.killloop.kept tools.chaos.faults"),
     ("tools: one drill, all kills", "tools.killloop.report tools.chaos.drill"),

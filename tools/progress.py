@@ -1,6 +1,6 @@
 """How far the engine has come and what still lies ahead of it, seen from outside: its journal or its API, the log, its metrics.
 
-Owns: Committed, Commits, JournalProgress, ApiProgress, Progress, Metrics.
+Owns: Committed, Commits, JournalProgress, ApiProgress, UnitsProgress, journal_of, Progress, Metrics.
 Never: a question to the engine that it must answer in time; a dead one is watched as well as a live one.
 """
 
@@ -19,6 +19,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from engine.checkpoint.journal import read_segment, segment_names
 from engine.checkpoint.records import BatchRecord, Begin, Commit, Open, Record, decode
 from engine.errors import StreamingError
+from services.pipeline.units import sharing_of
 from services.settings import Settings
 from services.topics import topics
 from tools.stack.control import looks
@@ -168,6 +169,39 @@ class ApiProgress:
         self._newest = Committed(newest.time, newest.attempt, newest.ends, in_flight)
 
 
+class UnitsProgress:
+    """The units of replicas, taken together: as far as the one that is furthest behind.
+
+    Args:
+        units: by name where its commits can be seen.
+    """
+
+    def __init__(self, units: Mapping[str, Commits]) -> None:
+        self.units = units
+
+    def newest(self) -> Committed:
+        """The oldest of the units' newest commits, with what all readers of a partition have taken of it."""
+        all_newest = [unit.newest() for unit in self.units.values()]
+        ends: dict[Place, int] = {}
+        for newest in all_newest:
+            for place, end in newest.ends.items():
+                ends[place] = min(end, ends.get(place, end))
+        return Committed(
+            min(newest.time for newest in all_newest),
+            ends=ends,
+            in_flight=any(newest.in_flight for newest in all_newest),
+        )
+
+    def epoch(self) -> int:
+        """The sum of the units' epochs: one more at every start of a unit."""
+        return sum(unit.epoch() for unit in self.units.values())
+
+    def close(self) -> None:
+        """Let go of all of them."""
+        for unit in self.units.values():
+            unit.close()
+
+
 class Progress:
     """Looks at the commits and the log of one stack.
 
@@ -248,7 +282,15 @@ def commits_of(settings: Settings) -> Commits:
     """The journal where it can be read; in containers it is a volume of another user, so the engine is asked."""
     if settings.stack == "compose":
         return ApiProgress(settings.metrics_port)
-    return JournalProgress(settings.checkpoint_dir / settings.app / "journal")
+    if settings.engines > 1:
+        apps = {unit.name: unit.app(settings.app) for unit in sharing_of(settings).units}
+        return UnitsProgress({name: journal_of(settings, app) for name, app in apps.items()})
+    return journal_of(settings, settings.app)
+
+
+def journal_of(settings: Settings, app: str) -> JournalProgress:
+    """The journal of an application, or of a unit."""
+    return JournalProgress(settings.checkpoint_dir / app / "journal")
 
 
 class Metrics:

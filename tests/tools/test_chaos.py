@@ -365,14 +365,15 @@ def test_help_lists_every_fault_in_eighty_columns() -> None:
     assert max(map(len, said.splitlines())) <= 80
     for fault in FAULTS.values():
         told = "all" if len(fault.stacks) == 3 else ", ".join(fault.stacks)
-        assert re.search(rf"^ *{fault.name} .*{re.escape(fault.does)} +{told}$", said, re.MULTILINE), (
-            fault.name
-        )
+        told += {"one": "", "any": " *", "many": " **"}[fault.engines]
+        line = rf"^ *{fault.name} .*{re.escape(fault.does)} +{re.escape(told)}$"
+        assert re.search(line, said, re.MULTILINE), fault.name
 
 
 def test_docs_have_every_fault() -> None:
-    """The page about chaos has a row for each fault, with what is done, what must be seen, and where."""
+    """The page about chaos has a row for each fault, with what is done, what must be seen, where, and with which engines."""
     text = (REPOSITORY / "docs" / "chaos.md").read_text()
     for fault in FAULTS.values():
-        row = f"| `{fault.name}` | {fault.does} | {fault.seen} | {', '.join(fault.stacks)} |"
+        engines = {"one": "one", "any": "one, replicas", "many": "replicas"}[fault.engines]
+        row = f"| `{fault.name}` | {fault.does} | {fault.seen} | {', '.join(fault.stacks)} | {engines} |"
         assert row in text, row

@@ -60,7 +60,7 @@ def test_soak_that_is_cut_off_has_its_report(
     """A stack that does not come back ends the soak with an error, and what was seen until then is printed and kept."""
     monkeypatch.setattr(scene, "CAUGHT_UP_SECONDS", 0.1)
     monkeypatch.setattr(chaos, "Soak", lambda *facts: Soak(*facts, rest_seconds=0.1))
-    monkeypatch.setattr(soak, "faults_of", lambda _stack: ["engine-kill"])  # leaves nothing to heal
+    monkeypatch.setattr(soak, "faults_of", lambda _stack, _engines: ["engine-kill"])  # leaves nothing to heal
     stack = Stack(embedded(tmp_path))
 
     with pytest.raises(StreamingError, match="has not caught up"):

@@ -45,12 +45,14 @@ def _listed() -> str:
         f"{fault.name:<19}{fault.does:<36}{', '.join(fault.stacks)}".replace(
             "embedded, processes, compose", "all"
         )
+        + (" *" if fault.engines == "any" else " **" if fault.engines == "many" else "")
         for fault in FAULTS.values()
     ]
     demos = [f"{name:<19}{demo.does}" for name, demo in DEMOS.items()]
     return "\n".join(
         [
             *("\b", "Faults, and the stacks on which they run:", *(f"  {line}" for line in lines)),
+            *("", "\b", "*  also with replicas (ENGINES=2 or more)  ** only with replicas"),
             *("", "\b", "Engines that are wrong on purpose, for DEMO:", *(f"  {line}" for line in demos)),
         ]
     )
@@ -64,9 +66,8 @@ def _listed() -> str:
     "--fault",
     envvar="FAULT",
     metavar="NAME",
-    default="engine-kill",
     show_envvar=True,
-    help="What to break, see below; all: each in turn.",
+    help="What to break, see below; all: each in turn.  [default: engine-kill, or replica-kill]",
 )
 @click.option(
     "--seed",
@@ -131,7 +132,9 @@ def command(demo: str | None, **wanted: Any) -> None:
             raise ConfigurationError(
                 f"MINUTES makes a soak, which picks its faults itself; leave out {' and '.join(given).upper()}, or MINUTES"
             )
-        return run(drill_settings(), Wanted(**wanted))
+        settings = drill_settings()
+        fault = wanted.pop("fault") or ("engine-kill" if settings.engines == 1 else "replica-kill")
+        return run(settings, Wanted(fault=fault, **wanted))
 
     sys.exit(exit_code(main))
 
@@ -165,10 +168,15 @@ def run(settings: Settings, wanted: Wanted) -> int:
         ConfigurationError: the stack cannot have this fault, is not up, or has a drill going on.
         StreamingError: the stack did not come up, or did not come back.
     """
-    faults = faults_of(settings.stack)
-    _check_fault(wanted.fault, settings.stack)
+    faults = faults_of(settings.stack, settings.engines)
+    _check_fault(wanted.fault, settings)
     # What is broken is healed on SIGTERM as on Ctrl-C.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    if wanted.minutes and settings.engines > 1:
+        raise ConfigurationError(
+            f"MINUTES={wanted.minutes:g} soaks one engine, whose memory it samples, and the stack has ENGINES={settings.engines}; "
+            "use FAULT=all with RUNS, or soak a stack with ENGINES=1"
+        )
     with _told() as say:
         least = least_hold(settings.batch_seconds)
         if wanted.hold < least:
@@ -201,15 +209,18 @@ def run(settings: Settings, wanted: Wanted) -> int:
     return code
 
 
-def _check_fault(fault: str, stack: str) -> None:
+def _check_fault(fault: str, settings: Settings) -> None:
     """Refuse a fault that there is not, or that this stack cannot have, with those that it can."""
-    faults = faults_of(stack)
+    stack, engines = settings.stack, settings.engines
+    faults = faults_of(stack, engines)
     if fault in {*faults, ALL}:
         return
-    if fault in FAULTS:
+    if fault not in FAULTS:
+        why = f"is no fault; with STACK={stack!r} use"
+    elif stack not in FAULTS[fault].stacks:
         why = f"cannot be done with STACK={stack!r}; use STACK={' or '.join(FAULTS[fault].stacks)}, or"
     else:
-        why = f"is no fault; with STACK={stack!r} use"
+        why = f"cannot be done with ENGINES={engines}; use"
     raise ConfigurationError(_fitted(f"FAULT={fault!r} {why} one of {', '.join([*faults, ALL])}"))
 
 

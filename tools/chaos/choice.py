@@ -37,7 +37,11 @@ def drill_settings() -> Settings:
     if settings.stack == "compose":
         return settings_of(project_of(settings), settings)
     known = read_json(Folder(settings.data_dir).settings)
-    return settings.model_copy(update={"seed": int(known["SEED"])}) if known else settings
+    if not known:
+        return settings
+    if "engines" not in settings.model_fields_set and "ENGINES" in known:
+        settings = settings.model_copy(update={"engines": int(known["ENGINES"])})
+    return settings.model_copy(update={"seed": int(known["SEED"])})
 
 
 def stack_of(settings: Settings, report: Callable[[str], None]) -> Verbs:

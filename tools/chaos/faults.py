@@ -20,11 +20,22 @@ from tools.chaos.hits import (
     Slow,
 )
 from tools.chaos.lives import KillRecovery, KillWorker, TerminateEngine, Zombie
+from tools.chaos.replicas import (
+    CutReplica,
+    KillReplica,
+    KillReplicas,
+    KillUnit,
+    PauseReplica,
+    RollingUpgrade,
+    TerminateReplica,
+)
 from tools.chaos.spoilt import LoseSnapshot, PauseProducer, Poison, TearJournal
 
 _ALL = ("embedded", "processes", "compose")
 _SERVERS = ("processes", "compose")
 _PLAIN = ("embedded", "processes")
+_REPLICAS = ("processes",)
+_ONE, _MANY, _ANY = "one", "many", "any"
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +52,12 @@ class Fault:
     """What must be seen, or the drill has failed."""
     stacks: tuple[str, ...] = _SERVERS
     """Where it can be done: values of STACK."""
+    engines: str = _ONE
+    """Whether it can be done to one engine with all jobs, to replicas (many), or to both (any)."""
+
+    def is_for(self, stack: str, engines: int) -> bool:
+        """Whether a stack with so many engines can have it."""
+        return stack in self.stacks and self.engines in {_ANY, _ONE if engines == 1 else _MANY}
 
 
 _GOES_ON = "no commit meanwhile; the same server goes on"
@@ -120,6 +137,7 @@ FAULTS: Mapping[str, Fault] = MappingProxyType(
                 "undecodable records everywhere",
                 "each of them is a dead letter and nothing else is; the same engine goes on",
                 _ALL,
+                _ANY,
             ),
             Fault(
                 "producer-pause",
@@ -128,6 +146,7 @@ FAULTS: Mapping[str, Fault] = MappingProxyType(
                 "held for 10 s, then a burst",
                 "the log stands still; then all that was due comes at once and is committed",
                 _ALL,
+                _ANY,
             ),
             Fault(
                 "producer-kill",
@@ -136,6 +155,7 @@ FAULTS: Mapping[str, Fault] = MappingProxyType(
                 "SIGKILL",
                 "death by SIGKILL, restart by the stack, new records of the new pid",
                 _ALL,
+                _ANY,
             ),
             Fault(
                 "kafka-restart",
@@ -143,6 +163,7 @@ FAULTS: Mapping[str, Fault] = MappingProxyType(
                 RestartServer,
                 "SIGKILL, started again after 10 s",
                 "no answer and no commit meanwhile; a new pid",
+                engines=_ANY,
             ),
             Fault(
                 "cassandra-restart",
@@ -150,9 +171,10 @@ FAULTS: Mapping[str, Fault] = MappingProxyType(
                 RestartServer,
                 "SIGKILL, started again after 10 s",
                 "no answer and no commit meanwhile; a new pid",
+                engines=_ANY,
             ),
-            Fault("kafka-pause", "kafka", PauseServer, "held for 10 s", _GOES_ON),
-            Fault("cassandra-pause", "cassandra", PauseServer, "held for 10 s", _GOES_ON),
+            Fault("kafka-pause", "kafka", PauseServer, "held for 10 s", _GOES_ON, engines=_ANY),
+            Fault("cassandra-pause", "cassandra", PauseServer, "held for 10 s", _GOES_ON, engines=_ANY),
             Fault("kafka-cut", "kafka", Cut, "no way to it for 10 s", _GOES_ON),
             Fault("cassandra-cut", "cassandra", Cut, "no way to it for 10 s", _GOES_ON),
             Fault("kafka-slow", "kafka", Slow, "answers take 1 s longer", "commits come slower, but come"),
@@ -171,17 +193,80 @@ FAULTS: Mapping[str, Fault] = MappingProxyType(
                 "no commit meanwhile; the engine says why and ends with 1; with room it goes on, in a new epoch",
                 ("compose",),
             ),
+            Fault(
+                "replica-kill",
+                "replica",
+                KillReplica,
+                "SIGKILL to a replica",
+                "death by SIGKILL; its units run again in new processes, those of the others go on in theirs",
+                _REPLICAS,
+                _MANY,
+            ),
+            Fault(
+                "replicas-kill",
+                "replica",
+                KillReplicas,
+                "SIGKILL to two at once",
+                "two deaths by SIGKILL; their units run again in new processes",
+                _REPLICAS,
+                _MANY,
+            ),
+            Fault(
+                "replica-term",
+                "replica",
+                TerminateReplica,
+                "SIGTERM, later started again",
+                "exit code 0; its units run elsewhere before it is started again",
+                _REPLICAS,
+                _MANY,
+            ),
+            Fault(
+                "replica-pause",
+                "replica",
+                PauseReplica,
+                "held in a batch for 60 s, woken",
+                "its units run elsewhere; woken, the batch's write is fenced: a unit says so and ends with 3",
+                _REPLICAS,
+                _MANY,
+            ),
+            Fault(
+                "replica-cut",
+                "replica",
+                CutReplica,
+                "no way to Kafka for 15 s",
+                "its units run elsewhere; joined again it is a member, and the same process",
+                _REPLICAS,
+                _MANY,
+            ),
+            Fault(
+                "unit-kill",
+                "replica",
+                KillUnit,
+                "SIGKILL to a unit's process",
+                "its replica starts it again; no other unit's process is touched",
+                _REPLICAS,
+                _MANY,
+            ),
+            Fault(
+                "rolling-upgrade",
+                "replica",
+                RollingUpgrade,
+                "SIGTERM and start, each in turn",
+                "exit code 0 each time; its units run elsewhere before it is started again",
+                _REPLICAS,
+                _MANY,
+            ),
         )
     }
 )
 """By name."""
 
 
-def faults_of(stack: str) -> list[str]:
-    """The faults that a kind of stack can have.
+def faults_of(stack: str, engines: int = 1) -> list[str]:
+    """The faults that a kind of stack can have, with so many engines.
 
     Example:
         >>> faults_of("embedded")
         ['engine-kill', 'engine-pause', 'engine-term', 'engine-recovery', 'engine-zombie', 'worker-kill', 'journal-torn', 'snapshot-lost', 'poison', 'producer-pause', 'producer-kill']
     """
-    return [fault.name for fault in FAULTS.values() if stack in fault.stacks]
+    return [fault.name for fault in FAULTS.values() if fault.is_for(stack, engines)]

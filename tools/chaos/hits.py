@@ -134,21 +134,22 @@ class Server:
 
     def __init__(self, scene: Scene) -> None:
         self.scene = scene
-        self._engine: int | None = None
+        self._engines: dict[str, int | None] = {}
 
     def prepare(self) -> None:
         """Nothing."""
 
     def remember(self) -> None:
         """Keep in mind which process the engine is."""
-        self._engine = self.scene.pid("engine")
+        self._engines = self.scene.engines()
 
     def compare(self, outcome: Outcome) -> None:
         """Remark an engine that is not the one that was remembered."""
-        if self.scene.pid("engine") != self._engine:
-            outcome.remarks.append(
-                f"the engine did not wait for {self.scene.victim} but died and was started again"
-            )
+        for name, pid in self.scene.engines().items():
+            if pid != self._engines[name]:
+                outcome.remarks.append(
+                    f"{name} did not wait for {self.scene.victim} but died and was started again"
+                )
 
     def doubt_answers(self, outcome: Outcome) -> Callable[[], None]:
         """A check that the server answers nobody."""

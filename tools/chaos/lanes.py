@@ -125,17 +125,19 @@ class ProxyProcess:
 
 
 class ProxyLane:
-    """A proxy beside plain processes; the engine is started again to go through it, and once more to do without.
+    """A proxy beside plain processes; an engine is started again to go through it, and once more to do without.
 
     Args:
         stack: of processes.
         server: where the way leads.
         say: is told what goes on.
+        engine: which one, where there are replicas.
     """
 
-    def __init__(self, stack: Verbs, server: str, say: Callable[[str], None]) -> None:
+    def __init__(self, stack: Verbs, server: str, say: Callable[[str], None], engine: str = "engine") -> None:
         self._stack = stack
         self._server = server
+        self._engine = engine
         self._say = say
         self._proxy: ProxyProcess | None = None
 
@@ -153,7 +155,7 @@ class ProxyLane:
             if self._server == "kafka"
             else {"CASSANDRA_HOSTS": host, "CASSANDRA_PORT": own}
         )
-        self._say(f"starting the engine behind a proxy for {self._server}")
+        self._say(f"starting {self._engine} behind a proxy for {self._server}")
         self._restart_engine(environment)
 
     def cut(self) -> None:
@@ -173,7 +175,7 @@ class ProxyLane:
     def close(self) -> None:
         """Start the engine without the proxy, then end that."""
         if self._proxy is not None:
-            self._say("starting the engine without the proxy")
+            self._say(f"starting {self._engine} without the proxy")
             try:
                 self._restart_engine({})
             finally:
@@ -186,10 +188,10 @@ class ProxyLane:
 
     def _restart_engine(self, environment: dict[str, str]) -> None:
         began = time.time()
-        if any(status.name == "engine" and status.pid for status in self._stack.status()):
-            self._stack.kill("engine", signal.SIGTERM)
-            self._stack.wait_for("engine", "death", after=began, timeout_seconds=_END_SECONDS)
-        self._stack.start("engine", environment)
+        if any(status.name == self._engine and status.pid for status in self._stack.status()):
+            self._stack.kill(self._engine, signal.SIGTERM)
+            self._stack.wait_for(self._engine, "death", after=began, timeout_seconds=_END_SECONDS)
+        self._stack.start(self._engine, environment)
 
 
 class NetworkLane:

@@ -15,6 +15,7 @@ from engine.errors import StreamingError
 from tools.chaos.page import state_of_engine
 from tools.progress import LOOK_SECONDS, Progress
 from tools.stack.control import looks
+from tools.stack.engines import engines_of
 from tools.stack.events import Event
 from tools.stack.programs import State
 from tools.stack.verbs import Verbs
@@ -109,10 +110,18 @@ class Scene:
         """Whether the victim is paused: a signal was sent, and the process stops when it is next scheduled."""
         return any(self.state(self.victim) == State.PAUSED for _ in looks(DETECT_SECONDS, LOOK_SECONDS))
 
+    def engines(self) -> dict[str, int | None]:
+        """The pids of the engine, or of all replicas, by name."""
+        names = engines_of(self.stack.settings)
+        return {status.name: status.pid for status in self.stack.status() if status.name in names}
+
     def refusal(self) -> str:
-        """Why the engine will not come back; "" while it may."""
-        status = next(status for status in self.stack.status() if status.name == "engine")
-        return f"engine: {status.reason}" if status.state in {State.REFUSED, State.ENDED} else ""
+        """Why no engine will come back; "" while one may."""
+        names = engines_of(self.stack.settings)
+        engines = [status for status in self.stack.status() if status.name in names]
+        if any(status.state not in {State.REFUSED, State.ENDED} for status in engines):
+            return ""
+        return "; ".join(f"{status.name}: {status.reason}" for status in engines)
 
     # What is waited for.
 

@@ -212,7 +212,10 @@ class Soak:
         self._began, taken = time.monotonic(), _taken(self._progress)
         try:
             self._rest()
-            self._faults(self._began + (1 - CALM_SHARE) * seconds, faults_of(self._stack.settings.stack))
+            self._faults(
+                self._began + (1 - CALM_SHARE) * seconds,
+                faults_of(self._stack.settings.stack, self._stack.settings.engines),
+            )
             # From here on, however long the last fault before it took.
             self._faults(max(self._began + seconds, time.monotonic() + CALM_SHARE * seconds), CALM)
         finally:

@@ -45,7 +45,7 @@ class Poison(Plain):
     def strike(self, outcome: Outcome) -> None:
         """Append, see the batch that took them commit, and find each among the dead letters, and no others."""
         scene = self.scene
-        before, engine = self._letters(), scene.pid("engine")
+        before, engines = self._letters(), scene.engines()
         is_embedded = scene.stack.settings.stack == "embedded"
         if is_embedded:  # its log has one writer
             scene.say("ending the producer for a moment")
@@ -69,8 +69,8 @@ class Poison(Plain):
                 f"{len(places)} records were spoilt, {len(found & set(places))} of them and "
                 f"{len(found - set(places))} others are dead letters"
             )
-        if scene.pid("engine") != engine:
-            outcome.doubts.append("the engine is another process, so it did not step over them")
+        if scene.engines() != engines:
+            outcome.doubts.append("an engine is another process, so it did not step over them")
 
     def heal(self) -> None:
         """Start the producer, if it was left down."""

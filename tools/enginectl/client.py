@@ -36,6 +36,8 @@ class Unit(msgspec.Struct, frozen=True):
     lag: int | None = None
     """Records of its topic that it has not read."""
     page: str = ""
+    pid: int | None = None
+    """Of its process, by the count of its replica's machine or container."""
 
 
 class Replica(msgspec.Struct, frozen=True):

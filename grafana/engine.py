@@ -21,6 +21,7 @@ from grafana.expressions import (
     rate,
 )
 from grafana.panels import AMBER, RED, STREAMING, Help, Query, heat, lines
+from grafana.replicas import REPLICAS_ROW
 
 _PACE: Final[Panels] = [
     (
@@ -271,6 +272,7 @@ BOARD: Final = Board(
         Row("State and event time", 7, STATE_ROW),
         Row("Checkpoint", 7, CHECKPOINT_ROW),
         Row("Tasks and processes", 7, PROCESSES_ROW),
+        Row("Replicas", 7, REPLICAS_ROW),
     ),
 )
 """The board of the engine."""

@@ -85,11 +85,12 @@ def _braces(where: str) -> str:
 
 def _state(offset: str = "") -> str:
     """The engine's state now, or some time ago: see STATES."""
-    up = f'up{{service="engine"}}{offset}'
-    worked = f"engine_last_commit_time_seconds{offset} > engine_start_time_seconds{offset}"
+    up, start = f'up{{service="engine"}}{offset}', f"engine_start_time_seconds{offset}"
+    worked = f"engine_last_commit_time_seconds{offset} > {start}"
+    # Of replicas each may be away as long as one is there; each unit has its own start, and a replica without units none.
     return (
-        f"max({up} == 0) + 3"
-        f" or on () max({up} unless on (instance) {worked}) + 1"
+        f"(max({up}) == 0) + 3"
+        f" or on () (max({up}) + 1 and on () ({start} unless on (instance, unit) {worked}))"
         f" or on () (max(engine_lag_seconds{offset}) > bool {BEHIND} * max(engine:batch_interval:seconds{offset}))"
     )
 

@@ -234,7 +234,8 @@ _FLOW: Final[Panels] = [
 
 _ENDED: Final = 'sum by (topic) (kafka_log_end_offset{topic=~"$topic"})'
 _TAKEN: Final = (
-    'sum by (topic) (max by (topic, partition) (last_over_time(engine_offset{topic=~"$topic"}[$__range])))'
+    "sum by (topic) (min by (topic, partition) ("
+    'max by (topic, partition, unit) (last_over_time(engine_offset{topic=~"$topic"}[$__range]))))'
 )
 _BALANCE: Final[Panels] = [
     (

@@ -8,7 +8,7 @@
     /healthz                200 while this replica has its place in the group, or was told to have none; else 503 with the reason
     /static/NAME            the page's files
 
-Owns: Facts, ReplicaPage.
+Owns: Facts, METRICS, ReplicaPage.
 Never: a decision; commands are checked and handed on by the replica.
 """
 
@@ -33,7 +33,8 @@ from engine.clock import Clock
 from engine.cluster.child import State
 from engine.cluster.replica import Replica
 from engine.errors import ConfigurationError, StreamingError
-from engine.metrics import Registry
+from engine.metrics import OPEN, Registry
+from engine.metrics import Metric as Row
 from engine.monitoring.serving import PREFIX, Assets, add_headers, address_of, listening, no_strangers
 from services.pipeline.control import Desired
 from services.pipeline.owners import Owners
@@ -47,6 +48,30 @@ _UNIT_SECONDS: Final = 1.5
 _OWNED: Final = frozenset({"starting", "running", "held", "paused"})
 """States of a unit that has an owner; a paused one that has no process yet has one too."""
 _PASSED_ON: Final = ("Content-Type", "ETag", "Cache-Control")
+
+_UNIT: Final[Mapping[str, tuple[str, ...]]] = {"unit": OPEN}
+METRICS: Final = (
+    Row("replica_member", "gauge", "1 while this replica has its place in the group."),
+    Row("replica_units", "gauge", "Units that this replica holds."),
+    Row("replica_seen", "gauge", "Replicas that have told of themselves on the volume within 5 s."),
+    Row(
+        "replica_units_without_owner",
+        "gauge",
+        "Units that should run and that no replica tells to hold, or whose process cannot start; each replica tells of all units.",
+    ),
+    Row(
+        "replica_owner_changes_total",
+        "counter",
+        "How often a unit has come to another replica; each replica tells of all units.",
+        _UNIT,
+    ),
+    Row(
+        "replica_takeover_seconds",
+        "gauge",
+        "Of a unit's last change of owner, from the last word of the former owner that it ran, up to 1 s old, until it ran again.",
+        _UNIT,
+    ),
+)
 
 
 class Facts(NamedTuple):
@@ -206,41 +231,27 @@ class ReplicaPage:
 
     def families(self) -> Iterator[Metric]:
         """The replica's own metrics, as of now."""
-        now, told = self._clock.wall_ms(), read_told(self._sharing.folder)
+        now, told, owners = self._clock.wall_ms(), read_told(self._sharing.folder), self._owners.read()
         holders, drained = _holders(told, now), self._replica.orders.drained
         owned = {name for name, (_, status) in holders.items() if status.state in _OWNED} | drained
-        yield GaugeMetricFamily(
-            "replica_member",
-            "Whether this replica has its place in the group.",
-            self._facts.state() == "member",
-        )
-        yield GaugeMetricFamily("replica_units", "Units that this replica holds.", len(self._replica.held))
-        yield GaugeMetricFamily(
-            "replica_seen",
-            "Replicas that have told of themselves on the volume within 5 s.",
-            sum(now - each.time <= SILENT_MS for each in told),
-        )
-        yield GaugeMetricFamily(
-            "replica_units_without_owner",
-            "Units that should run and that no replica tells to hold; each replica tells of all.",
-            sum(unit.name not in owned for unit in self._sharing.units),
-        )
-        changes = CounterMetricFamily(
-            "replica_owner_changes",
-            "How often a unit has come to another replica; each replica tells of all units.",
-            labels=["unit"],
-        )
-        seconds = GaugeMetricFamily(
-            "replica_takeover_seconds",
-            "The unit's last change of owner: from the last word of the former owner that it runs, up to a second old, until it ran again.",
-            labels=["unit"],
-        )
-        for unit, owner in self._owners.read().items():
-            changes.add_metric([unit], owner.changes)
-            if owner.takeover_ms is not None:
-                seconds.add_metric([unit], owner.takeover_ms / 1_000)
-        yield changes
-        yield seconds
+        values: dict[str, Mapping[str, float]] = {
+            "replica_member": {"": self._facts.state() == "member"},
+            "replica_units": {"": len(self._replica.held)},
+            "replica_seen": {"": sum(now - each.time <= SILENT_MS for each in told)},
+            "replica_units_without_owner": {"": sum(unit.name not in owned for unit in self._sharing.units)},
+            "replica_owner_changes_total": {unit: owner.changes for unit, owner in owners.items()},
+            "replica_takeover_seconds": {
+                unit: owner.takeover_ms / 1_000
+                for unit, owner in owners.items()
+                if owner.takeover_ms is not None
+            },
+        }
+        for row in METRICS:
+            kind = CounterMetricFamily if row.kind == "counter" else GaugeMetricFamily
+            family = kind(row.name, row.meaning, labels=list(row.labels))
+            for unit, number in values[row.name].items():
+                family.add_metric([unit] if row.labels else [], number)
+            yield family
 
     # Answers.
 

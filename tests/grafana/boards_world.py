@@ -13,6 +13,7 @@ from typing import Any
 import yaml
 
 from engine.monitoring import table as engine
+from services.pipeline import web as replica
 from services.producer import metrics as producer
 from services.settings import REPOSITORY
 from tests.samples import names_of
@@ -53,6 +54,10 @@ WORDS = {
 }
 
 PLACEHOLDERS = {
+    "engine.json: 'Units without owner'",
+    "engine.json: 'Units of each replica'",
+    "engine.json: 'Owner changes'",
+    "engine.json: 'Last takeover'",
     "overview.json: 'Alerts firing'",
     "overview.json: 'Alerts that fire'",
     "recovery-drill.json: 'Engine and drill'",
@@ -61,9 +66,9 @@ PLACEHOLDERS = {
     "recovery-drill.json: 'Past drills'",
     "recovery-drill.json: 'Drills'",
 }
-"""Panels that may say that nothing has happened yet: of alerts and of drills."""
-WITNESSES = {"prometheus_rule_group_rules", "verify_runs_total"}
-"""Who knows of alerts and of drills."""
+"""Panels that may say that nothing has happened yet, of alerts and of drills, or that there are no replicas."""
+WITNESSES = {"prometheus_rule_group_rules", "verify_runs_total", "engine_build_info"}
+"""Who knows of alerts, of drills and of units."""
 ZERO = re.compile(r'or on \(\) (?:label_replace\()*0 \* max\((\w+)\)(?:, "\w+", "[^"]*", "", ""\))*')
 """What `while_none` puts in the place of what has not happened, with its witness."""
 
@@ -183,7 +188,7 @@ def _escaped(value: str) -> str:
 
 def exported() -> set[str]:
     """Every name of a series that may be asked for."""
-    tables = (engine.METRICS, producer.METRICS, verifier.METRICS)
+    tables = (engine.METRICS, producer.METRICS, verifier.METRICS, replica.METRICS)
     names = OTHERS | recorded() | {name for table in tables for row in table for name in names_of(row)}
     for path in JMX.glob("*.yml"):
         names |= {rule["name"] for rule in yaml.safe_load(path.read_text())["rules"]}

@@ -77,7 +77,7 @@ refuse() {
 }
 
 # compose ARGUMENT...: docker compose on every service of the stack, whatever its profile.
-compose() { docker compose --profile full --profile tools "$@"; }
+compose() { docker compose --profile full --profile tools --profile engines-5 "$@"; }
 
 # Compose's lines of progress change in place on a terminal; in a pipe or a log they would be dozens.
 PROGRESS='--progress quiet'

@@ -88,6 +88,10 @@ Folder = Annotated[Path, AfterValidator(_absolute)]
 Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)]
 
 
+MOST_CONTAINERS = 5
+"""Engines that docker-compose.yml has."""
+
+
 class Settings(BaseSettings):
     """What the processes of a stack need to know; the variable of a field has its name in capitals.
 
@@ -241,9 +245,10 @@ class Settings(BaseSettings):
                 f"ENGINES={self.engines} needs Kafka, by which the replicas share the jobs, and STACK=embedded has none; "
                 "set STACK=processes, or ENGINES=1"
             )
-        if self.engines > 1 and self.stack == "compose":
+        if self.engines > MOST_CONTAINERS and self.stack == "compose":
             raise ConfigurationError(
-                f"ENGINES={self.engines}: replicas run as plain processes, not yet in containers; set STACK=processes, or ENGINES=1"
+                f"ENGINES={self.engines} is not valid in containers: docker-compose.yml has up to {MOST_CONTAINERS}; "
+                "use fewer, or plain processes by STACK=processes"
             )
         if self.engines > 1 and self.is_on_spark:
             raise ConfigurationError(

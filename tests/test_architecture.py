@@ -118,6 +118,7 @@ LAYERS: tuple[tuple[str, str], ...] = (
         "services: their processes",
         "services.migrate services.pipeline.main services.pipeline.replica services.producer.main services.producer.poison",
     ),
+    ("services: the engine, one or several", "services.pipeline.__main__"),
     (
         "tools: values",
         "tools.stack.engines tools.stack.events tools.stack.processes tools.stack.folder tools.verify.schema tools.verify.drills tools.verify.pulse tools.stack.proxy",

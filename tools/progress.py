@@ -1,6 +1,6 @@
 """How far the engine has come and what still lies ahead of it, seen from outside: its journal or its API, the log, its metrics.
 
-Owns: Committed, Commits, JournalProgress, ApiProgress, UnitsProgress, journal_of, Progress, Metrics.
+Owns: Committed, Commits, JournalProgress, ApiProgress, UnitsProgress, commits_of_unit, Progress, Metrics.
 Never: a question to the engine that it must answer in time; a dead one is watched as well as a live one.
 """
 
@@ -9,7 +9,7 @@ import json
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -18,11 +18,13 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from engine.checkpoint.journal import read_segment, segment_names
 from engine.checkpoint.records import BatchRecord, Begin, Commit, Open, Record, decode
+from engine.cluster.units import Unit
 from engine.errors import StreamingError
-from services.pipeline.units import sharing_of
+from services.pipeline.units import units_of_jobs
 from services.settings import Settings
 from services.topics import topics
 from tools.stack.control import looks
+from tools.stack.engines import engines_of, page_port
 from tools.verify.embedded_log import EmbeddedLog
 from tools.verify.kafka_log import KafkaLog
 from tools.verify.verdict import CannotTellError
@@ -111,12 +113,19 @@ class ApiProgress:
     1. A commit that was seen once is never taken back: an engine that has just started may not tell of it yet.
 
     Args:
-        port: of the engine's streaming page, on the loopback address.
+        ports: of the pages that may answer, on the loopback address; of replicas the one answers that runs the unit.
+        path: of what the page tells.
         pause_seconds: at most one question in so long; between two the last answer holds.
     """
 
-    def __init__(self, port: int, pause_seconds: float = _API_PAUSE_SECONDS) -> None:
-        self._port = port
+    def __init__(
+        self,
+        ports: Sequence[int],
+        path: str = "/api/v1/progress",
+        pause_seconds: float = _API_PAUSE_SECONDS,
+    ) -> None:
+        self._ports = list(ports)
+        self._path = path
         self._pause_seconds = pause_seconds
         self._due = 0.0
         self._connection: http.client.HTTPConnection | None = None
@@ -144,15 +153,26 @@ class ApiProgress:
             return
         try:
             if self._connection is None:
-                self._connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=_API_SECONDS)
-            self._connection.request("GET", "/api/v1/progress")
+                self._connection = http.client.HTTPConnection(
+                    "127.0.0.1", self._ports[0], timeout=_API_SECONDS
+                )
+            self._connection.request("GET", self._path)
             answer = self._connection.getresponse()
             body = answer.read()
+            known = self._newest.time
             if answer.status == http.HTTPStatus.OK:
                 self._learn(json.loads(body))
+            # One that was cut off goes on telling what it knew.
+            if self._newest.time == known and len(self._ports) > 1:
+                self._turn()
         except (OSError, http.client.HTTPException, json.JSONDecodeError):
-            self.close()  # dead, held, or about to start: what was known stays
+            self._turn()  # dead, held, or about to start: what was known stays
         self._due = time.monotonic() + self._pause_seconds
+
+    def _turn(self) -> None:
+        """Ask another one the next time."""
+        self.close()
+        self._ports.append(self._ports.pop(0))
 
     def _learn(self, told: Mapping[str, Any]) -> None:
         self._epoch = max(self._epoch, int(told["epoch"]))
@@ -280,17 +300,19 @@ class Progress:
 
 def commits_of(settings: Settings) -> Commits:
     """The journal where it can be read; in containers it is a volume of another user, so the engine is asked."""
-    if settings.stack == "compose":
-        return ApiProgress(settings.metrics_port)
     if settings.engines > 1:
-        apps = {unit.name: unit.app(settings.app) for unit in sharing_of(settings).units}
-        return UnitsProgress({name: journal_of(settings, app) for name, app in apps.items()})
-    return journal_of(settings, settings.app)
+        return UnitsProgress({unit.name: commits_of_unit(settings, unit) for unit in units_of_jobs(settings)})
+    if settings.stack == "compose":
+        return ApiProgress([settings.metrics_port])
+    return JournalProgress(settings.checkpoint_dir / settings.app / "journal")
 
 
-def journal_of(settings: Settings, app: str) -> JournalProgress:
-    """The journal of an application, or of a unit."""
-    return JournalProgress(settings.checkpoint_dir / app / "journal")
+def commits_of_unit(settings: Settings, unit: Unit) -> Commits:
+    """The same of a unit of replicas."""
+    if settings.stack == "compose":
+        ports = [page_port(settings, name) for name in engines_of(settings)]
+        return ApiProgress(ports, f"/units/{unit.name}/api/v1/progress")
+    return JournalProgress(settings.checkpoint_dir / unit.app(settings.app) / "journal")
 
 
 class Metrics:

@@ -64,6 +64,8 @@ class _Claims(msgspec.Struct):
     """The sharing in which it was given what it claims."""
     units: dict[str, list[int]]
     """By topic the partitions that it holds, the longest held first."""
+    since: dict[str, list[int]] = {}
+    """By topic the sharing in which each of them came."""
 
 
 class Sticky(PartitionAssignor):
@@ -81,6 +83,8 @@ class Sticky(PartitionAssignor):
         del replicas
         super().__init__(app, replicas=0)
         self._forgotten: frozenset[int] = frozenset()
+        self._since: dict[str, dict[int, int | None]] = {}
+        """By topic and unit the sharing in which it came; None for the newest, whose number the app hears later."""
 
     def forget(self, units: Collection[int]) -> None:
         """Claim none of these, whatever topic they are of, until the next assignment."""
@@ -93,12 +97,25 @@ class Sticky(PartitionAssignor):
             topic: [unit for unit in units if unit not in self._forgotten]
             for topic, units in self._assignment.actives.items()
         }
-        told = _Claims(str(self._url), self.app.consumer_generation_id, claims)
+        generation = self.app.consumer_generation_id
+        self._since = {
+            topic: {unit: generation if number is None else number for unit, number in came.items()}
+            for topic, came in self._since.items()
+        }
+        since = {
+            topic: [self._since.get(topic, {}).get(unit) or generation for unit in units]
+            for topic, units in claims.items()
+        }
+        told = _Claims(str(self._url), generation, claims, since)
         return ConsumerProtocolMemberMetadata(self.version, sorted(topics), msgspec.json.encode(told))
 
     def on_assignment(self, assignment: Any) -> None:  # type: ignore[override]
         """Take in what the group has given this member."""
         super().on_assignment(assignment)
+        self._since = {
+            topic: {unit: self._since.get(topic, {}).get(unit) for unit in units}
+            for topic, units in self._assignment.actives.items()
+        }
         self._forgotten = frozenset()
 
     def _perform_assignment(
@@ -115,7 +132,11 @@ class Sticky(PartitionAssignor):
         for topic in topics:
             readers = [member for member in believed_first if topic in member_metadata[member].subscription]
             claims = {member: told[member].units.get(topic, []) for member in readers}
-            for member, units in share(cluster.partitions_for_topic(topic) or (), claims).items():
+            since = {
+                member: dict(zip(claims[member], told[member].since.get(topic, ()), strict=False))
+                for member in readers
+            }
+            for member, units in share(cluster.partitions_for_topic(topic) or (), claims, since).items():
                 assigned[member].actives[topic] = list(units)
         self._member_urls = {member: each.url for member, each in told.items()}
         groups = {topic: group for group, topic in enumerate(topics)}

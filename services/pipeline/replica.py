@@ -206,7 +206,8 @@ async def _wait(event: asyncio.Event, seconds: float) -> None:
     task.cancel()
 
 
-def _run() -> int:
+def run() -> int:
+    """Be the replica of the settings until a signal."""
     logging.basicConfig(
         level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr
     )
@@ -221,7 +222,7 @@ def command() -> None:
 
     Exit codes: 0 after SIGTERM, 1 when Kafka does not answer, 2 when the settings or the units are refused.
     """
-    sys.exit(exit_code(_run))
+    sys.exit(exit_code(run))
 
 
 if __name__ == "__main__":

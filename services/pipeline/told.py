@@ -136,9 +136,9 @@ def read_told(folder: Path) -> list[ReplicaStatus]:
         folder: that the replicas share.
     """
     told = []
-    for path in sorted((folder / FOLDER).glob("[!.]*.json")):
+    for path in (folder / FOLDER).glob("[!.]*.json"):
         try:
             told.append(msgspec.json.decode(path.read_bytes(), type=ReplicaStatus))
         except (OSError, msgspec.MsgspecError) as error:
             log.warning("%s cannot be read: %s", path, error)
-    return told
+    return sorted(told, key=lambda status: status.name)

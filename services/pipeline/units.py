@@ -1,6 +1,6 @@
 """The units of the pipeline: which job is sharded, where the units are kept.
 
-Owns: JOBS, Sharing, sharing_of, refuse_units.
+Owns: JOBS, Sharing, sharing_of, units_of_jobs, refuse_units.
 Never: a job's code; a replica that shares the work out needs none of it.
 """
 
@@ -52,6 +52,12 @@ def _folder(settings: Settings) -> Path:
     return settings.checkpoint_dir / f"{settings.app}.units"
 
 
+def units_of_jobs(settings: Settings) -> tuple[Unit, ...]:
+    """The units that a first start makes of the settings' jobs."""
+    jobs = [job for name in settings.jobs for job in JOBS if job.name == name]
+    return units_of(jobs, {topic.name: topic.partitions for topic in topics(settings)})
+
+
 def sharing_of(settings: Settings) -> Sharing:
     """The units of the settings' jobs; the first start fixes them.
 
@@ -60,7 +66,6 @@ def sharing_of(settings: Settings) -> Sharing:
         CheckpointError: the folder cannot be used.
     """
     folder = _folder(settings)
-    jobs = [job for name in settings.jobs for job in JOBS if job.name == name]
-    wanted = units_of(jobs, {topic.name: topic.partitions for topic in topics(settings)})
+    wanted = units_of_jobs(settings)
     begun = settings.checkpoint_dir / settings.app
     return Sharing(folder, fixed_units(folder / UNITS, wanted, refuse=[begun]))

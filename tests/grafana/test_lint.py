@@ -336,7 +336,7 @@ MUTANTS: dict[str, tuple[Callable[[Board], object], str]] = {
     ),
     "witness": (
         lambda board: set_field(
-            board, "targets.0.expr", while_none("engine_executors", "engine_build_info", job="none")
+            board, "targets.0.expr", while_none("engine_executors", "engine_start_time_seconds", job="none")
         ),
         "a placeholder has a witness who does not know",
     ),

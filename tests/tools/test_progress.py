@@ -116,7 +116,7 @@ def telling(port: int, told: dict[str, Any], paths: list[str] | None = None) -> 
 def test_engine_in_a_container_is_asked() -> None:
     """Commits, what is in flight and the epoch come from the engine's API, and a dead engine leaves what it told last."""
     port, paths = free_port(), list[str]()
-    progress = ApiProgress(port, pause_seconds=0)
+    progress = ApiProgress([port], pause_seconds=0)
     assert (progress.newest(), progress.epoch()) == (NOTHING, 0)
     told = {
         "epoch": 3,
@@ -138,7 +138,7 @@ def test_engine_in_a_container_is_asked() -> None:
 def test_restarted_engine_takes_nothing_back() -> None:
     """An engine that has just started and tells of no commit, or of none yet, does not undo what was seen."""
     port = free_port()
-    progress = ApiProgress(port, pause_seconds=0)
+    progress = ApiProgress([port], pause_seconds=0)
     told: dict[str, Any] = {
         "epoch": 1,
         "committed": {"time": 5_000, "attempt": 0, "ends": {}},
@@ -158,7 +158,7 @@ def test_restarted_engine_takes_nothing_back() -> None:
 def test_engine_is_not_asked_all_the_time() -> None:
     """Between two questions the last answer holds, however often one looks."""
     port, paths = free_port(), list[str]()
-    progress = ApiProgress(port, pause_seconds=60)
+    progress = ApiProgress([port], pause_seconds=60)
     with telling(port, {"epoch": 1, "committed": None, "running": None}, paths):
         for _ in range(100):
             progress.newest()

@@ -34,7 +34,6 @@ from tools.chaos.spoilt import LoseSnapshot, PauseProducer, Poison, TearJournal
 _ALL = ("embedded", "processes", "compose")
 _SERVERS = ("processes", "compose")
 _PLAIN = ("embedded", "processes")
-_REPLICAS = ("processes",)
 _ONE, _MANY, _ANY = "one", "many", "any"
 
 
@@ -199,7 +198,7 @@ FAULTS: Mapping[str, Fault] = MappingProxyType(
                 KillReplica,
                 "SIGKILL to a replica",
                 "death by SIGKILL; its units run again in new processes, those of the others go on in theirs",
-                _REPLICAS,
+                _SERVERS,
                 _MANY,
             ),
             Fault(
@@ -208,7 +207,7 @@ FAULTS: Mapping[str, Fault] = MappingProxyType(
                 KillReplicas,
                 "SIGKILL to two at once",
                 "two deaths by SIGKILL; their units run again in new processes",
-                _REPLICAS,
+                _SERVERS,
                 _MANY,
             ),
             Fault(
@@ -216,8 +215,8 @@ FAULTS: Mapping[str, Fault] = MappingProxyType(
                 "replica",
                 TerminateReplica,
                 "SIGTERM, later started again",
-                "exit code 0; its units run elsewhere before it is started again",
-                _REPLICAS,
+                "exit code 0; its units run elsewhere before it is started again, and no other unit moves",
+                _SERVERS,
                 _MANY,
             ),
             Fault(
@@ -226,7 +225,7 @@ FAULTS: Mapping[str, Fault] = MappingProxyType(
                 PauseReplica,
                 "held in a batch for 60 s, woken",
                 "its units run elsewhere; woken, the batch's write is fenced: a unit says so and ends with 3",
-                _REPLICAS,
+                _SERVERS,
                 _MANY,
             ),
             Fault(
@@ -235,7 +234,7 @@ FAULTS: Mapping[str, Fault] = MappingProxyType(
                 CutReplica,
                 "no way to Kafka for 15 s",
                 "its units run elsewhere; joined again it is a member, and the same process",
-                _REPLICAS,
+                _SERVERS,
                 _MANY,
             ),
             Fault(
@@ -244,7 +243,7 @@ FAULTS: Mapping[str, Fault] = MappingProxyType(
                 KillUnit,
                 "SIGKILL to a unit's process",
                 "its replica starts it again; no other unit's process is touched",
-                _REPLICAS,
+                _SERVERS,
                 _MANY,
             ),
             Fault(
@@ -253,7 +252,7 @@ FAULTS: Mapping[str, Fault] = MappingProxyType(
                 RollingUpgrade,
                 "SIGTERM and start, each in turn",
                 "exit code 0 each time; its units run elsewhere before it is started again",
-                _REPLICAS,
+                _SERVERS,
                 _MANY,
             ),
         )

@@ -3,7 +3,7 @@
 In containers the way is a network: a cut takes the server off it, a delay puts a container with the proxy under the server's
 name. For plain processes the engine alone is started again with the address of a proxy beside it.
 
-Owns: Lane, lane_of.
+Owns: Lane, lane_of, lane_of_engine.
 Never: what the drill looks for.
 """
 
@@ -57,6 +57,52 @@ def lane_of(stack: Verbs, server: str, say: Callable[[str], None]) -> Lane:
     if isinstance(stack, ComposeStack):
         return NetworkLane(stack, server)
     return ProxyLane(stack, server, say)
+
+
+def lane_of_engine(stack: Verbs, engine: str, say: Callable[[str], None]) -> Lane:
+    """The way of one replica to Kafka."""
+    if isinstance(stack, ComposeStack):
+        return EngineLane(stack, engine)
+    return ProxyLane(stack, "kafka", say, engine)
+
+
+class EngineLane:
+    """A replica's own way to the network on which the services meet: Kafka and Cassandra at once.
+
+    Args:
+        stack: of containers.
+        engine: the replica.
+    """
+
+    def __init__(self, stack: ComposeStack, engine: str) -> None:
+        self._stack = stack
+        self._engine = engine
+        self._is_cut = False
+
+    def open(self) -> None:
+        """Nothing is needed beforehand."""
+
+    def cut(self) -> None:
+        """Take the replica off the network."""
+        self._is_cut = True
+        self._stack.cut(self._engine)
+
+    def slow(self, seconds: float) -> None:
+        """Not offered.
+
+        Raises:
+            StreamingError: always.
+        """
+        raise StreamingError(f"the way of {self._engine} can be cut and not made {seconds:g} s slower")
+
+    def mend(self) -> None:
+        """Put it back."""
+        if self._is_cut:
+            self._stack.join(self._engine)
+            self._is_cut = False
+
+    def close(self) -> None:
+        """Nothing is left to do."""
 
 
 class ProxyProcess:

@@ -12,15 +12,19 @@ import time
 from collections.abc import Callable, Collection, Mapping
 
 from engine.errors import StreamingError
+from services.pipeline.units import units_of_jobs
 from tools.chaos.hits import Plain, doubt_other_pid, resume
-from tools.chaos.lanes import ProxyLane
+from tools.chaos.lanes import lane_of_engine
 from tools.chaos.scene import DETECT_SECONDS, FIRST_BATCH_SECONDS, Outcome, Scene
 from tools.enginectl.client import Client, Status, Unit
-from tools.progress import journal_of
+from tools.progress import commits_of_unit
+from tools.stack.compose import ComposeStack
 from tools.stack.control import looks
+from tools.stack.docker import docker
 from tools.stack.engines import engines_of, page_port
 from tools.stack.events import Event
 from tools.stack.programs import State
+from tools.stack.verbs import Verbs
 
 FENCED = "fenced: "
 """How a unit's process begins what it says when another has taken over; services.pipeline.main has the line."""
@@ -123,7 +127,7 @@ class OnReplicas(Plain):
                 continue
             if unit.owner != was.owner:
                 outcome.remarks.append(f"{name} was moved from {was.owner} to {unit.owner}")
-            elif unit.pid != was.pid:
+            elif unit.process != was.process:
                 outcome.doubts.append(f"{name} is another process, though {unit.owner} was not hit")
 
 
@@ -154,8 +158,7 @@ class KillReplica(OnReplicas):
         scene.say(f"waiting until {', '.join(hit)} run again")
         self.await_status(
             lambda now: all(
-                unit.state == "running"
-                and (unit.owner, unit.pid) != (before[unit.unit].owner, before[unit.unit].pid)
+                unit.state == "running" and unit.process != before[unit.unit].process
                 for unit in now.units
                 if unit.unit in hit
             ),
@@ -185,7 +188,16 @@ class TerminateReplica(OnReplicas):
     def strike(self, outcome: Outcome) -> None:
         """Ask it to end, see its units run elsewhere, and start it again."""
         before = self.units()
-        self.cycle(outcome, self.busiest(before)[0], before)
+        victim = self.busiest(before)[0]
+        self.cycle(outcome, victim, before)
+        self.heal()
+        moved = [
+            name
+            for name, unit in self.units().items()
+            if before[name].owner != victim and unit.process != before[name].process
+        ]
+        if moved:
+            outcome.doubts.append(f"{', '.join(moved)} did not stay where they were, and none was {victim}'s")
 
     def cycle(self, outcome: Outcome, victim: str, before: Units) -> None:
         """One replica's end and start."""
@@ -228,7 +240,6 @@ class PauseReplica(OnReplicas):
         scene, before = self.scene, self.units()
         scene.victim = victim = self.busiest(before)[0]
         hit = of_replica(before, [victim])
-        log = scene.stack.settings.data_dir / "logs" / f"{victim}.log"
         held = scene.begin(self._hold_in_batch(outcome, hit))
         newest = scene.progress.newest().time
         self.await_elsewhere(outcome, hit, [victim])
@@ -236,14 +247,14 @@ class PauseReplica(OnReplicas):
         seconds = max(scene.hold_seconds, PAUSE_SECONDS)
         scene.say(f"{victim} stays paused for {seconds:g} s")
         scene.hold(outcome, seconds)
-        said = log.stat().st_size
         scene.say(f"waking {victim}")
+        said = said_by(scene.stack, victim)
         resume(scene)
         doubt_other_pid(scene, outcome, held)
-        if not any(FENCED in _since(log, said) for _ in looks(DETECT_SECONDS, _LOOK_SECONDS)):
-            outcome.doubts.append(f"no unit of {victim} said that its write was fenced; see {log}")
+        if not any(FENCED in said() for _ in looks(DETECT_SECONDS, _LOOK_SECONDS)):
+            outcome.doubts.append(f"no unit of {victim} said that its write was fenced")
         now = self.units()
-        back = [name for name in hit if now[name].pid == before[name].pid]
+        back = [name for name in hit if now[name].process == before[name].process]
         if back:
             outcome.doubts.append(f"{', '.join(back)} run in the processes that were taken over")
 
@@ -251,7 +262,8 @@ class PauseReplica(OnReplicas):
         """Hold the replica at a moment at which one of its units has begun a batch and not committed it."""
         scene = self.scene
         settings = scene.stack.settings
-        journals = [journal_of(settings, f"{settings.app}-{unit}") for unit in hit]
+        units = [unit for unit in units_of_jobs(settings) if unit.name in hit]
+        journals = [commits_of_unit(settings, unit) for unit in units]
         scene.say(f"holding {scene.victim} in a batch")
         for _ in looks(_MOMENT_SECONDS, _LOOK_SECONDS):
             if any(journal.newest().in_flight for journal in journals):
@@ -264,19 +276,19 @@ class PauseReplica(OnReplicas):
 
 
 class CutReplica(OnReplicas):
-    """Nothing passes between one replica and Kafka; it lives, and so do its units.
+    """Nothing passes between one replica and Kafka; it lives, and so do its units. In containers Cassandra is away for it too.
 
     Args:
-        scene: where it strikes; a stack of plain processes.
+        scene: where it strikes.
     """
 
     def __init__(self, scene: Scene) -> None:
         super().__init__(scene)
         scene.victim = engines_of(scene.stack.settings)[-1]
-        self._lane = ProxyLane(scene.stack, "kafka", scene.say, scene.victim)
+        self._lane = lane_of_engine(scene.stack, scene.victim, scene.say)
 
     def prepare(self) -> None:
-        """Start the replica again behind a proxy, and wait until it has units."""
+        """Have a way that can be cut, and wait until the replica has units."""
         self._lane.open()
         super().heal()
         self.await_status(
@@ -303,7 +315,7 @@ class CutReplica(OnReplicas):
             outcome.remarks.append(f"{victim} did not outlive the cut: it ended, and was started again")
 
     def heal(self) -> None:
-        """Mend the way, and start the replica without the proxy."""
+        """Mend the way, and leave it as it was found."""
         try:
             self._lane.mend()
         finally:
@@ -324,7 +336,10 @@ class KillUnit(OnReplicas):
         scene.victim, newest = unit.owner, scene.progress.newest().time
         scene.say(f"killing the process of {name}")
         scene.begin(Event(time.time(), unit.owner, "unit", {"pid": unit.pid}))
-        os.kill(unit.pid, signal.SIGKILL)
+        if isinstance(scene.stack, ComposeStack):
+            docker("exec", scene.stack.container(unit.owner).id, "sh", "-c", f"kill -9 {unit.pid}")
+        else:
+            os.kill(unit.pid, signal.SIGKILL)
         now = self.await_status(
             lambda now: any(
                 each.unit == name and each.state == "running" and each.pid != unit.pid for each in now.units
@@ -339,8 +354,17 @@ class KillUnit(OnReplicas):
         self.doubt_others(outcome, before, [name])
 
 
-def _since(log: os.PathLike[str], position: int) -> str:
-    """What a log has got after a position."""
-    with open(log, "rb") as file:  # noqa: PTH123 - any path
-        file.seek(position)
-        return file.read().decode(errors="replace")
+def said_by(stack: Verbs, name: str) -> Callable[[], str]:
+    """What an engine's log has got since now, whenever it is asked for."""
+    if isinstance(stack, ComposeStack):
+        began = time.time()
+        return lambda: stack.said(name, began)
+    log = stack.settings.data_dir / "logs" / f"{name}.log"
+    size = log.stat().st_size
+
+    def since() -> str:
+        with log.open("rb") as file:
+            file.seek(size)
+            return file.read().decode(errors="replace")
+
+    return since

@@ -16,6 +16,7 @@ import msgspec
 from engine.errors import ConfigurationError, StreamingError
 from services.pipeline.control import Desired
 from services.settings import Settings
+from tools.stack.compose import project_of, settings_of
 from tools.stack.engines import engines_of, page_port
 from tools.stack.folder import Folder, read_json
 
@@ -38,6 +39,11 @@ class Unit(msgspec.Struct, frozen=True):
     page: str = ""
     pid: int | None = None
     """Of its process, by the count of its replica's machine or container."""
+
+    @property
+    def process(self) -> tuple[str | None, int | None, int | None]:
+        """What tells its process from any other: in containers pids come again."""
+        return self.owner, self.since, self.pid
 
 
 class Replica(msgspec.Struct, frozen=True):
@@ -77,7 +83,9 @@ def urls_of(settings: Settings) -> tuple[str, ...]:
     Raises:
         ConfigurationError: the stack has no replicas.
     """
-    if settings.stack != "compose":
+    if settings.stack == "compose":
+        settings = settings_of(project_of(settings), settings)
+    else:
         theirs: dict[str, str] = read_json(Folder(settings.data_dir).settings) or {}
         known = {
             name: int(theirs[name.upper()]) for name in ("engines", "metrics_port") if name.upper() in theirs

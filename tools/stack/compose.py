@@ -29,10 +29,11 @@ from tools.stack.docker import (
     make_twin,
     signal_of,
 )
+from tools.stack.engines import engines_of, page_port
 from tools.stack.events import Event, EventLog
 from tools.stack.folder import read_json
 from tools.stack.programs import State
-from tools.stack.ready import is_answering
+from tools.stack.ready import is_answering, is_healthy
 
 SERVERS = ("kafka", "cassandra")
 NETWORK = "data"
@@ -40,7 +41,7 @@ NETWORK = "data"
 
 _TOLD_BY = {
     "engine": (
-        *("KEYSPACE", "APP", "JOBS", "MASTER", "BATCH_SECONDS", "MAX_RATE_PER_PARTITION"),
+        *("KEYSPACE", "APP", "JOBS", "MASTER", "ENGINES", "BATCH_SECONDS", "MAX_RATE_PER_PARTITION"),
         *("BACKPRESSURE", "INITIAL_RATE", "TASK_TIMEOUT"),
     ),
     "producer": ("AD_RATE", "PAGE_RATE", "SEED", "AD_PARTITIONS", "PAGE_PARTITIONS"),
@@ -317,13 +318,15 @@ class ComposeStack:
 
     def _await_ready(self, name: str) -> None:
         """Return when a server answers, the engine tells its progress, or anything else runs."""
-        progress = ApiProgress(self.settings.metrics_port)
+        engines = engines_of(self.settings)
         began = time.monotonic()
         for _ in looks(_READY_SECONDS, _LOOK_SECONDS):
             if name in SERVERS:
                 is_ready = is_answering(name, self.settings)
-            elif name == "engine":
-                is_ready = progress.epoch() > 0
+            elif name in engines and len(engines) > 1:
+                is_ready = is_healthy(page_port(self.settings, name))
+            elif name in engines:
+                is_ready = ApiProgress([self.settings.metrics_port]).epoch() > 0
             else:
                 is_ready = self.container(name).state == State.RUNNING
             if is_ready:

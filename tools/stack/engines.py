@@ -9,7 +9,7 @@ from typing import Final
 from services.settings import Settings
 
 PORTS_APART: Final = 20
-"""The page of replica N is on METRICS_PORT + 20 (N - 1)."""
+"""The page of engine N is on METRICS_PORT + 20 (N - 1)."""
 
 
 def engines_of(settings: Settings) -> tuple[str, ...]:
@@ -17,11 +17,9 @@ def engines_of(settings: Settings) -> tuple[str, ...]:
 
     Example:
         >>> engines_of(Settings(engines=3))
-        ('engine-1', 'engine-2', 'engine-3')
+        ('engine', 'engine-2', 'engine-3')
     """
-    if settings.engines == 1:
-        return ("engine",)
-    return tuple(f"engine-{number}" for number in range(1, settings.engines + 1))
+    return ("engine", *(f"engine-{number}" for number in range(2, settings.engines + 1)))
 
 
 def page_port(settings: Settings, name: str) -> int:

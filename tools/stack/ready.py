@@ -1,12 +1,15 @@
 """Whether ports are free, and whether a server or a service really answers.
 
-Owns: check_ports, free_port, is_answering, has_said.
+Owns: check_ports, free_port, is_answering, is_healthy, has_said.
 Never: a start of anything.
 """
 
 import errno
+import http.client
 import random
 import socket
+import urllib.error
+import urllib.request
 from collections.abc import Mapping
 from itertools import chain
 from pathlib import Path
@@ -15,6 +18,7 @@ import psutil
 
 from engine.errors import ConfigurationError, StreamingError
 from services.cassandra.session import open_session
+from services.health import HEALTH_PATH
 from services.settings import Settings
 from services.topics import KafkaAdmin
 
@@ -52,6 +56,15 @@ def free_port(wanted: int, taken: set[int]) -> int:
             taken.add(port)
             return port
     raise AssertionError("the candidates never end")
+
+
+def is_healthy(port: int) -> bool:
+    """Whether a service's health check on the loopback address says that it is at its work."""
+    try:
+        with urllib.request.urlopen(f"http://{_LOOPBACK}:{port}{HEALTH_PATH}", timeout=_ASK_SECONDS):
+            return True
+    except (urllib.error.URLError, http.client.HTTPException, OSError):
+        return False
 
 
 def is_answering(server: str, settings: Settings) -> bool:

@@ -24,6 +24,13 @@ def holding(name: str, units: list[int], generation: int) -> Sticky:
     return member
 
 
+def other_share(member: Sticky, units: list[int]) -> Any:
+    """What the group tells a member that it has."""
+    member_of = member.metadata(["units"])
+    alone: Any = SimpleNamespace(partitions_for_topic=lambda _: set(units))
+    return member.assign(alone, {"one": member_of})["one"]
+
+
 def test_newer_claims_are_believed() -> None:
     """Who slept through a sharing, and still claims what others hold since, gets what they can spare."""
     members = {"a": holding("a", [0, 1], 1), "b": holding("b", [2, 3, 0, 1], 2)}
@@ -41,6 +48,19 @@ def test_forgotten_units_are_not_claimed() -> None:
     assert shared(members, 4) == {"a": {0, 1}, "b": {2, 3}}
     forgetful.forget({0})
     assert shared(members, 4) == {"a": {1, 2}, "b": {0, 3}}
+
+
+def test_who_took_over_gives_back() -> None:
+    """Of two members with as many units the one that gained the last of them later gives one to a third."""
+    taker, other = holding("a", [0], 1), holding("b", [], 1)
+    other.on_assignment(other_share(other, [2, 3]))
+    other.metadata(["units"])
+    for member, units in ((taker, [0, 1]), (other, [2, 3])):
+        member.app.consumer_generation_id = 1
+        member.on_assignment(other_share(member, units))
+        member.app.consumer_generation_id = 2
+
+    assert shared({"a": taker, "b": other, "c": holding("c", [], 0)}, 4) == {"a": {0}, "b": {2, 3}, "c": {1}}
 
 
 def test_repeated_warnings_reach_the_log_once() -> None:

@@ -162,7 +162,7 @@ LAYERS: tuple[tuple[str, str], ...] = (
     ),
     (
         "commands",
-        """tools.chaos.demos.__main__ tools.api.__main__ tools.checkpoint.__main__ tools.enginectl.__main__ tools.faults.__main__ tools.parity.__main__ tools.verify.__main__ tools.replay.__main__ tools.verify.watch tools.stack.__main__ tools.chaos.__main__ tools.killloop.__main__ tools.bench.__main__ tools.bench.takeover.__main__
+        """tools.chaos.demos.__main__ tools.api.__main__ tools.checkpoint.__main__ tools.enginectl.__main__ tools.faults.__main__ tools.parity.__main__ tools.verify.__main__ tools.replay.__main__ tools.verify.watch tools.stack.__main__ tools.chaos.__main__ tools.killloop.__main__ tools.bench.__main__ tools.bench.takeover.__main__ tools.bench.sharing
         tools.cluster.__main__ tools.demo.__main__""",
     ),
 )

@@ -122,7 +122,8 @@ class _Seat:
         Raises:
             ConfigurationError: it is none, or not one for this name.
         """
-        return checked(message, self._sharing.units, [told.name for told in read_told(self._sharing.folder)])
+        known = {told.name for told in read_told(self._sharing.folder)} | self._desired.replicas.keys()
+        return checked(message, self._sharing.units, known)
 
     def handle(self, message: dict[str, Any]) -> None:
         """Note a command for all replicas."""
@@ -183,7 +184,7 @@ async def serve(settings: Settings) -> int:
         replica.refuse_more()
         await seat.leave()
         await replica.stop()
-        teller.tell()
+        teller.forget()
         await page.stop()
     log.info("replica %s: stopped", name)
     return 0

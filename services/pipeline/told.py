@@ -108,6 +108,13 @@ class Teller:
             # A volume that fails stops the units, which say so; what is told of them may be late.
             log.warning("%s could not be written: %s", self._path, error.strerror)
 
+    def forget(self) -> None:
+        """Remove the file: the replica has ended as it should, and is missed by nobody."""
+        try:
+            self._path.unlink(missing_ok=True)
+        except OSError as error:
+            log.warning("%s could not be removed: %s", self._path, error.strerror)
+
     def _unit(self, running: Running) -> UnitStatus:
         child, orders, name = running.child, self._replica.orders, running.unit.name
         if child is not None and child.state is not State.ENDED:

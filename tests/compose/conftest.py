@@ -18,7 +18,7 @@ from tests.compose.world import ComposeWorld
 from tests.ports import free_ports
 
 _PULL_SECONDS = 900
-_ORDER = ("test_stack", "test_chaos_compose", "test_stack_again")
+_ORDER = ("test_stack", "test_chaos_compose", "test_stack_again", "test_replicas_compose")
 """All tests share one stack: first it is looked at as `make up` leaves it, then broken and healed, and ended at last."""
 
 

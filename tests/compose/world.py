@@ -26,6 +26,7 @@ class ComposeWorld:
     Args:
         folder: its DATA_DIR.
         ports: as many free ones as PORTS has names.
+        name: what tells its project from those of others.
     """
 
     PORTS: ClassVar = (
@@ -40,9 +41,9 @@ class ComposeWorld:
         "GRAFANA_PORT",
     )
 
-    def __init__(self, folder: Path, ports: list[int]) -> None:
+    def __init__(self, folder: Path, ports: list[int], name: str = "test") -> None:
         self.folder = folder
-        self.project = f"dstreams-test-{os.getpid()}"
+        self.project = f"dstreams-{name}-{os.getpid()}"
         self.ports = dict(zip(self.PORTS, ports, strict=True))
         self.settings = Settings.model_validate(
             {

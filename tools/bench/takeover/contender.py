@@ -164,6 +164,11 @@ class Processes:
         with self._lock:
             return first_result(self._results, partitions, after, without)
 
+    def results(self) -> list[Result]:
+        """All since the last signal, in the order in which they were read."""
+        with self._lock:
+            return list(self._results)
+
     def restart(self, member: int) -> None:
         """Start a member again when its process is gone.
 

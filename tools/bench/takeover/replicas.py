@@ -1,9 +1,10 @@
 """This engine's replicas: counts by key with updateStateByKey, a unit for each partition, checkpoints in a folder that all share.
 
-`python -m tools.bench.takeover.replicas BOOTSTRAP TOPIC FOLDER NAME` is one replica, with --control a unit of it. Both are put together
-from the parts that the pipeline is put together from; batches are of one second, so that a unit has a result each second.
+`python -m tools.bench.takeover.replicas BOOTSTRAP TOPIC FOLDER NAME` is one replica, with --control a unit of it; the group has the name of the
+folder. Both are put together from the parts that the pipeline is put together from; batches are of one second, so that a unit has a
+result each second.
 
-Owns: contender.
+Owns: contender, group_of.
 Never: a way of its own to take over.
 """
 
@@ -14,6 +15,8 @@ import signal
 import sys
 import threading
 import time
+from collections.abc import Sequence
+from hashlib import sha256
 from operator import add
 from pathlib import Path
 from typing import Any
@@ -43,11 +46,25 @@ _DRAIN_SECONDS = 20
 
 def contender(place: Place) -> Contender:
     """Members that are not yet started; makes the topics of the group."""
-    topics = [Topic(f"{place.topic}-units", PARTITIONS), Topic(f"{place.topic}-control", 1)]
-    create_kafka_topics(place.bootstrap, topics)
-    command = (sys.executable, "-m", _MODULE, place.bootstrap, place.topic, str(place.folder / place.topic))
+    return group_of(place, place.topic)
 
-    return Processes("replicas", lambda member: (*command, f"replica-{member}"), place.folder)
+
+def group_of(
+    place: Place, group: str, *, executors: str = _EXECUTORS, rate: int = 0, work: int = 0
+) -> Processes:
+    """Members of a group that are not yet started; makes its topics.
+
+    Args:
+        place: where they work.
+        group: its name, which no other has.
+        executors: of each unit, as a master.
+        rate: the most records of a partition a second; 0 for any number.
+        work: digests of its page that are made of each record: what a job's own functions may cost.
+    """
+    create_kafka_topics(place.bootstrap, [Topic(f"{group}-units", PARTITIONS), Topic(f"{group}-control", 1)])
+    command = (sys.executable, "-m", _MODULE, place.bootstrap, place.topic, str(place.folder / group))
+    options = ("--executors", executors, "--rate", str(rate), "--work", str(work))
+    return Processes("replicas", lambda member: (*command, f"replica-{member}", *options), place.folder)
 
 
 def units(topic: str) -> tuple[Unit, ...]:
@@ -55,18 +72,18 @@ def units(topic: str) -> tuple[Unit, ...]:
     return units_of([Job("totals", topic, is_sharded=True)], {topic: PARTITIONS})
 
 
-async def be_replica(bootstrap: str, topic: str, folder: Path, name: str) -> None:
-    """Be a replica until SIGTERM."""
+async def be_replica(bootstrap: str, topic: str, folder: Path, name: str, options: Sequence[str]) -> None:
+    """Be a replica until SIGTERM; its units get the options too."""
     ended = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, ended.set)
-    command = (sys.executable, "-m", _MODULE, bootstrap, topic, str(folder), name)
+    command = (sys.executable, "-m", _MODULE, bootstrap, topic, str(folder), name, *options)
     replica = Replica(units(topic), command, SystemClock())
     membership = FaustMembership(
         bootstrap=bootstrap,
-        group=topic,
-        topic=f"{topic}-units",
+        group=folder.name,
+        topic=f"{folder.name}-units",
         units=PARTITIONS,
-        control_topic=f"{topic}-control",
+        control_topic=f"{folder.name}-control",
         folder=folder / "faust" / name,
     )
     await replica.start()
@@ -79,7 +96,9 @@ async def be_replica(bootstrap: str, topic: str, folder: Path, name: str) -> Non
         await replica.stop()
 
 
-def be_unit(bootstrap: str, topic: str, folder: Path, control: int) -> int:
+def be_unit(
+    bootstrap: str, topic: str, folder: Path, executors: str, rate: int, work: int, control: int
+) -> int:
     """Be the unit that the replica names, until the replica lets go of it; its exit code."""
     tie = Tie(control)
     tie.tell("warm")
@@ -88,12 +107,12 @@ def be_unit(bootstrap: str, topic: str, folder: Path, control: int) -> int:
         return 0
     unit = next(unit for unit in units(topic) if unit.name == ordered[0])
     try:
-        with LocalContext(_EXECUTORS, unit.app(topic)) as context:
+        with LocalContext(executors, unit.app(folder.name)) as context:
             ssc = StreamingContext(context, BATCH_SECONDS)
             ssc.checkpoint(folder / "checkpoints", takeover=True)
             params = {
                 "bootstrap.servers": bootstrap,
-                "group.id": unit.app(topic),
+                "group.id": unit.app(folder.name),
                 "auto.offset.reset": "earliest",
             }
             views = KafkaUtils.createDirectStream(
@@ -102,8 +121,13 @@ def be_unit(bootstrap: str, topic: str, folder: Path, control: int) -> int:
                 Assign([(topic, unit.partitions[0])], params),
                 decoder=json_decoder(PageView),
                 name="views",
+                maxRatePerPartition=rate or None,
             )
-            totals = views.map(one_view).reduceByKey(add).updateStateByKey(total, name="totals")
+            totals = (
+                views.map(functools.partial(one_view, work))
+                .reduceByKey(add)
+                .updateStateByKey(total, name="totals")
+            )
             totals.foreachRDD(functools.partial(tell, unit.partitions[0]))
             ssc.start()
             try:
@@ -116,8 +140,10 @@ def be_unit(bootstrap: str, topic: str, folder: Path, control: int) -> int:
     return 0
 
 
-def one_view(view: PageView) -> tuple[str, int]:
+def one_view(work: int, view: PageView) -> tuple[str, int]:
     """One view of a page."""
+    for _ in range(work):
+        sha256(view.page.encode()).digest()
     return view.page, 1
 
 
@@ -140,13 +166,26 @@ def tell(partition: int, totals: Any) -> None:
 @click.argument("topic")
 @click.argument("folder", type=click.Path(path_type=Path))
 @click.argument("name")
+@click.option("--executors", default=_EXECUTORS, help="Of each unit, as a master.")
+@click.option("--rate", default=0, help="The most records of a partition a second; 0 for any number.")
+@click.option("--work", default=0, help="Digests that are made of each record.")
 @click.option("--control", type=int, help="The socket of the replica that this unit belongs to.")
-def command(bootstrap: str, topic: str, folder: Path, name: str, control: int | None) -> None:
+def command(
+    bootstrap: str,
+    topic: str,
+    folder: Path,
+    name: str,
+    executors: str,
+    rate: int,
+    work: int,
+    control: int | None,
+) -> None:
     """Be a replica of the bench, or a unit of one."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     if control is not None:
-        sys.exit(be_unit(bootstrap, topic, folder, control))
-    asyncio.run(be_replica(bootstrap, topic, folder, name))
+        sys.exit(be_unit(bootstrap, topic, folder, executors, rate, work, control))
+    options = ("--executors", executors, "--rate", str(rate), "--work", str(work))
+    asyncio.run(be_replica(bootstrap, topic, folder, name, options))
 
 
 if __name__ == "__main__":

@@ -34,6 +34,8 @@ FIRST_PAUSE, LONGEST_PAUSE = 0.25, 5.0
 """Seconds before a unit that died is started again: after each death in a row twice as long, up to the second."""
 QUICK_SECONDS = 10.0
 """Who dies sooner is in trouble of its own."""
+HEAD_START_SECONDS = 1.0
+"""How long a unit that began in the warm process is alone with the cores: others that must load their libraries first would slow it down."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +90,8 @@ class Replica:
         self._command = tuple(command)
         self._clock = clock
         self._spare: Child | None = None
+        self._first: Running | None = None
+        """The unit that began in the warm process last."""
         self._leaving: set[Child] = set()
         self._lost: set[int] = set()
         self._is_stopping = False
@@ -206,18 +210,32 @@ class Replica:
                 continue
             elif running.not_before > now:
                 waits.append(running.not_before - now)
+            elif (alone := self._alone_seconds()) > 0:
+                waits.append(alone)
             elif self.held.get(running.unit.number) is running:
                 await self._begin(running)
         if self._spare is None or self._spare.state is State.ENDED:
             # AFTER the units: those are waited for.
-            self._spare = await Child.start(self._command)
+            if (alone := self._alone_seconds()) > 0:
+                waits.append(alone)
+            else:
+                self._spare = await Child.start(self._command)
         self._leaving = {child for child in self._leaving if child.state is not State.ENDED}
         return min(waits, default=None)
+
+    def _alone_seconds(self) -> float:
+        """How much longer the unit that has just begun in the warm process is to be alone; 0 when it runs, or none is."""
+        first = self._first
+        if first is None or first.child is None or first.child.state is not State.STARTING:
+            return 0.0
+        return max(0.0, first.begun + HEAD_START_SECONDS - self._clock.monotonic())
 
     async def _begin(self, running: Running) -> None:
         """Start a unit's process, in the warm one where there is one."""
         child, self._spare = self._spare, None
-        if child is None or child.state is not State.WARM:
+        if child is not None and child.state is State.WARM:
+            self._first = running
+        else:
             child = await Child.start(self._command)
         if self.held.get(running.unit.number) is not running:
             # It was given to another while the process started.

@@ -75,7 +75,7 @@ def test_down_takes_the_stack_of_its_folder(place: Path) -> None:
             0,
             [
                 "ending all services; the servers take some seconds to write what they hold",
-                f"docker compose --profile full --profile tools --progress quiet down --remove-orphans{more} project=mine",
+                f"docker compose --profile full --profile tools --profile engines-5 --progress quiet down --remove-orphans{more} project=mine",
                 closing,
             ],
         )

@@ -87,7 +87,7 @@ def test_member_that_ends_unasked_is_named_with_its_last_words(tmp_path: Path) -
 
 def test_unknown_contender_is_refused() -> None:
     """A name that is no contender's is refused with those that are, and so is one that stands there twice."""
-    with pytest.raises(ConfigurationError, match=r"'flink'.*choose from librdkafka, streams"):
+    with pytest.raises(ConfigurationError, match=r"'flink'.*choose from replicas, librdkafka, streams"):
         names_of("librdkafka,flink")
     with pytest.raises(ConfigurationError, match="twice"):
         names_of("streams,streams")

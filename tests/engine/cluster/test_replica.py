@@ -12,7 +12,7 @@ import pytest
 from engine.clock import SystemClock
 from engine.cluster.child import State
 from engine.cluster.membership import Alone
-from engine.cluster.replica import Orders, Replica
+from engine.cluster.replica import HEAD_START_SECONDS, Orders, Replica
 from engine.cluster.units import Unit
 
 COMMAND = (sys.executable, str(Path(__file__).with_name("unit.py")))
@@ -53,6 +53,18 @@ def states(replica: Replica) -> dict[str, State | None]:
     return {
         running.unit.name: running.child.state if running.child else None for running in replica.held.values()
     }
+
+
+def test_unit_in_the_warm_process_has_a_head_start() -> None:
+    """Others begin when it runs, or a moment later when it does not come to that."""
+
+    async def story(replica: Replica) -> None:
+        replica.hold({0, 1})
+        await until(lambda: states(replica).get("other") is State.RUNNING)
+        assert states(replica)["mute"] is State.STARTING
+        assert replica.held[1].begun - replica.held[0].begun >= HEAD_START_SECONDS
+
+    run(("mute", "other"), story)
 
 
 def test_units_that_it_holds_run() -> None:

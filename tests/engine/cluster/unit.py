@@ -1,6 +1,7 @@
 """A unit's process of the tests: it speaks with its replica as a real one does, and reads no record.
 
-A unit whose name begins with "dies-N" ends with exit code N as soon as it has its name, one called "deaf" never holds.
+A unit whose name begins with "dies-N" ends with exit code N as soon as it has its name, one called "deaf" never holds, one
+called "mute" never says that it has started.
 """
 
 import socket
@@ -15,6 +16,6 @@ for line in tie.makefile():
         name = rest.split()[0]
         if name.startswith("dies-"):
             sys.exit(int(name.split("-")[1]))
-        tie.sendall(b"page http://127.0.0.1:1\nstarted\n")
+        tie.sendall(b"page http://127.0.0.1:1\n" + (b"" if name == "mute" else b"started\n"))
     elif word == "hold" and name != "deaf":
         tie.sendall(b"held\n")

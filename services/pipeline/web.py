@@ -2,7 +2,7 @@
 
     /                       replicas and units, live
     /api/status             the same as JSON
-    POST /api/commands      {"command", "name", "time", "executors"?}: 202, or 400 with {"error": a sentence}
+    POST /api/commands      {"command", "name", "time", "executors"?} as application/json: 202, or 400 with {"error": a sentence}
     /units/NAME/...         the streaming page of a unit that runs at this replica
     /metrics                the metrics of this replica, and of each of its units with the label `unit`
     /healthz                200 while this replica has its place in the group, or was told to have none; else 503 with the reason
@@ -262,7 +262,17 @@ class ReplicaPage:
         return web.json_response(self.table())
 
     async def _command(self, request: web.Request) -> web.Response:
-        """Check a command and hand it to the group; whoever has heard of it obeys."""
+        """Check a command and hand it to the group; whoever has heard of it obeys.
+
+        Only JSON that says so: no other site's page can make a browser send that without asking, and it would be told no.
+        """
+        if request.content_type != "application/json":
+            return web.json_response(
+                {
+                    "error": f"the command is {request.content_type}; send it with Content-Type: application/json"
+                },
+                status=415,
+            )
         try:
             message = json.loads(await request.read())
         except ValueError as error:

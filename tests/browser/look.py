@@ -58,8 +58,8 @@ class Look:
         """Go to a path, once more when the network of this machine changed under it."""
         for _ in range(3):
             self.page.goto(self.address + path)
-            if self.page.evaluate("typeof uPlot") == "function" and self.is_so(
-                "() => document.title !== 'Streaming'", seconds=20
+            if self.page.evaluate(_HAS_ITS_LIBRARY) and self.is_so(
+                "() => !['Streaming', 'Replicas'].includes(document.title)", seconds=20
             ):
                 return
 
@@ -119,6 +119,7 @@ class Look:
             self.page.screenshot(path=folder / f"streaming-{name}.png", full_page=whole)
 
 
+_HAS_ITS_LIBRARY = "!document.querySelector('script[src*=uPlot]') || typeof uPlot === 'function'"
 _SHOWN = """
 Number(/ of (\\d+) batches/.exec(
   document.querySelector('[data-key="totalDelay"] .plot')?.getAttribute("aria-label") ?? "")?.[1] ?? 0)

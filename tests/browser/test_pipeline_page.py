@@ -118,7 +118,7 @@ def test_page_of_a_batch_has_every_partition_and_output(
     seen.wait("() => document.querySelectorAll('#completed tbody tr').length >= 4")
     whole = next(row for row in seen.ask("/api/v1/batches?status=completed") if row["numTotalOutputOps"] == 3)
 
-    seen.page.click(f"#completed a[href='/batches/{whole['batchTime']}']")
+    seen.page.click(f"#completed a[href='batches/{whole['batchTime']}']")
     seen.wait("() => document.querySelectorAll('#batch .stages li').length === 9")
 
     assert seen.texts("#batch table[aria-label^='Outputs'] tbody td:nth-child(1)") == [
@@ -146,7 +146,7 @@ def test_overload_and_kill_are_seen_as_they_happen(
     assert seen.coloured("totalDelay", "--ink-2") > 5  # the mark of the restart
     seen.wait("() => document.getElementById('restart').innerText.includes('; caught up at ')")
     assert re.search(
-        r", \d+ s after the last committed batch \(.*\), \d+ keys restored in ", seen.text("#restart")
+        r", \d+ s after the last committed batch \(.*\), [\d,]+ keys restored in ", seen.text("#restart")
     )
     late = look(address(pipeline), **DESK)  # opened after the restart, it knows of it from the engine
     late.wait_for_batches(3)

@@ -53,11 +53,14 @@ WORDS = {
     "without",
 }
 
-PLACEHOLDERS = {
+OF_REPLICAS = {
     "engine.json: 'Units without owner'",
     "engine.json: 'Units of each replica'",
     "engine.json: 'Owner changes'",
     "engine.json: 'Last takeover'",
+}
+"""Panels that say on a stack of one engine that there are no replicas."""
+PLACEHOLDERS = OF_REPLICAS | {
     "overview.json: 'Alerts firing'",
     "overview.json: 'Alerts that fire'",
     "recovery-drill.json: 'Engine and drill'",
@@ -66,7 +69,7 @@ PLACEHOLDERS = {
     "recovery-drill.json: 'Past drills'",
     "recovery-drill.json: 'Drills'",
 }
-"""Panels that may say that nothing has happened yet, of alerts and of drills, or that there are no replicas."""
+"""These, and panels that may say that nothing has happened yet, of alerts and of drills."""
 WITNESSES = {"prometheus_rule_group_rules", "verify_runs_total", "engine_build_info"}
 """Who knows of alerts, of drills and of units."""
 ZERO = re.compile(r'or on \(\) (?:label_replace\()*0 \* max\((\w+)\)(?:, "\w+", "[^"]*", "", ""\))*')

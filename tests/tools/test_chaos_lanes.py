@@ -55,7 +55,7 @@ def test_way_is_left_as_it_was_found_though_the_proxy_has_died(stack: Stack) -> 
     before, behind, after = brokers(stack)
     assert before == after != behind
     assert state_of(stack, "engine") == "running"
-    assert said[-1] == "starting the engine without the proxy"
+    assert said[-1] == "starting engine without the proxy"
 
 
 @pytest.mark.slow

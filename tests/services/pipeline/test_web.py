@@ -17,6 +17,7 @@ from tests.services.pipeline.replicas_world import Shown, shown
 
 pytestmark = pytest.mark.slow
 
+JSON = {"Content-Type": "application/json"}
 SCRAPED = b"""# HELP engine_records_total Records.
 # TYPE engine_records_total counter
 engine_records_total{topic="views"} 5.0
@@ -99,11 +100,25 @@ def test_status_has_every_unit_with_its_owner(page: Shown) -> None:
 
 def test_wrong_command_is_refused_and_not_sent(page: Shown) -> None:
     """The answer to a wrong command is its sentence; nobody else hears of it."""
-    code, text = ask(page, "/api/commands", b'{"command": "pause", "name": "none", "time": 1}')
+    code, text = ask(page, "/api/commands", b'{"command": "pause", "name": "none", "time": 1}', **JSON)
 
     assert code == 400
     assert json.loads(text)["error"].startswith("there is no job or unit 'none' to pause; choose from")
-    assert ask(page, "/api/commands", b"pause")[0] == 400
+    assert ask(page, "/api/commands", b"pause", **JSON)[0] == 400
+    assert page.sent == []
+
+
+def test_command_of_another_sites_page_is_refused(page: Shown) -> None:
+    """What a browser sends for any site without asking (a form, plain text) is no command, however right it is."""
+    code, text = ask(
+        page,
+        "/api/commands",
+        b'{"command": "pause", "name": "totals", "time": 1}',
+        **{"Content-Type": "text/plain"},
+    )
+
+    assert code == 415
+    assert "application/json" in json.loads(text)["error"]
     assert page.sent == []
 
 

@@ -4,7 +4,7 @@ Owns: PARTS.
 """
 
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +34,12 @@ class Forgetful(StreamingContext):
         super().checkpoint(Path(tempfile.mkdtemp(prefix=FORGOTTEN, dir=directory)), takeover=takeover)
 
 
-def newest_of(ssc: StreamingContext, settings: Settings, topic: str) -> DStream[Any]:
+def newest_of(
+    ssc: StreamingContext,
+    settings: Settings,
+    topic: str,
+    _partitions: Sequence[int] | None = None,
+) -> DStream[Any]:
     """The decoded records of a topic from its end on, as consumers without an offset of their own often read it."""
     kind, event_time = main.RECORDS[topic]
     return create_direct_stream(
